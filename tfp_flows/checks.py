@@ -1,0 +1,28 @@
+"""Checks of arguments: one clear `ValueError` that names the argument, what was expected and what came."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def positive_int(name: str, value, minimum: int = 1) -> int:
+    """Returns `value` as an `int` if it is an integer of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
+        raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
+    return int(value)
+
+
+def hidden_sizes(hidden_units) -> list[int]:
+    """Returns the sizes of the hidden layers as a list of positive integers; `[]` is a linear conditioner."""
+    if isinstance(hidden_units, (str, bytes)) or not isinstance(hidden_units, (Sequence, np.ndarray)):
+        raise ValueError(f"`hidden_units` must be a list of integers such as [64, 64], got {hidden_units!r}.")
+    return [positive_int(f"hidden_units[{i}]", units) for i, units in enumerate(hidden_units)]
+
+
+def one_of(name: str, value, choices: Sequence[str]) -> str:
+    """Returns `value` if it is among `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
+    return value

@@ -1,0 +1,181 @@
+"""The two ready-made templates: for coupling layers and for masked autoregressive flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from tfp_flows.checks import positive_int
+from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
+from tfp_flows.templates.networks import AutoregressiveNetwork, DenseNetwork
+from tfp_flows.templates.template import Template
+
+
+class CouplingTemplate(Template):
+    """The template over a `DenseNetwork`, which learns its sizes at the first call if they are not given."""
+
+    def __init__(self, network: DenseNetwork, *, shift_only: bool, log_scale_bound: float | None, name: str):
+        self._outputs = 1 if shift_only else 2
+        super().__init__(network, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)
+
+    def build(self, input_units: int, output_units: int, conditional_size: int | None = None) -> None:
+        """Makes the weights for `input_units` masked and `output_units` transformed dimensions."""
+        self.fn.output_units = self._outputs * positive_int("output_units", output_units)
+        condition = None if conditional_size is None else (None, positive_int("conditional_size", conditional_size))
+        self.fn.build((None, positive_int("input_units", input_units)), condition)
+        self.refresh()
+
+    def __call__(self, x, output_units=None, **condition_kwargs):
+        x = tf.convert_to_tensor(x)
+        if not self.fn.built:
+            if output_units is None:
+                raise ValueError("A template that was made without sizes must be called as template(x, output_units).")
+            condition = condition_kwargs.get("conditional_input")
+            size = None if condition is None else tf.convert_to_tensor(condition).shape[-1]
+            with tf.init_scope():
+                self.build(x.shape[-1], output_units, size)
+        return super().__call__(x, output_units, **condition_kwargs)
+
+
+def real_nvp_template(
+    hidden_units: Sequence[int] = (64, 64),
+    *,
+    input_units: int | None = None,
+    output_units: int | None = None,
+    shift_only: bool = False,
+    activation="relu",
+    log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
+    conditional_size: int | None = None,
+    use_bias: bool = True,
+    kernel_initializer="glorot_uniform",
+    bias_initializer="zeros",
+    kernel_regularizer=None,
+    bias_regularizer=None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "real_nvp_template",
+) -> Template:
+    """A multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
+
+    Where TFP's `tfb.real_nvp_default_template` has no trainable variables that anybody sees, bounds nothing and takes
+    no conditions, this one is tracked everywhere, starts as the identity and bounds its log-scale smoothly.
+
+    Args:
+      hidden_units: Sizes of the hidden layers.
+      input_units: Number of dimensions that the network sees (`num_masked`).
+      output_units: Number of dimensions that it transforms. With both sizes the weights exist at once; without, they
+        are made at the first call, which is how `tfb.RealNVP` tells them.
+      shift_only: Whether to return the shift alone (NICE).
+      activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
+        `keras.layers.Dense`. The last layer starts at zero.
+      log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
+      conditional_size: Size of the `conditional_input` that calls will give, needed only together with the sizes.
+      seed: Integer seed of the initial weights.
+      dtype: Of weights and computation.
+      name: Name of the template.
+
+    Returns:
+      A `Template`: `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]` gives
+      `shift` and `log_scale`, each of shape `[..., output_units]`; cost `O(weights)` for each event.
+
+    Raises:
+      ValueError: For sizes that are not positive integers, or only one of the two sizes.
+
+    Example:
+      >>> bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=real_nvp_template([64, 64]))
+      >>> bijector.forward(tf.ones([5, 2])).shape
+      TensorShape([5, 2])
+      >>> len(bijector.trainable_variables)
+      6
+
+    References:
+      L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
+      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    """
+    network = DenseNetwork(
+        hidden_units,
+        activation=activation,
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer,
+        bias_initializer=bias_initializer,
+        kernel_regularizer=kernel_regularizer,
+        bias_regularizer=bias_regularizer,
+        seed=seed,
+        dtype=tf.as_dtype(dtype).name,
+        name=name,
+    )
+    template = CouplingTemplate(network, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)
+    if (input_units is None) != (output_units is None):
+        raise ValueError(
+            "Give both `input_units` and `output_units`, or neither, got "
+            f"input_units={input_units!r} and output_units={output_units!r}."
+        )
+    if input_units is not None:
+        template.build(input_units, output_units, conditional_size)
+    return template
+
+
+def masked_autoregressive_template(
+    hidden_units: Sequence[int] = (64, 64),
+    *,
+    event_size: int,
+    shift_only: bool = False,
+    activation="relu",
+    input_order: str = "left-to-right",
+    log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
+    conditional_size: int | None = None,
+    use_bias: bool = True,
+    kernel_initializer="glorot_uniform",
+    bias_initializer="zeros",
+    kernel_regularizer=None,
+    bias_regularizer=None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "masked_autoregressive_template",
+) -> Template:
+    """A MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
+
+    Shift and log-scale of dimension i are functions of the dimensions before i (Germain et al. 2015). The masks multiply
+    the weights in every call.
+
+    Args:
+      hidden_units: Sizes of the hidden layers.
+      event_size: Size of the last axis. The weights exist at once.
+      input_order: `"left-to-right"` or `"right-to-left"`.
+      shift_only, activation, log_scale_bound, conditional_size, use_bias, kernel_initializer, bias_initializer,
+        kernel_regularizer, bias_regularizer, seed, dtype, name: As in `real_nvp_template`.
+
+    Returns:
+      A `Template`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` gives `shift` and
+      `log_scale` of the same shape; cost `O(weights)` for each event.
+
+    Raises:
+      ValueError: For sizes that are not positive integers, or an unknown `input_order`.
+
+    Example:
+      >>> bijector = tfb.MaskedAutoregressiveFlow(masked_autoregressive_template([64, 64], event_size=2))
+      >>> len(bijector.trainable_variables)
+      6
+
+    References:
+      M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE, 2015, arXiv:1502.03509.
+      G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
+    """
+    network = AutoregressiveNetwork(
+        1 if shift_only else 2,
+        event_size,
+        hidden_units,
+        input_order=input_order,
+        activation=activation,
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer,
+        bias_initializer=bias_initializer,
+        kernel_regularizer=kernel_regularizer,
+        bias_regularizer=bias_regularizer,
+        conditional_size=conditional_size,
+        seed=seed,
+        dtype=tf.as_dtype(dtype).name,
+        name=name,
+    )
+    return Template(network, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)
