@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,52 +47,61 @@ def sech_squared(a: tf.Tensor) -> tf.Tensor:
 
 def solve_increasing(
     fn: Callable[..., tuple[tf.Tensor, tf.Tensor]],
-    lower: tf.Tensor,
-    upper: tf.Tensor,
+    bracket: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
     args: Sequence[tf.Tensor],
     *,
-    initial: tf.Tensor | None = None,
     max_iterations: int = 100,
 ) -> tf.Tensor:
     """Solves `fn(s, *args) = 0` for `s`, elementwise, where `fn` increases in `s`.
 
     Newton's method kept inside a shrinking bracket: a step that leaves the bracket, or is longer than half of the
-    step before, is replaced by bisection. It stops when no element moves by more than a rounding error. The loop is one `tf.while_loop`: it runs in eager mode, in `tf.function` and under XLA.
+    step before, is replaced by bisection. It stops when no element moves by more than a rounding error. The loop is one
+    `tf.while_loop`: it runs in eager mode, in `tf.function` and under XLA.
 
     Gradients with respect to `args` follow from the implicit function theorem, `ds/dargs = -(dfn/dargs) / (dfn/ds)`.
     They are obtained by two differentiable Newton steps at the solution, which change its value only by rounding
     and give first and second derivatives exactly; nothing of the loop is recorded on a tape.
 
     Args:
-      fn: Callable `(s, *args) -> (value, slope)`; both of the shape of `s`, `slope = d value / d s > 0`.
-      lower: Tensor with `fn(lower) <= 0`.
-      upper: Tensor of the same shape with `fn(upper) >= 0`.
+      fn: Callable `(s, *args) -> (value, slope)`, both of the shape of `s`, with `slope = d value / d s > 0`.
+      bracket: Callable `(*args) -> (lower, upper, start)`, tensors of one shape with `fn(lower) <= 0 <= fn(upper)`.
+        The closer `start` is to the root, the fewer steps. Both functions should be defined at the top level of a module:
+        each new function object is traced anew.
       args: The tensors that `fn` depends on; the only way for gradients in.
-      initial: Start of the iteration; the middle of the bracket if `None`.
       max_iterations: Bound on the number of steps. The default suffices for float64: about six are needed
         with a good start, and bisection alone needs at most as many as there are bits.
 
     Returns:
-      The root, with the shape of `lower`. An element that has none (a NaN among `args`), or that has not converged
+      The root, with the shape of the bracket. An element that has none (a NaN among `args`), or that has not converged
       after `max_iterations`, is NaN.
 
     Example:
-      >>> cube_root = solve_increasing(lambda s, y: (s**3 + s - y, 3 * s**2 + 1),
-      ...                              tf.constant([0.0]), tf.constant([10.0]), [tf.constant([10.0])])
-      >>> print(cube_root.numpy())
-      [2.]
+      >>> print(solve_increasing(lambda s, y: (s**3 + s - y, 3 * s**2 + 1), lambda y: (0 * y, y, y),
+      ...                        [tf.constant([10.0, 30.0])]).numpy())
+      [2. 3.]
     """
-    fixed = [tf.stop_gradient(a) for a in args]
-    lower, upper = tf.stop_gradient(lower), tf.stop_gradient(upper)
-    start = (lower + upper) / 2 if initial is None else tf.clip_by_value(tf.stop_gradient(initial), lower, upper)
+    root = tf.stop_gradient(_iterate(fn, bracket, max_iterations, *[tf.stop_gradient(t) for t in args]))
+    for _ in range(2):
+        value, slope = fn(root, *args)
+        root = root - value / slope
+    return root
+
+
+# A graph of its own, traced once for each `fn` and dtype: a flow of many layers shares it instead of tracing as many
+# loops, and eager mode runs it at the speed of a graph.
+@functools.partial(tf.function, autograph=False, reduce_retracing=True)
+def _iterate(fn, bracket, max_iterations, *args):
+    """The loop of `solve_increasing`, without gradients."""
+    lower, upper, start = bracket(*args)
+    start = tf.clip_by_value(start, lower, upper)
     eps = np.finfo(start.dtype.as_numpy_dtype).eps
 
     def keep_going(step, s, low, high, width, moving):
         del s, low, high, width
-        return tf.logical_and(step < max_iterations, tf.reduce_any(moving))
+        return (step < max_iterations) & tf.reduce_any(moving)
 
     def one_step(step, s, low, high, width, moving):
-        value, slope = fn(s, *fixed)
+        value, slope = fn(s, *args)
         low = tf.where(value <= 0, s, low)
         high = tf.where(value >= 0, s, high)
         newton = s - value / slope
@@ -107,10 +117,6 @@ def solve_increasing(
     _, root, _, _, _, moving = tf.while_loop(keep_going, one_step, state)
     # Not converged is said by NaN, never by a wrong number. (Where rounding makes the iteration swing between
     # neighbouring floats, it has converged.)
-    value, slope = fn(root, *fixed)
+    value, slope = fn(root, *args)
     swings = tf.abs(value / slope) <= 1e3 * eps * (1.0 + tf.abs(root))
-    root = tf.stop_gradient(tf.where(moving & ~swings, tf.cast(np.nan, root.dtype), root))
-    for _ in range(2):
-        value, slope = fn(root, *args)
-        root = root - value / slope
-    return root
+    return tf.where(moving & ~swings, tf.cast(np.nan, root.dtype), root)

@@ -36,25 +36,27 @@ def constrained_u(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return u + step[..., tf.newaxis] * w, slope
 
 
-def _start(r: tf.Tensor, c: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    """Start for `s + c tanh(s) = r` from which Newton's method runs to the root from one side.
+def _bracket(r: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Bracket of the root of `s + c tanh(s) = r`, `c = slope - 1`, and a start on one side of it.
 
     With `|r|` for `r` (the equation is odd): for `c >= 0` the left side is concave, and `tanh(s) <= min(s, 1)` gives a
     lower bound of the root; for `c < 0` it is convex, and `tanh(s) <= s`, `tanh(s) <= 1` and, up to `s = 1`,
-    `tanh(s) <= s - s^3 / 5` give upper bounds.
+    `tanh(s) <= s - s^3 / 5` give upper bounds. From there Newton's method runs to the root without crossing it.
     """
+    c = slope - 1.0
     size = tf.abs(r)
     below = tf.maximum(size - c, size / slope)
-    a = tf.maximum(-c, 0.5)  # only used where c < 0; for -c < 1/2 the other bounds are as good
-    cubic = tf.where(size <= 1.0 - 0.7615 * a, (5.0 * size / a) ** (1.0 / 3.0), np.inf)
-    above = tf.minimum(tf.minimum(size - c, size / slope), tf.where(c < -0.5, cubic, np.inf))
-    return tf.sign(r) * tf.where(c >= 0, below, above)
+    a = tf.maximum(-c, 0.5)  # used only where c < -1/2; for larger c the other bounds are as good
+    cubic = tf.where((c < -0.5) & (size <= 1.0 - 0.7615 * a), (5.0 * size / a) ** (1.0 / 3.0), np.inf)
+    above = tf.minimum(tf.minimum(size - c, size / slope), cubic)
+    reach = tf.abs(c)
+    return r - reach, r + reach, tf.sign(r) * tf.where(c >= 0, below, above)
 
 
-def _residual(s, r, c, slope):
-    """`s + c tanh(s) - r` and its derivative `tanh(s)^2 + (1 + c) sech(s)^2`, a sum of positive terms."""
+def _residual(s, r, slope):
+    """`s + (slope - 1) tanh(s) - r` and its derivative `tanh(s)^2 + slope sech(s)^2`, a sum of positive terms."""
     t = tf.tanh(s)
-    return s + c * t - r, t * t + slope * sech_squared(s)
+    return s + (slope - 1.0) * t - r, t * t + slope * sech_squared(s)
 
 
 class PlanarFlow(tfb.Bijector):
@@ -135,7 +137,7 @@ class PlanarFlow(tfb.Bijector):
         self._check(y)
         u_hat, slope = constrained_u(self.u, self.w)
         r = tf.linalg.matvec(y, self.w) + self.b
-        s = _solve(r, slope)
+        s = solve_increasing(_residual, _bracket, [r, slope + tf.zeros_like(r)])
         return y - u_hat * tf.tanh(s)[..., tf.newaxis]
 
     def _forward_log_det_jacobian(self, x):
@@ -143,11 +145,3 @@ class PlanarFlow(tfb.Bijector):
         _, slope = constrained_u(self.u, self.w)
         s = tf.linalg.matvec(x, self.w) + self.b
         return tf.math.log(tf.square(tf.tanh(s)) + slope * sech_squared(s))
-
-
-def _solve(r: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    """The root `s` of `s + (slope - 1) tanh(s) = r`, for `slope > 0`."""
-    slope = slope + tf.zeros_like(r)
-    c = slope - 1.0
-    reach = tf.abs(c)
-    return solve_increasing(_residual, r - reach, r + reach, [r, c, slope], initial=_start(r, c, slope))

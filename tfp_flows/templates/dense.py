@@ -48,8 +48,8 @@ def real_nvp_template(
     log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
     conditional_size: int | None = None,
     use_bias: bool = True,
-    kernel_initializer="glorot_uniform",
-    bias_initializer="zeros",
+    kernel_initializer="he_uniform",
+    bias_initializer=None,
     kernel_regularizer=None,
     bias_regularizer=None,
     seed: int | None = None,
@@ -68,7 +68,8 @@ def real_nvp_template(
         are made at the first call, which is how `tfb.RealNVP` tells them.
       shift_only: Whether to return the shift alone (NICE).
       activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
-        `keras.layers.Dense`. The last layer starts at zero.
+        `keras.layers.Dense`. The last layer starts at zero. `bias_initializer=None` is uniform on (-1, 1), which spreads
+        the units over standardized data, where Keras' zeros would put them all at the origin.
       log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
       conditional_size: Size of the `conditional_input` that calls will give, needed only together with the sizes.
       seed: Integer seed of the initial weights.
@@ -126,8 +127,8 @@ def masked_autoregressive_template(
     log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
     conditional_size: int | None = None,
     use_bias: bool = True,
-    kernel_initializer="glorot_uniform",
-    bias_initializer="zeros",
+    kernel_initializer="he_uniform",
+    bias_initializer=None,
     kernel_regularizer=None,
     bias_regularizer=None,
     seed: int | None = None,

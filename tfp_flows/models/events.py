@@ -1,0 +1,72 @@
+"""Checks of what is handed to `fit`, `evaluate`, `predict` and `score`: nothing wrong gets as far as a batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def check_events(name: str, x: Any, event_shape: tuple[int | None, ...], dtype: tf.DType) -> np.ndarray:
+    """Returns an array of events as a NumPy array of the distribution's dtype.
+
+    Args:
+      name: Name of the argument, for messages.
+      x: Array, tensor or data frame of shape `[N, *event_shape]`.
+      event_shape: Shape of one event; `None` where it is not known.
+      dtype: Floating point dtype of the distribution.
+
+    Raises:
+      ValueError: For a dtype that is not floating point, a wrong rank or size, no rows, or a value that is not finite.
+    """
+    array = np.asarray(x)
+    if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
+        raise ValueError(
+            f"`{name}` has dtype {array.dtype}, but a density is over real numbers. If its values are measurements, "
+            f'convert it with {name}.astype("{dtype.name}"); if they are counts or levels, add uniform noise of one '
+            "level first, since a density of discrete values has no bound."
+        )
+    if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
+        raise ValueError(f"`{name}` must be an array of floating point numbers, got dtype {array.dtype}.")
+    expected = "[N" + "".join(f", {'?' if n is None else n}" for n in event_shape) + "]"
+    sizes_differ = any(n is not None and n != m for n, m in zip(event_shape, array.shape[1:], strict=False))
+    if array.ndim != 1 + len(event_shape) or sizes_differ:
+        raise ValueError(f"`{name}` must have shape {expected}, got {list(array.shape)}.")
+    if array.size == 0:
+        raise ValueError(f"`{name}` is empty: it has shape {list(array.shape)}.")
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype.as_numpy_dtype)
+    check_finite(name, array)
+    return array
+
+
+def check_finite(name: str, array: np.ndarray) -> None:
+    """Raises a `ValueError` that names the first row (and column) which is not finite."""
+    # A sum is finite unless something in it is not, or it overflows: only then is it worth a look at every value.
+    if np.isfinite(np.sum(array, dtype=np.float64)):
+        return
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        row, *rest = map(int, bad[0])
+        column = f", column {rest[0] if len(rest) == 1 else rest}" if rest else ""
+        raise ValueError(
+            f"`{name}` must be finite in {array.dtype}, got {array[tuple(bad[0])]} in row {row}{column} "
+            f"({len(bad)} such values in all)."
+        )
+
+
+def check_element_spec(name: str, dataset: tf.data.Dataset, event_shape: tuple[int | None, ...]) -> None:
+    """Checks dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
+    spec = dataset.element_spec
+    spec = spec[0] if isinstance(spec, (tuple, list)) and spec else spec
+    if not isinstance(spec, tf.TensorSpec):
+        raise ValueError(f"`{name}` must yield batches of events, one tensor each, got elements {dataset.element_spec}.")
+    if not spec.dtype.is_floating:
+        raise ValueError(
+            f"`{name}` yields dtype {spec.dtype.name}, but a density is over real numbers: "
+            f"map it with `lambda x: tf.cast(x, tf.float32)`, after adding uniform noise if the values are levels."
+        )
+    if not spec.shape.is_compatible_with((None, *event_shape)):
+        hint = " (batch the dataset first)" if spec.shape.is_compatible_with(event_shape) else ""
+        raise ValueError(f"`{name}` must yield batches of shape {[None, *event_shape]}, got {spec.shape}{hint}.")

@@ -1,0 +1,315 @@
+"""`FlowModel`: maximum likelihood for any TFP distribution, as a Keras 3 model."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+import warnings
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+from tfp_flows.checks import positive_int
+from tfp_flows.flows import from_recipe
+from tfp_flows.models.events import check_element_spec, check_events
+from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
+from tfp_flows.seeds import resolve_seed
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class FlowModel(keras.Model):
+    """A Keras 3 model that trains a distribution by maximum likelihood.
+
+    `model(x)` is the log-density of each event, and `fit(x)` minimizes its negative mean (NLL, in nats) with any Keras
+    optimizer and callbacks. Every trainable variable of the distribution is found: those of bijectors and base, and the
+    weights of Keras networks that a bijector holds as an attribute, in a list, or only in the closure of a function.
+
+    Where it differs from a bare `keras.Model`:
+
+    - `fit(x)` takes no `y` and `compile` no `loss`. `validation_data=x_val` may be a bare array.
+    - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
+    - Arrays are checked before training starts. If the loss turns NaN or infinite, training stops with a
+      `FloatingPointError` that tells epoch and step; weights and optimizer stay as they were before that step.
+
+    Args:
+      distribution: Any `tfd.Distribution` with `log_prob`; a recipe's flow, for example.
+      name: Name of the model.
+
+    Raises:
+      ValueError: If `distribution` is no distribution, or if it has no trainable variable.
+
+    Shapes: `x` is `[N, *event_shape]`, log-densities are `[N]`, in nats. `model.log_prob` takes any batch shape.
+
+    Example:
+      >>> model = FlowModel(tff.maf(2, num_layers=2, seed=1))
+      >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
+      >>> history = model.fit(tff.data.moons().sample(512, seed=1), batch_size=128, epochs=2, verbose=0)
+      >>> sorted(history.history)
+      ['loss']
+      >>> model.sample(5, seed=1).shape
+      TensorShape([5, 2])
+    """
+
+    def __init__(self, distribution: tfd.Distribution, *, name: str = "flow_model"):
+        if not isinstance(distribution, tfd.Distribution):
+            raise ValueError(f"`distribution` must be a tfd.Distribution, got {distribution!r}.")
+        super().__init__(name=name, dtype=tf.as_dtype(distribution.dtype).name)
+        self.distribution = distribution
+        self._event_dtype = tf.as_dtype(distribution.dtype)
+        self._networks: list[keras.Layer] = []
+        self._adopted: list[keras.Variable] = []
+        self._guard = NonFiniteGuard()
+        self._compiled_log_prob = tf.function(distribution.log_prob, reduce_retracing=True)
+        self._compiled_sample = tf.function(lambda n, seed: distribution.sample(n, seed=seed), reduce_retracing=True)
+        self._find_variables()
+        self.built = True
+
+    def _find_variables(self) -> None:
+        distribution = self.distribution
+        # One log_prob builds what is built at the first call, and a tape around it sees what no search of objects can.
+        touched = []
+        if distribution.event_shape.is_fully_defined():
+            probe = tf.zeros([1, *distribution.event_shape], self._event_dtype)
+            try:
+                touched = tracking.touched_variables(lambda: distribution.log_prob(probe))
+            except Exception:  # zeros may be outside of the support, or log_prob not implemented: the search must do
+                touched = []
+        found = tracking.find(distribution)
+        known = {id(w.value) for layer in found.layers for w in layer.variables}
+        known |= {id(v) for v in found.variables}
+        variables = found.variables + [v for v in touched if id(v) not in known]
+        if not found.trainable_variables and not any(v.trainable for v in variables):
+            raise ValueError(
+                f"{distribution} has no trainable variable, so there is nothing to train. Searched: the attributes of "
+                "the distribution, its bijectors and its base, containers, functions with what their closures and "
+                "globals refer to, Keras layers (a frozen layer does not count), and every variable that one call of "
+                f"log_prob reads ({len(touched)} were read)."
+            )
+        self._networks = found.layers
+        self._adopted = tracking.adopt(variables)
+
+    # --- what Keras calls ---
+
+    def call(self, x, training=None):
+        del training  # Keras hands it on to the networks through its call context
+        return self.distribution.log_prob(x)
+
+    def compile(self, optimizer="rmsprop", loss=None, *, jit_compile="auto", run_eagerly=False, **kwargs):
+        """As `keras.Model.compile`, without a loss: the loss is the negative mean log-likelihood.
+
+        Args:
+          optimizer: Any Keras optimizer, or its name.
+          loss: Must be left out.
+          jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
+            a distribution that XLA cannot compile; `True` insists; `False` does without (a shorter first step).
+          run_eagerly, **kwargs: As in `keras.Model.compile`.
+        """
+        if loss is not None:
+            raise ValueError("`loss` must be left out: a FlowModel minimizes the negative mean log-likelihood.")
+        self._jit_is_optional = jit_compile == "auto"
+        if jit_compile == "auto":
+            jit_compile = not run_eagerly and all(layer.supports_jit for layer in self._networks)
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, **kwargs)
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The mean of `-y_pred`, weighted by `sample_weight`; in training the networks' own losses are added."""
+        del x, y
+        nll = -y_pred
+        if sample_weight is not None:
+            nll *= tf.cast(sample_weight, nll.dtype)
+        loss = tf.reduce_mean(nll)
+        if training:
+            for penalty in self.losses:
+                loss += tf.cast(penalty, loss.dtype)
+        return loss
+
+    def train_step(self, data):
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        with tf.GradientTape() as tape:
+            log_prob = self(x, training=True)
+            loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
+            # Replicas add their gradients up, so each gives its share.
+            share = loss / self.distribute_strategy.num_replicas_in_sync
+            share = self.optimizer.scale_loss(share)
+        weights = self.trainable_weights
+        gradients = tape.gradient(share, weights)
+        self._guard.apply(self.optimizer, gradients, weights, loss)
+        return self._logs(loss, x, log_prob, sample_weight)
+
+    def test_step(self, data):
+        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        log_prob = self(x, training=False)
+        loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=False)
+        return self._logs(loss, x, log_prob, sample_weight)
+
+    def _logs(self, loss, x, log_prob, sample_weight):
+        tracker = next(metric for metric in self.metrics if metric.name == "loss")
+        tracker.update_state(loss, sample_weight=tf.shape(log_prob)[0])
+        return self.compute_metrics(x, None, log_prob, sample_weight=sample_weight)
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
+        """Maximizes the mean log-likelihood; `keras.Model.fit` without `y`.
+
+        Args:
+          x: Array of shape `[N, *event_shape]`, or a `tf.data.Dataset` of batches.
+          validation_data: Array or dataset, likewise.
+          batch_size, epochs, verbose, callbacks, **kwargs: As in `keras.Model.fit`.
+
+        Returns:
+          The Keras `History`; `history["loss"]` and `history["val_loss"]` are in nats.
+
+        Raises:
+          ValueError: For data that cannot be trained on; the message names what is wrong and where.
+          FloatingPointError: If the loss turns NaN or infinite. The weights are those before that step.
+        """
+        if y is not None:
+            raise ValueError("`y` must be left out: FlowModel.fit(x) learns the density of x.")
+        if kwargs.get("validation_data") is not None:
+            kwargs["validation_data"] = self._checked("validation_data", kwargs["validation_data"])
+        x = self._checked("x", x)
+        if self._needs_dataset(x):
+            x, batch_size, kwargs = self._batched(x, batch_size, kwargs)
+        own = StopAtNonFinite(self._guard)
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks.append(own)
+        elif isinstance(callbacks, (list, tuple)):
+            callbacks = [*callbacks, own]
+        else:
+            callbacks = [own] if callbacks is None else [callbacks, own]
+        options = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, "callbacks": callbacks, **kwargs}
+        done = self._steps_done()
+        try:
+            return super().fit(x, **options)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
+            # Not a step was made, so the compiler is the likely cause.
+            if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
+                raise
+            warnings.warn(f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=2)
+            self.jit_compile = False
+            for function in (self.make_train_function, self.make_test_function, self.make_predict_function):
+                function(force=True)
+            return super().fit(x, **options)
+
+    def _steps_done(self) -> int:
+        optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras tells so
+        return -1 if optimizer is None else int(optimizer.iterations)
+
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
+        """The mean NLL of `x` in nats; otherwise as `keras.Model.evaluate`."""
+        if y is not None:
+            raise ValueError("`y` must be left out: FlowModel.evaluate(x) scores the density of x.")
+        x = self._checked("x", x)
+        if self._needs_dataset(x):
+            x, batch_size = tf.data.Dataset.from_tensor_slices(x).batch(batch_size or 32), None
+        return super().evaluate(x, batch_size=batch_size, verbose=verbose, **kwargs)
+
+    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
+        """The log-density of each row of `x`, in nats; otherwise as `keras.Model.predict`."""
+        x = self._checked("x", x)
+        if self._needs_dataset(x):
+            x, batch_size = tf.data.Dataset.from_tensor_slices(x).batch(batch_size or 32), None
+        return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+
+    # --- data ---
+
+    def _checked(self, name: str, x: Any):
+        event_shape = tuple(self.distribution.event_shape.as_list())
+        if isinstance(x, tf.data.Dataset):
+            check_element_spec(name, x, event_shape)
+            return x
+        if isinstance(x, (tuple, list)) and name == "validation_data":
+            if len(x) > 1 and x[1] is not None:
+                raise ValueError("`validation_data` must be the events alone, such as an array: there is no `y`.")
+            x = x[0]
+        if x is None or isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
+            return x  # Keras' own message for None; batches of a generator are seen only as they come
+        return check_events(name, x, event_shape, self._event_dtype)
+
+    def _needs_dataset(self, x) -> bool:
+        """Keras casts arrays to `keras.config.floatx()`; a flow of another precision gets its batches as a dataset."""
+        return isinstance(x, np.ndarray) and self._event_dtype.name != keras.config.floatx()
+
+    def _batched(self, x: np.ndarray, batch_size: int | None, kwargs: dict):
+        batch_size = positive_int("batch_size", 32 if batch_size is None else batch_size)
+        split = kwargs.pop("validation_split", 0.0)
+        if split and kwargs.get("validation_data") is None:
+            kept = int(len(x) * (1.0 - split))  # Keras takes the last rows too
+            x, kwargs["validation_data"] = x[:kept], x[kept:]
+        if isinstance(kwargs.get("validation_data"), np.ndarray):
+            size = kwargs.pop("validation_batch_size", None) or batch_size
+            kwargs["validation_data"] = tf.data.Dataset.from_tensor_slices(kwargs["validation_data"]).batch(size)
+        weight = kwargs.pop("sample_weight", None)
+        dataset = tf.data.Dataset.from_tensor_slices(x if weight is None else (x, np.zeros([len(x), 0]), weight))
+        if kwargs.pop("shuffle", True):
+            dataset = dataset.shuffle(len(x), seed=resolve_seed(None))
+        return dataset.batch(batch_size), None, {**kwargs, "shuffle": False}
+
+    # --- the density ---
+
+    def log_prob(self, x) -> tf.Tensor:
+        """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled at the first call for a rank."""
+        x = tf.convert_to_tensor(x, dtype=self._event_dtype)
+        event_shape = self.distribution.event_shape
+        if event_shape.rank is not None and not (
+            x.shape.rank >= event_shape.rank
+            and x.shape[x.shape.rank - event_shape.rank :].is_compatible_with(event_shape)
+        ):
+            raise ValueError(f"`x` must have shape [..., {', '.join(map(str, event_shape))}], got {x.shape}.")
+        return self._compiled_log_prob(x)
+
+    def sample(self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None) -> tf.Tensor:
+        """Samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
+
+        Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides.
+        """
+        shape = tf.convert_to_tensor(sample_shape, dtype=tf.int32, name="sample_shape")
+        if seed is None:
+            seed = tf.random.uniform([2], maxval=np.iinfo(np.int32).max, dtype=tf.int32)
+        else:
+            seed = tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32)
+        return self._compiled_sample(shape, seed)
+
+    # --- keeping ---
+
+    def get_config(self) -> dict:
+        """The recipe of the flow.
+
+        Raises:
+          ValueError: If the distribution was not made by a recipe, or with an argument that cannot be written down.
+        """
+        text = getattr(self.distribution, "recipe", None)
+        if text is None:
+            raise ValueError(
+                f"{self.distribution} cannot be described in a .keras file, because it was not made by a recipe of "
+                "tfp_flows with plain arguments. Keep its weights with model.save_weights('x.weights.h5'), and load "
+                "them into a model that the same code has built."
+            )
+        return {"name": self.name, "flow": text}
+
+    @classmethod
+    def from_config(cls, config: dict) -> FlowModel:
+        return cls(from_recipe(config["flow"]), name=config["name"])
+
+    def save(self, filepath, overwrite: bool = True, **kwargs) -> None:
+        """As `keras.Model.save`. The file appears whole or not at all; an old one stays until the new one is whole."""
+        path = pathlib.Path(filepath)
+        if path.suffix != ".keras":
+            raise ValueError(f"`filepath` must end in .keras, got {str(filepath)!r}.")
+        if path.exists() and not overwrite:
+            raise ValueError(f"`filepath` exists: {path}. Pass overwrite=True to replace it.")
+        self.get_config()
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
+            part = os.path.join(folder, path.name)
+            super().save(part, **kwargs)
+            os.replace(part, path)

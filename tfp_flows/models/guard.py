@@ -1,0 +1,80 @@
+"""No weight is ever updated from a loss that is not finite, and training does not go on in silence."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+
+class NonFiniteGuard:
+    """Applies gradients while loss and gradients are finite; from the first step where they are not, none any more."""
+
+    def __init__(self):
+        # Plain tf.Variable: state of one training run, no weight of the model.
+        self.failed = tf.Variable(
+            False, trainable=False, dtype=tf.bool, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+        self.loss = tf.Variable(
+            0.0, trainable=False, dtype=tf.float64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+
+    def reset(self) -> None:
+        self.failed.assign(False)
+
+    def apply(self, optimizer, gradients, weights, loss) -> None:
+        """One optimizer step, or none. Runs inside the train step."""
+        pairs = [(g, w) for g, w in zip(gradients, weights, strict=True) if g is not None]
+        finite = tf.math.is_finite(loss)
+        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # there, gradients may overflow at times
+            finite &= _all_finite([g for g, _ in pairs])
+        replicas = tf.distribute.get_replica_context()
+        several = replicas is not None and replicas.num_replicas_in_sync > 1
+        if several:
+            finite = tf.equal(replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.float32)), 0.0)
+        failed = self.failed | ~finite
+        self.loss.assign(tf.where(self.failed, self.loss, tf.cast(loss, tf.float64)))
+
+        def step():
+            before = [tf.identity(w.value) for _, w in pairs]
+            optimizer.apply_gradients([(tf.where(failed, tf.zeros_like(g), g) if several else g, w) for g, w in pairs])
+            # A step may be so long that it overflows the weights themselves: then it is taken back as well.
+            undo = failed | ~_all_finite([w.value for _, w in pairs])
+            for old, (_, w) in zip(before, pairs, strict=True):
+                w.assign(tf.where(undo, old, w.value))
+            return undo
+
+        # Replicas cannot synchronize inside a conditional: there the step is always made, and taken back if need be.
+        self.failed.assign(step() if several else tf.cond(failed, lambda: failed, step))
+
+
+def _all_finite(tensors) -> tf.Tensor:
+    finite = tf.constant(True)
+    for tensor in tensors:
+        finite &= tf.reduce_all(tf.math.is_finite(tf.convert_to_tensor(tensor)))
+    return finite
+
+
+class StopAtNonFinite(keras.callbacks.Callback):
+    """Ends `fit` with a `FloatingPointError` at the first batch whose loss or gradient was not finite."""
+
+    def __init__(self, guard: NonFiniteGuard):
+        super().__init__()
+        self.guard = guard
+        self.epoch = 0
+
+    def on_train_begin(self, logs=None):
+        self.guard.reset()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if bool(self.guard.failed):
+            what = f"The loss was {float(self.guard.loss)}"
+            if tf.math.is_finite(self.guard.loss):
+                what = f"The loss was {float(self.guard.loss):.6g}, but its gradient, or the updated weights, were not finite"
+            raise FloatingPointError(
+                f"{what} in epoch {self.epoch + 1}, step {batch + 1}: training was stopped. The weights are those "
+                "before that step. Look for outliers in the data (standardize them), then try a lower learning rate "
+                "or clipnorm=1 in the optimizer."
+            )
