@@ -1,6 +1,7 @@
 """Normalizing flows for TensorFlow Probability, trained through Keras 3."""
 
-from tfp_flows import data
+from tfp_flows import data, plots
+from tfp_flows._version import __version__
 from tfp_flows.bijectors import MaskedAutoregressiveFlow, PlanarFlow, RealNVP, Standardize, standardize
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows import iaf, maf, nice, planar_flow, real_nvp
@@ -15,7 +16,7 @@ from tfp_flows.templates import (
     real_nvp_template,
 )
 
-__version__ = "0.1.0"
+
 
 __all__ = [
     "AutoregressiveNetwork",
@@ -29,12 +30,14 @@ __all__ = [
     "Template",
     "as_template",
     "bound_log_scale",
+    "__version__",
     "data",
     "iaf",
     "maf",
     "masked_autoregressive_template",
     "nice",
     "planar_flow",
+    "plots",
     "real_nvp",
     "real_nvp_template",
     "standardize",
