@@ -1,22 +1,49 @@
-"""Normalizing flows for TensorFlow Probability, trained through Keras 3."""
+"""Normalizing flows for TensorFlow Probability, trained through Keras 3.
 
-from tfp_flows import data, plots
+The public names are loaded at their first use, so that `import tfp_flows` is quick and the command line can answer
+before TensorFlow is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tfp_flows._version import __version__
-from tfp_flows.bijectors import MaskedAutoregressiveFlow, PlanarFlow, RealNVP, Standardize, standardize
-from tfp_flows.distribution import FlowDistribution
-from tfp_flows.flows import iaf, maf, nice, planar_flow, real_nvp
-from tfp_flows.models import FlowModel
-from tfp_flows.numerics import bound_log_scale
-from tfp_flows.templates import (
-    AutoregressiveNetwork,
-    DenseNetwork,
-    Template,
-    as_template,
-    masked_autoregressive_template,
-    real_nvp_template,
-)
 
+if TYPE_CHECKING:
+    from tfp_flows import data, plots, testing
+    from tfp_flows.bijectors import MaskedAutoregressiveFlow, PlanarFlow, RealNVP, Standardize, standardize
+    from tfp_flows.distribution import FlowDistribution
+    from tfp_flows.flows import iaf, maf, nice, planar_flow, real_nvp
+    from tfp_flows.models import FlowModel
+    from tfp_flows.numerics import bound_log_scale
+    from tfp_flows.templates import (
+        AutoregressiveNetwork,
+        DenseNetwork,
+        Template,
+        as_template,
+        masked_autoregressive_template,
+        real_nvp_template,
+    )
 
+_MODULES = ("data", "plots", "testing")
+_HOME = {
+    "bijectors": ("MaskedAutoregressiveFlow", "PlanarFlow", "RealNVP", "Standardize", "standardize"),
+    "distribution": ("FlowDistribution",),
+    "flows": ("iaf", "maf", "nice", "planar_flow", "real_nvp"),
+    "models": ("FlowModel",),
+    "numerics": ("bound_log_scale",),
+    "templates": (
+        "AutoregressiveNetwork",
+        "DenseNetwork",
+        "Template",
+        "as_template",
+        "masked_autoregressive_template",
+        "real_nvp_template",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "AutoregressiveNetwork",
@@ -28,9 +55,9 @@ __all__ = [
     "RealNVP",
     "Standardize",
     "Template",
+    "__version__",
     "as_template",
     "bound_log_scale",
-    "__version__",
     "data",
     "iaf",
     "maf",
@@ -41,4 +68,19 @@ __all__ = [
     "real_nvp",
     "real_nvp_template",
     "standardize",
+    "testing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"tfp_flows.{name}")
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(f"tfp_flows.{_HOME_OF[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'tfp_flows' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

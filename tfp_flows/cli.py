@@ -11,10 +11,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import numpy as np
 
+from tfp_flows import data
+
+if TYPE_CHECKING:
+    from tfp_flows.models import FlowModel
 
 class UsageError(Exception):
     """What the user can mend: one line, exit code 2."""
@@ -38,15 +42,17 @@ def _quiet_stderr() -> Iterator[None]:
         os.close(copy)
 
 
-with _quiet_stderr():
-    import keras
-    import numpy as np
+def _load_tensorflow() -> None:
+    """Loads what needs TensorFlow, which takes seconds, once the command line is known to be right."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet_stderr():
+        import tensorflow_probability  # noqa: F401
 
-    from tfp_flows import data
-    from tfp_flows.bijectors import standardize
-    from tfp_flows.flows import RECIPES
-    from tfp_flows.models import FlowModel
+        import tfp_flows.models  # noqa: F401
 
+
+# The recipes by name: known before TensorFlow is loaded, for `--help` (a test holds them to `flows.RECIPES`).
+FLOWS = ("iaf", "maf", "nice", "planar_flow", "real_nvp")
 HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
 STEPS = 3200  # of training, about, unless --epochs says otherwise
 
@@ -106,6 +112,13 @@ def fit(args: argparse.Namespace) -> int:
         column = source.columns[int(np.argmin(train.std(axis=0)))]
         raise UsageError(f"{args.source}: column {column!r} is constant in the training rows: leave it out.")
 
+    _load_tensorflow()
+    import keras
+
+    from tfp_flows.bijectors import standardize
+    from tfp_flows.flows import RECIPES
+    from tfp_flows.models import FlowModel
+
     keras.utils.set_random_seed(args.seed)
     try:
         flow = RECIPES[args.flow](train.shape[1], preprocess=standardize(train), seed=args.seed)
@@ -116,7 +129,7 @@ def fit(args: argparse.Namespace) -> int:
     steps = -(-len(train) // batch)
     epochs = args.epochs or max(20, min(200, -(-STEPS // steps)))
     rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, epochs * steps)
-    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=5.0))
+    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
     patience = max(10, epochs // 4)
     print(
         f"{source.name}: {len(train)} rows to train, {len(validation)} to validate, {len(test)} held out; "
@@ -243,6 +256,9 @@ def _load(folder: str) -> tuple[FlowModel, dict[str, Any]]:
     missing = [name for name in ("flow.keras", "report.json") if not (path / name).is_file()]
     if missing:
         raise UsageError(f"{folder}: no {' and no '.join(missing)} here; expected a folder that `tfp-flows fit` wrote.")
+    _load_tensorflow()
+    import keras
+
     try:
         report = json.loads((path / "report.json").read_text(encoding="utf-8"))
         report["columns"], report["seed"], report["history"]  # noqa: B018  (a missing key is an error here)
@@ -251,9 +267,8 @@ def _load(folder: str) -> tuple[FlowModel, dict[str, Any]]:
         raise UsageError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]}).") from error
 
 
-def _columns_of(path: str, columns: Sequence[str]) -> np.ndarray:
+def _columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndarray:
     """The values of a file in the order of the flow's columns: by name where the file has names, else by position."""
-    table = data.read_table(path)
     missing = [name for name in columns if name not in table.columns]
     if not missing:
         return table.values[:, [table.columns.index(name) for name in columns]]
@@ -279,8 +294,9 @@ def sample(args: argparse.Namespace) -> int:
 def score(args: argparse.Namespace) -> int:
     if args.out and not pathlib.Path(args.out).parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {pathlib.Path(args.out).parent} does not exist.")
+    table = data.read_table(args.file)
     model, report = _load(args.dir)
-    values = _columns_of(args.file, report["columns"])
+    values = _columns_of(args.file, table, report["columns"])
     log_prob = np.asarray(model.log_prob(values), dtype=np.float64)
     worst = int(np.argmin(log_prob))
     error = np.std(log_prob) / np.sqrt(len(log_prob))
@@ -332,7 +348,7 @@ def parser() -> argparse.ArgumentParser:
     p = commands.add_parser("fit", help="fit a flow, and report how well it describes held-out rows")
     names = ", ".join([*data.densities, "faithful"])
     p.add_argument("source", metavar="SOURCE", help=f"a .csv or .npy file, or one of {names}")
-    p.add_argument("--flow", choices=sorted(RECIPES), default="maf", help="which flow (default: maf)")
+    p.add_argument("--flow", choices=FLOWS, default="maf", help="which flow (default: maf)")
     p.add_argument("--epochs", type=number, help="number of epochs at most (default: by the number of rows)")
     p.add_argument("--batch-size", type=number, default=256, help="rows for each step (default: 256)")
     p.add_argument("--learning-rate", type=_positive(float), default=3e-3, help="at the start (default: 0.003)")

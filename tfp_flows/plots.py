@@ -38,6 +38,11 @@ def _limits(x: np.ndarray, margin: float = 0.12) -> list[tuple[float, float]]:
     return list(zip(low - pad, high + pad, strict=True))
 
 
+def _size(n: int) -> float:
+    """Area of a marker, so that few points are seen and many do not run together."""
+    return float(np.clip(6000.0 / n, 2.0, 20.0))
+
+
 def _label(ax: Axes, columns: Sequence[str] | None) -> None:
     if columns is not None:
         ax.set_xlabel(columns[0])
@@ -80,7 +85,8 @@ def density(
     image = ax.pcolormesh(xs, ys, p, cmap="Blues", shading="nearest", rasterized=True)
     ax.figure.colorbar(image, ax=ax, label="density", shrink=0.85)
     for x, color in zip(points, (DATA_COLOR, SAMPLE_COLOR), strict=False):
-        ax.scatter(x[:2000, 0], x[:2000, 1], s=2, color=color, alpha=0.35, linewidths=0)
+        x = x[:2000]
+        ax.scatter(x[:, 0], x[:, 1], s=_size(len(x)), color=color, alpha=0.35, linewidths=0)
     ax.set_xlim(limits[0])
     ax.set_ylim(limits[1])
     _label(ax, columns)
@@ -108,7 +114,7 @@ def data_and_samples(
     n = min(max_points, len(data), len(samples))
     limits = _limits(data)
     for ax, x, color, title in zip(axes, (data, samples), (DATA_COLOR, SAMPLE_COLOR), ("data", "samples"), strict=True):
-        ax.scatter(x[:n, 0], x[:n, 1], s=3, color=color, alpha=0.5, linewidths=0)
+        ax.scatter(x[:n, 0], x[:n, 1], s=_size(n), color=color, alpha=0.5, linewidths=0)
         ax.set_title(f"{title} ({n})")
         ax.set_xlim(limits[0])
         ax.set_ylim(limits[1])
@@ -182,7 +188,8 @@ def corner(
                     bins = np.linspace(*limits[i], 40)
                     ax.hist(x[:, i], bins, color=color, density=True, histtype="step", label=name)
                 else:
-                    ax.scatter(x[:max_points, j], x[:max_points, i], s=2, color=color, alpha=0.35, linewidths=0)
+                    some = x[:max_points]
+                    ax.scatter(some[:, j], some[:, i], s=_size(len(some)), color=color, alpha=0.35, linewidths=0)
                     ax.set_ylim(limits[i])
             ax.set_xlim(limits[j])
             ax.tick_params(labelsize=7)

@@ -130,18 +130,18 @@ class PlanarFlow(tfb.Bijector):
     def _forward(self, x):
         self._check(x)
         u_hat, _ = constrained_u(self.u, self.w)
-        s = tf.linalg.matvec(x, self.w) + self.b
+        s = tf.reduce_sum(x * self.w, axis=-1) + self.b
         return x + u_hat * tf.tanh(s)[..., tf.newaxis]
 
     def _inverse(self, y):
         self._check(y)
         u_hat, slope = constrained_u(self.u, self.w)
-        r = tf.linalg.matvec(y, self.w) + self.b
+        r = tf.reduce_sum(y * self.w, axis=-1) + self.b
         s = solve_increasing(_residual, _bracket, [r, slope + tf.zeros_like(r)])
         return y - u_hat * tf.tanh(s)[..., tf.newaxis]
 
     def _forward_log_det_jacobian(self, x):
         self._check(x)
         _, slope = constrained_u(self.u, self.w)
-        s = tf.linalg.matvec(x, self.w) + self.b
+        s = tf.reduce_sum(x * self.w, axis=-1) + self.b
         return tf.math.log(tf.square(tf.tanh(s)) + slope * sech_squared(s))

@@ -1,0 +1,149 @@
+"""The registry: every public bijector and recipe is here, or `test_completeness` fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tfp_flows.testing import redraw_weights
+
+tfb = tfp.bijectors
+
+
+@dataclass(frozen=True)
+class Case:
+    """How to make a bijector in a dtype, and which inputs each output of its inverse may depend on."""
+
+    name: str
+    covers: str
+    make: Callable[[tf.DType], tfb.Bijector]
+    event_size: int
+    zeros: np.ndarray | None = None
+    tolerance: float = 1e-8
+    scale: float = 0.3  # of the redrawn weights
+
+    def build(self, dtype=tf.float64) -> tfb.Bijector:
+        bijector = self.make(dtype)
+        redraw_weights(bijector, seed=7, scale=self.scale)
+        return bijector
+
+
+def _made(dtype, **kwargs):
+    return tff.masked_autoregressive_template([12, 12], event_size=3, activation="tanh", seed=1, dtype=dtype, **kwargs)
+
+
+def _coupling(dtype, inputs=1, outputs=2, **kwargs):
+    return tff.real_nvp_template(
+        [12], input_units=inputs, output_units=outputs, activation="tanh", seed=1, dtype=dtype, **kwargs
+    )
+
+
+def _sequential(dtype, inputs, outputs):
+    return keras.Sequential(
+        [
+            keras.Input((inputs,), dtype=dtype.name),
+            keras.layers.Dense(8, "tanh", dtype=dtype.name),
+            keras.layers.Dense(outputs, dtype=dtype.name),
+        ]
+    )
+
+
+def _bijector_fn(dtype):
+    net = _sequential(dtype, 1, 4)
+
+    def fn(x0, output_units, **kwargs):
+        shift, raw = tff.as_template(net)(x0, output_units)
+        return tfb.Chain([tfb.Shift(shift), tfb.Scale(log_scale=tff.bound_log_scale(raw))])
+
+    return fn
+
+
+def _standardize(dtype):
+    bijector = tff.Standardize(3, dtype=dtype)
+    bijector.adapt(np.random.default_rng(1).normal(size=[50, 3]) * [1.0, 3.0, 0.2] + [0.0, 5.0, -1.0])
+    return bijector
+
+
+_COUPLING = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 1]], bool)
+_LOWER = np.tril(np.ones([3, 3], bool))
+
+BIJECTORS = [
+    Case("planar", "PlanarFlow", lambda dtype: tff.PlanarFlow(3, dtype=dtype), 3, scale=1.0),
+    Case("planar_1d", "PlanarFlow", lambda dtype: tff.PlanarFlow(1, dtype=dtype), 1, scale=1.5),
+    Case("real_nvp", "RealNVP", lambda dtype: tff.RealNVP(1, shift_and_log_scale_fn=_coupling(dtype)), 3, _COUPLING),
+    Case(
+        "real_nvp_last",
+        "RealNVP",
+        lambda dtype: tff.RealNVP(-2, shift_and_log_scale_fn=_coupling(dtype, 2, 1)),
+        3,
+        np.array([[1, 1, 1], [0, 1, 0], [0, 0, 1]], bool),
+    ),
+    Case(
+        "real_nvp_sequential",
+        "RealNVP",
+        lambda dtype: tff.RealNVP(1, shift_and_log_scale_fn=_sequential(dtype, 1, 4)),
+        3,
+        _COUPLING,
+    ),
+    Case("real_nvp_bijector_fn", "RealNVP", lambda dtype: tff.RealNVP(1, bijector_fn=_bijector_fn(dtype)), 3, _COUPLING),
+    Case(
+        "nice",
+        "RealNVP",
+        lambda dtype: tff.RealNVP(
+            1, shift_and_log_scale_fn=_coupling(dtype, shift_only=True), is_constant_jacobian=True
+        ),
+        3,
+        _COUPLING,
+    ),
+    Case("maf", "MaskedAutoregressiveFlow", lambda dtype: tff.MaskedAutoregressiveFlow(_made(dtype)), 3, _LOWER),
+    Case(
+        "maf_right_to_left",
+        "MaskedAutoregressiveFlow",
+        lambda dtype: tff.MaskedAutoregressiveFlow(_made(dtype, input_order="right-to-left")),
+        3,
+        _LOWER.T,
+    ),
+    Case(
+        "iaf",
+        "MaskedAutoregressiveFlow",
+        lambda dtype: tfb.Invert(tff.MaskedAutoregressiveFlow(_made(dtype))),
+        3,
+        _LOWER,
+    ),
+    Case(
+        "tfp_real_nvp",
+        "real_nvp_template",
+        lambda dtype: tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=_coupling(dtype)),
+        3,
+        _COUPLING,
+    ),
+    Case(
+        "tfp_maf",
+        "masked_autoregressive_template",
+        lambda dtype: tfb.MaskedAutoregressiveFlow(_made(dtype)),
+        3,
+        _LOWER,
+    ),
+    Case("standardize", "Standardize", _standardize, 3, np.eye(3, dtype=bool)),
+]
+
+RECIPES = {
+    "planar_flow": {"num_layers": 3},
+    "nice": {"num_layers": 2, "hidden_units": [8], "activation": "tanh"},
+    "real_nvp": {"num_layers": 3, "hidden_units": [8], "activation": "tanh"},
+    "maf": {"num_layers": 2, "hidden_units": [8], "activation": "tanh"},
+    "iaf": {"num_layers": 2, "hidden_units": [8], "activation": "tanh"},
+}
+
+
+def make_flow(name: str, event_size: int, dtype=tf.float64, redraw: bool = True, **kwargs) -> tff.FlowDistribution:
+    flow = getattr(tff, name)(event_size, **{**RECIPES[name], "seed": 3, "dtype": dtype, **kwargs})
+    if redraw:
+        redraw_weights(flow, seed=8)
+    return flow

@@ -1,0 +1,79 @@
+"""Every bijector of the registry, with redrawn weights in float64, through every property."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from cases import BIJECTORS, RECIPES
+
+import tfp_flows as tff
+from tfp_flows import flows, testing
+
+by_name = pytest.mark.parametrize("case", BIJECTORS, ids=lambda case: case.name)
+
+
+@pytest.fixture(scope="module")
+def built():
+    return {case.name: case.build() for case in BIJECTORS}
+
+
+@by_name
+def test_moves_and_round_trip(case, built):
+    bijector, x = built[case.name], testing.draw_events([case.event_size], [20])
+    testing.check_moves(bijector, x)
+    testing.check_round_trip(bijector, x, case.tolerance)
+
+
+@by_name
+def test_log_det(case, built):
+    testing.check_log_det(built[case.name], testing.draw_events([case.event_size]), case.tolerance)
+
+
+@by_name
+def test_batch_shapes(case, built):
+    testing.check_batch_shapes(built[case.name], [case.event_size], case.tolerance)
+
+
+@by_name
+def test_compilation(case, built):
+    testing.check_compilation(built[case.name], testing.draw_events([case.event_size]), case.tolerance)
+
+
+@by_name
+def test_gradients(case, built):
+    testing.check_gradients(built[case.name], testing.draw_events([case.event_size]))
+
+
+@by_name
+def test_jacobian_zeros(case, built):
+    allowed = np.ones([case.event_size] * 2, bool) if case.zeros is None else case.zeros
+    testing.check_jacobian_zeros(built[case.name], testing.draw_events([case.event_size], [40]), allowed)
+
+
+@by_name
+def test_tracking(case, built):
+    testing.check_tracking(built[case.name], [case.event_size])
+
+
+@by_name
+def test_float32(case):
+    testing.check_float32(case.build, [case.event_size])
+
+
+def test_completeness():
+    public = {name: getattr(tff, name) for name in tff.__all__}
+    bijectors = {n for n, v in public.items() if isinstance(v, type) and issubclass(v, tfp.bijectors.Bijector)}
+    assert bijectors <= {case.covers for case in BIJECTORS}
+    assert set(flows.RECIPES) == set(RECIPES) <= set(public)
+    templates = {n for n in public if n.endswith("_template") and n != "as_template"}
+    assert templates <= {case.covers for case in BIJECTORS}
+
+
+def test_every_bijector_has_a_fresh_start_near_the_identity():
+    for make in (
+        lambda: tff.PlanarFlow(3, seed=1),
+        lambda: tff.RealNVP(1, shift_and_log_scale_fn=tff.real_nvp_template([8])),
+        lambda: tff.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([8], event_size=3)),
+    ):
+        x = tf.constant([[0.5, -1.0, 2.0]])
+        np.testing.assert_allclose(make().forward(x), x, atol=0.1)

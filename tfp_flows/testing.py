@@ -1,0 +1,237 @@
+"""The properties that every bijector of this package is held to, for the tests of yours as well.
+
+Each `check_*` function raises an `AssertionError` that says what does not hold. They trust neither identity
+initialization (redraw the weights first, with `redraw_weights`), nor TFP's cache (arguments pass through `tf.identity`),
+nor the bijector's own log-det (automatic differentiation is the judge). Use float64.
+
+Example:
+  >>> def make():
+  ...     bijector = tff.PlanarFlow(3, dtype=tf.float64, seed=1)
+  ...     redraw_weights(bijector, seed=2)
+  ...     return bijector
+  >>> check_bijector(make, event_shape=(3,))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+from tfp_flows.models import FlowModel
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def redraw_weights(module: tf.Module, seed: int = 0, scale: float = 0.3) -> None:
+    """Draws every trainable variable anew from a normal distribution, so that nothing is at its start any more."""
+    rng = np.random.default_rng(seed)
+    for variable in module.trainable_variables:
+        variable.assign(scale * rng.normal(size=variable.shape))
+
+
+def draw_events(event_shape: Sequence[int], batch_shape: Sequence[int] = (5,), seed: int = 0, scale: float = 1.5):
+    """Random float64 events, as a tensor."""
+    rng = np.random.default_rng(seed)
+    return tf.constant(scale * rng.normal(size=[*batch_shape, *event_shape]))
+
+
+def jacobian(fn: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, event_ndims: int) -> np.ndarray:
+    """Jacobian of `fn` at each of the events `x` (one batch axis), by automatic differentiation, `[N, D, D]`."""
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        flat = tf.reshape(fn(x), [x.shape[0], -1])
+        components = tf.unstack(flat, axis=1)
+    size = int(np.prod(x.shape[-event_ndims:]))
+    rows = [tape.gradient(c, x, unconnected_gradients="zero") for c in components]
+    return np.stack([np.reshape(row, [-1, size]) for row in rows], axis=1)
+
+
+def _close(actual, expected, tolerance, what: str) -> None:
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=what)
+
+
+def check_moves(bijector: tfb.Bijector, x: tf.Tensor) -> None:
+    """The map is finite, and not the identity: else most other checks would hold for nothing."""
+    y = bijector.forward(tf.identity(x)).numpy()
+    assert np.all(np.isfinite(y)), "forward is not finite"
+    if y.shape == tuple(x.shape):
+        assert np.max(np.abs(y - x)) > 1e-2, "the map is the identity: were its weights redrawn?"
+
+
+def check_round_trip(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-9) -> None:
+    """`inverse(forward(x)) = x` and `forward(inverse(y)) = y`."""
+    y = bijector.forward(tf.identity(x))
+    _close(bijector.inverse(tf.identity(y)), x, tolerance, "inverse(forward(x)) is not x")
+    z = bijector.inverse(tf.identity(x))
+    _close(bijector.forward(tf.identity(z)), x, tolerance, "forward(inverse(y)) is not y")
+
+
+def check_log_det(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-8) -> None:
+    """Both log-dets equal those of the Jacobians by automatic differentiation, and each other up to the sign."""
+    ndims = bijector.forward_min_event_ndims
+    ndims = max(ndims, 1)
+    for name, fn, log_det in (
+        ("forward", bijector.forward, bijector.forward_log_det_jacobian),
+        ("inverse", bijector.inverse, bijector.inverse_log_det_jacobian),
+    ):
+        sign, expected = np.linalg.slogdet(jacobian(fn, tf.identity(x), ndims))
+        assert np.all(sign != 0), f"the {name} map has a singular Jacobian"
+        actual = tf.broadcast_to(log_det(tf.identity(x), event_ndims=ndims), expected.shape)
+        _close(actual, expected, tolerance, f"{name}_log_det_jacobian is not that of the Jacobian")
+    y = bijector.forward(tf.identity(x))
+    there = bijector.forward_log_det_jacobian(tf.identity(x), event_ndims=ndims)
+    back = bijector.inverse_log_det_jacobian(tf.identity(y), event_ndims=ndims)
+    _close(back, -there, tolerance, "the two log-dets do not cancel")
+
+
+def check_batch_shapes(bijector: tfb.Bijector, event_shape: Sequence[int], tolerance: float = 1e-9) -> None:
+    """Batch shapes `[]`, `[5]` and `[2, 3]` give what a loop over single events gives."""
+    ndims = len(event_shape)
+    for batch_shape in ((), (5,), (2, 3)):
+        x = draw_events(event_shape, batch_shape, seed=3)
+        singles = tf.reshape(x, [-1, 1, *event_shape])
+        for fn, shape in ((bijector.forward, x.shape), (bijector.inverse, x.shape)):
+            expected = tf.reshape(tf.concat([fn(tf.identity(s)) for s in singles], 0), shape)
+            actual = fn(tf.identity(x))
+            assert actual.shape == shape, f"batch shape {batch_shape}: got {actual.shape}, expected {shape}"
+            _close(actual, expected, tolerance, f"batch shape {batch_shape} differs from single events")
+        for fn in (bijector.forward_log_det_jacobian, bijector.inverse_log_det_jacobian):
+            expected = [np.reshape(fn(tf.identity(s), event_ndims=ndims), [-1])[0] for s in singles]
+            actual = tf.broadcast_to(fn(tf.identity(x), event_ndims=ndims), batch_shape)  # a constant may stay a scalar
+            _close(actual, np.reshape(expected, batch_shape), tolerance, f"log-det for batch shape {batch_shape} differs")
+
+
+def check_compilation(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-9) -> None:
+    """Eager mode, `tf.function` and `jit_compile` agree, in both directions and log-dets."""
+    ndims = max(bijector.forward_min_event_ndims, 1)
+
+    def all_four(x):
+        y, z = bijector.forward(tf.identity(x)), bijector.inverse(tf.identity(x))
+        return (
+            y,
+            z,
+            bijector.forward_log_det_jacobian(tf.identity(x), event_ndims=ndims),
+            bijector.inverse_log_det_jacobian(tf.identity(x), event_ndims=ndims),
+        )
+
+    eager = all_four(x)
+    for jit in (False, True):
+        for actual, expected in zip(tf.function(all_four, jit_compile=jit)(x), eager, strict=True):
+            _close(actual, expected, tolerance, f"tf.function(jit_compile={jit}) differs from eager mode")
+
+
+def check_gradients(bijector: tfb.Bijector, x: tf.Tensor) -> None:
+    """In both directions every trainable variable, and the argument, has a finite gradient that is not zero throughout."""
+    ndims = max(bijector.forward_min_event_ndims, 1)
+    variables = bijector.trainable_variables
+    for name, fn, log_det in (
+        ("forward", bijector.forward, bijector.forward_log_det_jacobian),
+        ("inverse", bijector.inverse, bijector.inverse_log_det_jacobian),
+    ):
+        x = tf.identity(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(tf.sin(fn(x))) + tf.reduce_sum(log_det(x, event_ndims=ndims))
+        for variable, gradient in zip([x, *variables], tape.gradient(loss, [x, *variables]), strict=True):
+            label = getattr(variable, "name", "x") if variable is not x else "the argument"
+            assert gradient is not None, f"{name}: no gradient reaches {label}"
+            gradient = tf.convert_to_tensor(gradient).numpy()
+            assert np.all(np.isfinite(gradient)), f"{name}: the gradient of {label} is not finite"
+            assert np.any(gradient != 0), f"{name}: the gradient of {label} is zero"
+
+
+def check_jacobian_zeros(bijector: tfb.Bijector, x: tf.Tensor, allowed: np.ndarray) -> None:
+    """The Jacobian of the inverse is zero wherever `allowed`, of shape `[D, D]` (output, input), is false."""
+    j = jacobian(bijector.inverse, tf.identity(x), max(bijector.forward_min_event_ndims, 1))
+    leaks = np.argwhere(np.any(j != 0, axis=0) & ~allowed)
+    assert len(leaks) == 0, f"output {leaks[0][0]} depends on input {leaks[0][1]}" if len(leaks) else ""
+    missing = np.argwhere(~np.any(j != 0, axis=0) & allowed)
+    assert len(missing) == 0, f"output {missing[0][0]} ignores input {missing[0][1]}" if len(missing) else ""
+
+
+def check_tracking(bijector: tfb.Bijector, event_shape: Sequence[int]) -> None:
+    """`trainable_variables` lists exactly what the maps read, also inside other modules and in Keras."""
+    x = draw_events(event_shape, seed=4)
+    read = tracking.touched_variables(lambda: (bijector.forward(x), bijector.inverse(tf.identity(x))))
+    expected = {id(v) for v in read}
+    assert {id(v) for v in bijector.trainable_variables} == expected, "trainable_variables is not what the maps read"
+    base = tfd.Sample(tfd.Normal(tf.zeros([], x.dtype), 1.0), list(event_shape))
+    flow = tfd.TransformedDistribution(base, tfb.Chain([tfb.Invert(bijector)]))
+    assert {id(v) for v in flow.trainable_variables} == expected, "Chain, Invert or TransformedDistribution hides variables"
+    if expected:
+        kept = {id(v.value) for v in FlowModel(flow).trainable_variables}
+        assert kept == expected, "FlowModel does not find all variables"
+
+
+def check_float32(make: Callable[..., tfb.Bijector], event_shape: Sequence[int], tolerance: float = 2e-3) -> None:
+    """In float32 the results have that dtype and are those of float64, up to rounding. `make` takes the dtype."""
+    double, single = make(tf.float64), make(tf.float32)
+    for a, b in zip(single.variables, double.variables, strict=True):
+        a.assign(tf.cast(b, a.dtype))
+    x = draw_events(event_shape, seed=5)
+    for name in ("forward", "inverse"):
+        actual = getattr(single, name)(tf.cast(x, tf.float32))
+        assert actual.dtype == tf.float32, f"{name} of float32 gives {actual.dtype}"
+        _close(actual, getattr(double, name)(x), tolerance, f"{name} in float32 differs")
+
+
+def check_bijector(
+    make: Callable[[], tfb.Bijector],
+    event_shape: Sequence[int],
+    *,
+    tolerance: float = 1e-8,
+    jit: bool = True,
+) -> None:
+    """All checks that hold for any bijector which keeps the shape of its events.
+
+    Args:
+      make: Makes the bijector, in float64, with redrawn weights.
+      event_shape: Shape of an event.
+      tolerance: Relative and absolute tolerance of round trips and log-dets.
+      jit: Whether to compile by `tf.function` and XLA too.
+    """
+    bijector = make()
+    x = draw_events(event_shape)
+    check_moves(bijector, x)
+    check_round_trip(bijector, x, tolerance)
+    check_log_det(bijector, x, tolerance)
+    check_batch_shapes(bijector, event_shape, tolerance)
+    check_gradients(bijector, x)
+    check_tracking(bijector, event_shape)
+    if jit:
+        check_compilation(bijector, x, tolerance)
+
+
+def check_normalized(distribution, limit: float = 12.0, resolution: int = 500, tolerance: float = 5e-3) -> None:
+    """The density of a two-dimensional distribution integrates to 1 over `[-limit, limit]^2`."""
+    step = 2.0 * limit / resolution
+    axis = -limit + step * (np.arange(resolution) + 0.5)
+    grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    log_prob = tf.function(distribution.log_prob)(tf.constant(grid, distribution.dtype))
+    total = float(np.sum(np.exp(np.asarray(log_prob, np.float64))) * step**2)
+    assert abs(total - 1.0) < tolerance, f"the density integrates to {total}"
+
+
+def check_density(distribution: tfd.Distribution, n: int = 5, tolerance: float = 1e-8) -> None:
+    """`log_prob` of samples is what the forward route gives, base density minus log-det."""
+    x, log_prob = distribution.experimental_sample_and_log_prob(n, seed=[1, 2])
+    _close(distribution.log_prob(tf.identity(x)), log_prob, tolerance, "log_prob differs from the forward route")
+
+
+def check_fit_moves_every_weight(distribution: tfd.Distribution, x: np.ndarray, jit_compile="auto") -> None:
+    """A few steps of `FlowModel.fit` change every trainable weight and lower the NLL."""
+    model = FlowModel(distribution)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=jit_compile)
+    before = [w.numpy().copy() for w in model.trainable_variables]
+    start = model.evaluate(x, batch_size=len(x), verbose=0)
+    model.fit(x, batch_size=len(x) // 4, epochs=2, verbose=0)
+    for old, weight in zip(before, model.trainable_variables, strict=True):
+        assert np.any(weight.numpy() != old), f"{weight.path} did not move"
+    end = model.evaluate(x, batch_size=len(x), verbose=0)
+    assert end < start, f"the NLL did not fall: {start} to {end}"
