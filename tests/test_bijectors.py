@@ -56,6 +56,11 @@ def test_tracking(case, built):
 
 
 @by_name
+def test_instances_are_distinct(case):
+    testing.check_instances_are_distinct(case.build, [case.event_size])
+
+
+@by_name
 def test_float32(case):
     testing.check_float32(case.build, [case.event_size])
 

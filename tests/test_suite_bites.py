@@ -98,6 +98,28 @@ class EagerOnly(Affine):
         return super()._forward(x) + (0.0 if tf.executing_eagerly() else 1.0)
 
 
+class SharesCache(tfb.Bijector):
+    """Hands its constructor's arguments on, though its variables are not among them."""
+
+    def __init__(self, size):
+        parameters = dict(locals())
+        self.shift = tf.Variable(tf.zeros([size], tf.float64))
+        super().__init__(forward_min_event_ndims=1, dtype=tf.float64, parameters=parameters)
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def _forward(self, x):
+        return x + self.shift
+
+    def _inverse(self, y):
+        return y - self.shift
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.zeros(tf.shape(x)[:-1], x.dtype)
+
+
 class Leaky(Affine):
     """Autoregressive, but for one entry."""
 
@@ -133,6 +155,11 @@ BROKEN = [
 def test_broken_bijector_fails(broken, check, message):
     with pytest.raises(AssertionError, match=message):
         check(broken())
+
+
+def test_shared_cache_fails():
+    with pytest.raises(AssertionError, match="share its cache"):
+        testing.check_instances_are_distinct(lambda: SharesCache(3), [3])
 
 
 def test_correct_bijector_passes():

@@ -169,6 +169,22 @@ def check_tracking(bijector: tfb.Bijector, event_shape: Sequence[int]) -> None:
         assert kept == expected, "FlowModel does not find all variables"
 
 
+def check_instances_are_distinct(make: Callable[[], tfb.Bijector], event_shape: Sequence[int]) -> None:
+    """Two bijectors made alike, with different weights, are not taken for each other.
+
+    TFP compares bijectors by their constructor's arguments, and equal ones share a cache: a bijector that draws its
+    weights itself, and hands its arguments on as `parameters`, is "inverted" by any other of its kind.
+    """
+    first, second = make(), make()
+    if not first.trainable_variables:
+        return
+    redraw_weights(second, seed=77, scale=0.6)
+    assert first != second, "two instances with variables of their own are equal for TFP, and share its cache"
+    x = draw_events(event_shape, seed=6)
+    y = tfb.Chain([first, tfb.Invert(second)]).inverse(tf.identity(x))
+    _close(y, second.forward(tf.identity(first.inverse(tf.identity(x)))), 1e-9, "Chain mixes two instances up")
+
+
 def check_float32(make: Callable[..., tfb.Bijector], event_shape: Sequence[int], tolerance: float = 2e-3) -> None:
     """In float32 the results have that dtype and are those of float64, up to rounding. `make` takes the dtype."""
     double, single = make(tf.float64), make(tf.float32)
@@ -204,6 +220,7 @@ def check_bijector(
     check_batch_shapes(bijector, event_shape, tolerance)
     check_gradients(bijector, x)
     check_tracking(bijector, event_shape)
+    check_instances_are_distinct(make, event_shape)
     if jit:
         check_compilation(bijector, x, tolerance)
 

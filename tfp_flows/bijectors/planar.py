@@ -104,7 +104,6 @@ class PlanarFlow(tfb.Bijector):
         validate_args: bool = False,
         name: str = "planar_flow",
     ):
-        parameters = dict(locals())
         size = positive_int("event_size", event_size)
         dtype = tf.as_dtype(dtype)
         rng = np.random.default_rng(resolve_seed(seed))
@@ -115,8 +114,9 @@ class PlanarFlow(tfb.Bijector):
         self.u = tf.Variable(u, dtype=dtype, name="u")
         self.b = tf.Variable(rng.normal(), dtype=dtype, name="b")
         self._event_size = size
+        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(
-            forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, parameters=parameters, name=name
+            forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, name=name
         )
 
     @classmethod

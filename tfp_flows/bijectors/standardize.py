@@ -39,17 +39,16 @@ class Standardize(tfb.Bijector):
         validate_args: bool = False,
         name: str = "standardize",
     ):
-        parameters = dict(locals())
         dtype = tf.as_dtype(dtype)
         self.event_size = positive_int("event_size", event_size)
         self.shift = tf.Variable(tf.zeros([event_size], dtype), trainable=False, name="shift")
         self.scale = tf.Variable(tf.ones([event_size], dtype), trainable=False, name="scale")
+        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(
             forward_min_event_ndims=1,
             is_constant_jacobian=True,
             dtype=dtype,
             validate_args=validate_args,
-            parameters=parameters,
             name=name,
         )
 

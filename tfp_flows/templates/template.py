@@ -118,7 +118,9 @@ class _Signature:
         except (TypeError, ValueError):  # no signature to read: TFP's own calling convention
             parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
         self.names = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
-        self.takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        # The `**kwargs` of Keras' own models (Sequential, Functional) swallow what they do not know.
+        from_keras = str(getattr(target, "__module__", "")).split(".")[0] in ("keras", "tf_keras")
+        self.takes_any_keyword = not from_keras and any(p.kind is p.VAR_KEYWORD for p in parameters)
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         required = [p for p in positional if p.default is p.empty]
         takes_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
