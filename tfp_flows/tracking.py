@@ -62,6 +62,12 @@ def find(*roots: Any) -> Found:
     return Found(layers, [v for v in _unique(variables) if id(v) not in owned])
 
 
+def parts(variable: tf.Variable) -> list:
+    """The variable and, under a `tf.distribute` strategy, its copies on each replica, which are what a tape sees."""
+    copies = variable.values if isinstance(variable, tf.distribute.DistributedValues) else ()
+    return [variable, *copies]
+
+
 def touched_variables(fn: Callable[[], Any]) -> list[tf.Variable]:
     """Trainable variables that a call of `fn` reads, wherever they are hidden: a gradient tape sees them all."""
     with tf.GradientTape() as tape:

@@ -82,8 +82,8 @@ class FlowModel(keras.Model):
             except Exception:  # zeros may be outside of the support, or log_prob not implemented: the search must do
                 touched = []
         found = tracking.find(distribution)
-        known = {id(w.value) for layer in found.layers for w in layer.variables}
-        known |= {id(v) for v in found.variables}
+        searched = [w.value for layer in found.layers for w in layer.variables] + found.variables
+        known = {id(part) for v in searched for part in tracking.parts(v)}
         variables = found.variables + [v for v in touched if id(v) not in known]
         if not found.trainable_variables and not any(v.trainable for v in variables):
             raise ValueError(
@@ -178,7 +178,7 @@ class FlowModel(keras.Model):
         if kwargs.get("validation_data") is not None:
             kwargs["validation_data"] = self._checked("validation_data", kwargs["validation_data"])
         x = self._checked("x", x)
-        if self._needs_dataset(x):
+        if self._needs_dataset(x) or kwargs.get("sample_weight") is not None:
             x, batch_size, kwargs = self._batched(x, batch_size, kwargs)
         own = StopAtNonFinite(self._guard)
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -203,7 +203,7 @@ class FlowModel(keras.Model):
 
     def _steps_done(self) -> int:
         optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras tells so
-        return -1 if optimizer is None else int(optimizer.iterations)
+        return -1 if optimizer is None else int(optimizer.iterations.numpy())
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
         """The mean NLL of `x` in nats; otherwise as `keras.Model.evaluate`."""
@@ -241,15 +241,26 @@ class FlowModel(keras.Model):
         return isinstance(x, np.ndarray) and self._event_dtype.name != keras.config.floatx()
 
     def _batched(self, x: np.ndarray, batch_size: int | None, kwargs: dict):
+        """Batches as `keras.Model.fit` makes them of an array, of the right dtype and with weights but no `y`.
+
+        Without a `y`, Keras drops the `sample_weight` of arrays without a word.
+        """
         batch_size = positive_int("batch_size", 32 if batch_size is None else batch_size)
+        weight = kwargs.pop("sample_weight", None)
+        if weight is not None:
+            if not isinstance(x, np.ndarray):
+                raise ValueError("`sample_weight` goes with an array `x`; let a dataset yield (x, y, sample_weight).")
+            weight = np.asarray(weight, dtype=x.dtype)
+            if weight.shape != (len(x),) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
+                raise ValueError(f"`sample_weight` must hold {len(x)} finite weights >= 0, got shape {weight.shape}.")
         split = kwargs.pop("validation_split", 0.0)
         if split and kwargs.get("validation_data") is None:
             kept = int(len(x) * (1.0 - split))  # Keras takes the last rows too
             x, kwargs["validation_data"] = x[:kept], x[kept:]
+            weight = None if weight is None else weight[:kept]
         if isinstance(kwargs.get("validation_data"), np.ndarray):
             size = kwargs.pop("validation_batch_size", None) or batch_size
             kwargs["validation_data"] = tf.data.Dataset.from_tensor_slices(kwargs["validation_data"]).batch(size)
-        weight = kwargs.pop("sample_weight", None)
         dataset = tf.data.Dataset.from_tensor_slices(x if weight is None else (x, np.zeros([len(x), 0]), weight))
         if kwargs.pop("shuffle", True):
             dataset = dataset.shuffle(len(x), seed=resolve_seed(None))
@@ -258,27 +269,37 @@ class FlowModel(keras.Model):
     # --- the density ---
 
     def log_prob(self, x) -> tf.Tensor:
-        """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled at the first call for a rank."""
+        """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled once, at the first call."""
         x = tf.convert_to_tensor(x, dtype=self._event_dtype)
         event_shape = self.distribution.event_shape
-        if event_shape.rank is not None and not (
-            x.shape.rank >= event_shape.rank
-            and x.shape[x.shape.rank - event_shape.rank :].is_compatible_with(event_shape)
-        ):
-            raise ValueError(f"`x` must have shape [..., {', '.join(map(str, event_shape))}], got {x.shape}.")
-        return self._compiled_log_prob(x)
+        if event_shape.rank is None:
+            return self._compiled_log_prob(x)
+        split = x.shape.rank - event_shape.rank
+        if split < 0 or not x.shape[split:].is_compatible_with(event_shape):
+            expected = ", ".join(["...", *map(str, event_shape)])
+            raise ValueError(f"`x` must have shape [{expected}], got {x.shape}.")
+        batch = x.shape[:split]
+        # One batch axis, whatever came: that is one trace for all.
+        log_prob = self._compiled_log_prob(tf.reshape(x, [-1, *x.shape[split:]]))
+        return log_prob if split == 1 else tf.reshape(log_prob, batch)
 
     def sample(self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None) -> tf.Tensor:
-        """Samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
+        """Samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled once, at the first call.
 
         Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides.
+
+        Raises:
+          ValueError: If `sample_shape` is not a non-negative integer, or a tuple of them.
         """
-        shape = tf.convert_to_tensor(sample_shape, dtype=tf.int32, name="sample_shape")
+        sizes = np.atleast_1d(np.asarray(sample_shape, dtype=None if np.size(sample_shape) else int))
+        if sizes.ndim != 1 or not np.issubdtype(sizes.dtype, np.integer) or np.any(sizes < 0):
+            raise ValueError(f"`sample_shape` must be a non-negative integer or a tuple of them, got {sample_shape!r}.")
         if seed is None:
             seed = tf.random.uniform([2], maxval=np.iinfo(np.int32).max, dtype=tf.int32)
         else:
             seed = tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32)
-        return self._compiled_sample(shape, seed)
+        samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed)
+        return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
 
     # --- keeping ---
 

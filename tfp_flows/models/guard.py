@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import tensorflow as tf
 
@@ -69,10 +71,11 @@ class StopAtNonFinite(keras.callbacks.Callback):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if bool(self.guard.failed):
-            what = f"The loss was {float(self.guard.loss)}"
-            if tf.math.is_finite(self.guard.loss):
-                what = f"The loss was {float(self.guard.loss):.6g}, but its gradient, or the updated weights, were not finite"
+        if self.guard.failed.numpy():
+            loss = float(self.guard.loss.numpy())
+            what = f"The loss was {loss}"
+            if math.isfinite(loss):
+                what = f"The loss was {loss:.6g}, but its gradient, or the updated weights, were not finite"
             raise FloatingPointError(
                 f"{what} in epoch {self.epoch + 1}, step {batch + 1}: training was stopped. The weights are those "
                 "before that step. Look for outliers in the data (standardize them), then try a lower learning rate "
