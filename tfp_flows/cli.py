@@ -114,6 +114,7 @@ def fit(args: argparse.Namespace) -> int:
 
     _load_tensorflow()
     import keras
+    import tensorflow as tf
 
     from tfp_flows.bijectors import standardize
     from tfp_flows.flows import RECIPES
@@ -126,7 +127,7 @@ def fit(args: argparse.Namespace) -> int:
         raise UsageError(f"{args.source}: {error}") from error
     model = FlowModel(flow, name="flow")
     batch = min(args.batch_size, max(1, len(train) // 4))
-    steps = -(-len(train) // batch)
+    steps = len(train) // batch
     epochs = args.epochs or max(20, min(200, -(-STEPS // steps)))
     rate = keras.optimizers.schedules.CosineDecay(args.learning_rate, epochs * steps)
     model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
@@ -136,12 +137,15 @@ def fit(args: argparse.Namespace) -> int:
         f"{args.flow} with {model.count_params()} weights, up to {epochs} epochs",
         flush=True,
     )
+    # Every batch of one size, and validation in one: XLA compiles anew for each size. Each epoch leaves out other rows.
+    rows = tf.data.Dataset.from_tensor_slices(train.astype(np.float32))
+    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True).prefetch(2)
     history = model.fit(
-        train,
-        batch_size=batch,
+        rows,
         epochs=epochs,
+        shuffle=False,
         validation_data=validation,
-        validation_batch_size=max(batch, 1024),
+        validation_batch_size=min(len(validation), 8192),
         callbacks=[keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)],
         verbose=args.verbose,
     )

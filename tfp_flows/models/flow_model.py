@@ -188,6 +188,11 @@ class FlowModel(keras.Model):
         else:
             callbacks = [own] if callbacks is None else [callbacks, own]
         options = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, "callbacks": callbacks, **kwargs}
+        optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras says so below
+        if optimizer is not None and not optimizer.built:
+            # Variables that are made inside of the training step would have it traced twice.
+            with self.distribute_strategy.scope():
+                optimizer.build(self.trainable_variables)
         done = self._steps_done()
         try:
             return super().fit(x, **options)
@@ -202,7 +207,7 @@ class FlowModel(keras.Model):
             return super().fit(x, **options)
 
     def _steps_done(self) -> int:
-        optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras tells so
+        optimizer = getattr(self, "optimizer", None)
         return -1 if optimizer is None else int(optimizer.iterations.numpy())
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):

@@ -1,0 +1,78 @@
+"""What the documentation claims is what runs: doctests of the package, the README and the pages."""
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+
+ROOT = pathlib.Path(__file__).parents[1]
+NAMES = {"keras": keras, "np": np, "tf": tf, "tfp": tfp, "tfb": tfp.bijectors, "tfd": tfp.distributions, "tff": tff}
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+MODULES = [m.name for m in pkgutil.walk_packages(tff.__path__, "tfp_flows.") if not m.name.endswith("cli")]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests(name):
+    module = importlib.import_module(name)
+    assert doctest.testmod(module, extraglobs=NAMES, optionflags=FLAGS).failed == 0
+
+
+def test_public_callables_have_an_example():
+    without = []
+    for name in tff.__all__:
+        value = getattr(tff, name)
+        if callable(value) and ">>>" not in (value.__doc__ or "") and name not in EXEMPT:
+            without.append(name)
+    assert without == []
+
+
+# Made by other functions, or shown in the example of another name.
+EXEMPT = {"Template", "FlowDistribution", "DenseNetwork", "AutoregressiveNetwork", "standardize"}
+
+
+@pytest.mark.parametrize("page", ["docs/getting-started.md", "docs/conventions.md"])
+def test_pages(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert ">>>" in text
+    assert doctest.testfile(str(ROOT / page), module_relative=False, optionflags=FLAGS).failed == 0
+
+
+def blocks(path):
+    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.S)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    """All Python of a page, in order and in one namespace, with fewer epochs."""
+    monkeypatch.chdir(tmp_path)
+    code = blocks(page)
+    assert code
+    namespace = {}
+    for block in code:
+        exec(compile(re.sub(r"epochs=\d+", "epochs=1", block), page, "exec"), namespace)
+
+
+def test_readme_names_every_recipe_with_its_paper():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    from tfp_flows.flows import RECIPES
+
+    for name in RECIPES:
+        assert re.search(rf"\|.*`{name}`.*\|", text), name
+    assert text.count("arXiv:") >= len(RECIPES)
+
+
+def test_every_recipe_and_bijector_is_in_the_api_pages():
+    text = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))
+    for name in set(tff.__all__) - {"__version__"}:
+        assert re.search(rf"\b{name}\b", text), name

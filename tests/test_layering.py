@@ -1,0 +1,77 @@
+"""Imports point one way, and every public name is reachable and documented."""
+
+import ast
+import inspect
+import pathlib
+import re
+
+import pytest
+
+import tfp_flows as tff
+
+ROOT = pathlib.Path(tff.__file__).parent
+RANK = {
+    "_version": 0,
+    "checks": 0,
+    "seeds": 0,
+    "numerics": 0,
+    "tracking": 0,
+    "data": 0,
+    "templates": 1,
+    "bijectors": 2,
+    "distribution": 3,
+    "flows": 4,
+    "models": 5,
+    "testing": 6,
+    "plots": 6,
+    "cli": 7,
+}
+FILES = [p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py"]
+
+
+def room(path):
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    """Rooms of the package that a file imports, outside of `if TYPE_CHECKING`."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "tfp_flows":
+            parts = node.module.split(".")[1:]
+            found |= {parts[0]} if parts else {alias.name for alias in node.names}
+    return found
+
+
+def test_every_room_has_a_rank():
+    assert {room(p) for p in FILES} == set(RANK)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_point_one_way(path):
+    own = room(path)
+    for other in imports(path) - {own}:
+        assert RANK[other] < RANK[own], f"{path.name} imports {other}"
+    if own == "data":
+        assert imports(path) <= {"data"}
+
+
+def test_data_needs_numpy_only():
+    for path in (ROOT / "data").glob("*.py"):
+        assert not re.search(r"^(import|from) (tensorflow|keras)", path.read_text(encoding="utf-8"), re.M)
+
+
+def test_all_is_complete_and_documented():
+    for name in tff.__all__:
+        value = getattr(tff, name)
+        assert name == "__version__" or inspect.getdoc(value), name
+        assert name in dir(tff)
+    lazy = {n for names in tff._HOME.values() for n in names} | set(tff._MODULES) | {"__version__"}
+    assert lazy == set(tff.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tff.nothing  # noqa: B018
+
+
+def test_modules_stay_small():
+    for path in FILES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path.name
