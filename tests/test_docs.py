@@ -51,7 +51,7 @@ def blocks(path):
     return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.S)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/adding-a-flow.md"])
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """All Python of a page, in order and in one namespace, with fewer epochs."""
@@ -73,6 +73,6 @@ def test_readme_names_every_recipe_with_its_paper():
 
 
 def test_every_recipe_and_bijector_is_in_the_api_pages():
-    text = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))
+    text = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs").rglob("*.md"))
     for name in set(tff.__all__) - {"__version__"}:
         assert re.search(rf"\b{name}\b", text), name
