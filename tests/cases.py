@@ -91,7 +91,9 @@ BIJECTORS = [
         3,
         _COUPLING,
     ),
-    Case("real_nvp_bijector_fn", "RealNVP", lambda dtype: tff.RealNVP(1, bijector_fn=_bijector_fn(dtype)), 3, _COUPLING),
+    Case(
+        "real_nvp_bijector_fn", "RealNVP", lambda dtype: tff.RealNVP(1, bijector_fn=_bijector_fn(dtype)), 3, _COUPLING
+    ),
     Case(
         "nice",
         "RealNVP",

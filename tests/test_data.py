@@ -154,6 +154,9 @@ def test_other_files(tmp_path):
     ):
         with pytest.raises(data.TableError, match=message):
             data.read_table(tmp_path / name)
-    for values, message in ((np.ones([1, 2]), "1 row of"), (np.array([[1.0, 2.0], [1.0, 3.0]]), "column 'a' is constant")):
+    for values, message in (
+        (np.ones([1, 2]), "1 row of"),
+        (np.array([[1.0, 2.0], [1.0, 3.0]]), "column 'a' is constant"),
+    ):
         with pytest.raises(data.TableError, match=message):
             data.check_trainable("t", data.Table(values, ["a", "b"]))

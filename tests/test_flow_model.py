@@ -37,7 +37,9 @@ def test_shapes_and_meaning(trained):
     assert trained(X).shape == [200]
     np.testing.assert_allclose(trained(X), log_prob, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(trained.predict(X, verbose=0), log_prob, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(trained.log_prob(X.reshape(2, 100, 2)), np.reshape(log_prob, [2, 100]), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        trained.log_prob(X.reshape(2, 100, 2)), np.reshape(log_prob, [2, 100]), rtol=1e-4, atol=1e-4
+    )
     assert trained.evaluate(X, verbose=0) == pytest.approx(-np.mean(log_prob), abs=1e-4)
     assert trained.evaluate(X, verbose=0, return_dict=True).keys() == {"loss"}
 
@@ -209,7 +211,7 @@ def test_bad_datasets_and_arguments(trained):
         trained.fit(X, validation_data=(X, X))
     with pytest.raises(ValueError, match="`loss` must be left out"):
         trained.compile(optimizer="adam", loss="mse")
-    with pytest.raises(ValueError, match="`distribution` must be a tfd.Distribution"):
+    with pytest.raises(ValueError, match=r"`distribution` must be a tfd\.Distribution"):
         tff.FlowModel(tff.PlanarFlow(2))
     with pytest.raises(ValueError, match=r"`x` must have shape \[\.\.\., 2\]"):
         trained.log_prob(np.zeros([5, 3], "f"))
@@ -242,7 +244,9 @@ def test_nan_in_a_stream_stops_at_its_step_with_the_weights_before():
 
 @pytest.mark.parametrize("name", ["planar_flow", "nice", "real_nvp", "maf", "iaf"])
 def test_save_and_load_are_exact(name, tmp_path):
-    kwargs = {"num_layers": 2} if name == "planar_flow" else {"num_layers": 2, "hidden_units": [8], "activation": "tanh"}
+    kwargs = (
+        {"num_layers": 2} if name == "planar_flow" else {"num_layers": 2, "hidden_units": [8], "activation": "tanh"}
+    )
     model = compiled(getattr(tff, name)(2, preprocess=tff.standardize(X), **kwargs), jit_compile=False)
     model.fit(X, epochs=1, verbose=0)
     path = tmp_path / "flow.keras"
@@ -296,7 +300,8 @@ def test_two_replicas_train_like_one():
 
     code = """
 import keras, numpy as np, tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import tfp_flows as tff
 x = tff.data.moons().sample(64, seed=1)
 def run(strategy):

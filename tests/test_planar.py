@@ -110,7 +110,9 @@ def test_gradients_of_the_inverse_against_finite_differences_and_second_derivati
     before = z.numpy()
     gradient = tape.jacobian(z, flow.w).numpy()
     flow.w.assign_add([1e-6, 0.0])
-    np.testing.assert_allclose((flow.inverse(tf.identity(y)).numpy() - before) / 1e-6, gradient[..., 0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        (flow.inverse(tf.identity(y)).numpy() - before) / 1e-6, gradient[..., 0], rtol=1e-4, atol=1e-6
+    )
 
 
 def test_zero_w_is_a_translation_with_finite_gradients():

@@ -99,7 +99,9 @@ def test_keras_seed_is_honoured(name):
 @by_name
 def test_recipe_describes_the_flow(name):
     """Weights copied into a flow built from the description give the same density: the permutations are the same too."""
-    flow = make_flow(name, 6, preprocess=tff.standardize(np.random.default_rng(1).normal(size=[9, 6]), dtype=tf.float64))
+    flow = make_flow(
+        name, 6, preprocess=tff.standardize(np.random.default_rng(1).normal(size=[9, 6]), dtype=tf.float64)
+    )
     twin = from_recipe(flow.recipe)
     for v, w in zip(twin.variables, flow.variables, strict=True):
         v.assign(w)

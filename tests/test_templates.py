@@ -106,16 +106,14 @@ def with_kwargs_and_units(x, output_units, conditional_input):
 
 
 def test_conditional_networks():
-    for template, x in (
-        (tff.real_nvp_template([8], input_units=1, output_units=2, conditional_size=2, seed=1), X[:, :1]),
-        (tff.masked_autoregressive_template([8], event_size=3, conditional_size=2, seed=1), X),
-    ):
+    coupling = tff.real_nvp_template([8], input_units=1, output_units=2, conditional_size=2, seed=1)
+    made = tff.masked_autoregressive_template([8], event_size=3, conditional_size=2, seed=1)
+    for template, args in ((coupling, (X[:, :1], 2)), (made, (X,))):
         redraw_weights(template)
-        a = template(x, 2, conditional_input=tf.zeros([5, 2]))[0] if x is not X else template(x, conditional_input=tf.zeros([5, 2]))[0]
-        b = template(x, 2, conditional_input=tf.ones([5, 2]))[0] if x is not X else template(x, conditional_input=tf.ones([5, 2]))[0]
+        a, b = (template(*args, conditional_input=c)[0] for c in (tf.zeros([5, 2]), tf.ones([5, 2])))
         assert np.all(np.any(np.abs(a - b) > 1e-4, axis=-1))
     with pytest.raises(ValueError, match="`conditional_input` was not given"):
-        template(X)
+        made(X)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +198,10 @@ def test_initializers_regularizers_and_activations_by_keras_names():
     model = tff.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.SGD(0.0))
     x = np.random.default_rng(0).normal(size=[64, 4]).astype("f")
-    trained, scored = model.fit(x, batch_size=64, verbose=0).history["loss"][0], model.evaluate(x, batch_size=64, verbose=0)
+    trained, scored = (
+        model.fit(x, batch_size=64, verbose=0).history["loss"][0],
+        model.evaluate(x, batch_size=64, verbose=0),
+    )
     assert trained - scored == pytest.approx(4.0, abs=1e-4)
 
 

@@ -185,7 +185,11 @@ def test_libraries_are_not_walked_and_cycles_end():
 
 def test_adopted_names_are_legal_and_unique():
     with tf.name_scope("a"):
-        variables = [tf.Variable(1.0, name="b"), tf.Variable(2.0, name="b"), tf.Variable([3], trainable=False, dtype=tf.int32)]
+        variables = [
+            tf.Variable(1.0, name="b"),
+            tf.Variable(2.0, name="b"),
+            tf.Variable([3], trainable=False, dtype=tf.int32),
+        ]
     adopted = tracking.adopt(variables)
     assert len({v.name for v in adopted}) == 3
     assert not any("/" in v.name or ":" in v.name for v in adopted)

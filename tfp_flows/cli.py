@@ -20,6 +20,7 @@ from tfp_flows import data
 if TYPE_CHECKING:
     from tfp_flows.models import FlowModel
 
+
 class UsageError(Exception):
     """What the user can mend: one line, exit code 2."""
 
@@ -104,6 +105,7 @@ def gaussian_nll(train: np.ndarray, test: np.ndarray) -> float:
 
 
 def fit(args: argparse.Namespace) -> int:
+    """Fits a flow to SOURCE, reports its NLL on held-out rows, and writes a folder."""
     out = _free_folder(args.out, args.overwrite)  # before any work is done
     source = load_source(args.source, args.rows, args.seed)
     out = out or _next_name(f"{source.name}-{args.flow}")
@@ -265,7 +267,7 @@ def _load(folder: str) -> tuple[FlowModel, dict[str, Any]]:
 
     try:
         report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-        report["columns"], report["seed"], report["history"]  # noqa: B018  (a missing key is an error here)
+        report["columns"], report["seed"], report["history"]
         return keras.models.load_model(path / "flow.keras"), report
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]}).") from error
@@ -280,11 +282,14 @@ def _columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndar
     if unnamed and len(table.columns) == len(columns):
         return table.values
     if unnamed:
-        raise UsageError(f"{path}: has {len(table.columns)} columns, the flow has {len(columns)}: {', '.join(columns)}.")
+        raise UsageError(
+            f"{path}: has {len(table.columns)} columns, the flow has {len(columns)}: {', '.join(columns)}."
+        )
     raise UsageError(f"{path}: has no column named {', '.join(map(repr, missing))}.")
 
 
 def sample(args: argparse.Namespace) -> int:
+    """Draws samples of a fitted flow into a CSV file."""
     out = pathlib.Path(args.out)
     if not out.parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {out.parent} does not exist.")
@@ -296,6 +301,7 @@ def sample(args: argparse.Namespace) -> int:
 
 
 def score(args: argparse.Namespace) -> int:
+    """Prints the log-density of the rows of a file under a fitted flow."""
     if args.out and not pathlib.Path(args.out).parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {pathlib.Path(args.out).parent} does not exist.")
     table = data.read_table(args.file)
@@ -313,6 +319,7 @@ def score(args: argparse.Namespace) -> int:
 
 
 def plot(args: argparse.Namespace) -> int:
+    """Draws the picture of a fitted flow again."""
     model, report = _load(args.dir)
     held_out = data.read_table(pathlib.Path(args.dir) / "held_out.csv").values
     out = pathlib.Path(args.out) if args.out else pathlib.Path(args.dir) / "flow.png"
@@ -345,6 +352,7 @@ def _seed(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line and its help."""
     main_parser = argparse.ArgumentParser(prog="tfp-flows", description="Normalizing flows for tables of numbers.")
     commands = main_parser.add_subparsers(dest="command", required=True)
     number = _positive(int)

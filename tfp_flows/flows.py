@@ -76,7 +76,9 @@ def from_recipe(text: str) -> FlowDistribution:
         raise ValueError(f"Not a flow recipe of this version of tfp_flows: {text!r}") from error
 
 
-def _assemble(layers: list[tfb.Bijector], event_size: int, base, preprocess, dtype, name: str | None) -> FlowDistribution:
+def _assemble(
+    layers: list[tfb.Bijector], event_size: int, base, preprocess, dtype, name: str | None
+) -> FlowDistribution:
     """The distribution of base -> layers in order -> preprocess."""
     if base is None:
         base = tfd.MultivariateNormalDiag(tf.zeros([event_size], dtype), tf.ones([event_size], dtype))
@@ -144,7 +146,8 @@ def planar_flow(
     event_size, num_layers = _sizes(event_size, num_layers)
     dtype = tf.as_dtype(dtype)
     layers = [
-        PlanarFlow(event_size, seed=s, dtype=dtype, name=f"planar_{i}") for i, s in enumerate(split_seed(seed, num_layers))
+        PlanarFlow(event_size, seed=s, dtype=dtype, name=f"planar_{i}")
+        for i, s in enumerate(split_seed(seed, num_layers))
     ]
     return _assemble(layers, event_size, base, preprocess, dtype, name)
 
@@ -171,7 +174,9 @@ def _coupling_layers(event_size, num_layers, shift_only, hidden_units, activatio
             dtype=dtype,
             name=f"coupling_{i}",
         )
-        layers.append(RealNVP(num_masked, shift_and_log_scale_fn=template, is_constant_jacobian=shift_only, name=f"coupling_{i}"))
+        layers.append(
+            RealNVP(num_masked, shift_and_log_scale_fn=template, is_constant_jacobian=shift_only, name=f"coupling_{i}")
+        )
         if event_size > 2 and i % 2 == 1 and i < num_layers - 1:
             layers.append(tfb.Permute(rng.permutation(event_size).astype(np.int32)))
     return layers

@@ -173,7 +173,9 @@ def corner(
     samples = _points("samples", samples, data.shape[1])
     k = min(data.shape[1], max_columns)
     columns = list(columns) if columns is not None else [f"x{i + 1}" for i in range(data.shape[1])]
-    figure = figure if figure is not None else _pyplot().figure(figsize=(1.9 * k + 1, 1.9 * k + 1), layout="constrained")
+    figure = (
+        figure if figure is not None else _pyplot().figure(figsize=(1.9 * k + 1, 1.9 * k + 1), layout="constrained")
+    )
     axes = figure.subplots(k, k, squeeze=False)
     limits = _limits(data, 0.05)
     sets = (("data", data, DATA_COLOR), ("samples", samples, SAMPLE_COLOR))

@@ -104,7 +104,9 @@ def check_batch_shapes(bijector: tfb.Bijector, event_shape: Sequence[int], toler
         for fn in (bijector.forward_log_det_jacobian, bijector.inverse_log_det_jacobian):
             expected = [np.reshape(fn(tf.identity(s), event_ndims=ndims), [-1])[0] for s in singles]
             actual = tf.broadcast_to(fn(tf.identity(x), event_ndims=ndims), batch_shape)  # a constant may stay a scalar
-            _close(actual, np.reshape(expected, batch_shape), tolerance, f"log-det for batch shape {batch_shape} differs")
+            _close(
+                actual, np.reshape(expected, batch_shape), tolerance, f"log-det for batch shape {batch_shape} differs"
+            )
 
 
 def check_compilation(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-9) -> None:
@@ -163,7 +165,9 @@ def check_tracking(bijector: tfb.Bijector, event_shape: Sequence[int]) -> None:
     assert {id(v) for v in bijector.trainable_variables} == expected, "trainable_variables is not what the maps read"
     base = tfd.Sample(tfd.Normal(tf.zeros([], x.dtype), 1.0), list(event_shape))
     flow = tfd.TransformedDistribution(base, tfb.Chain([tfb.Invert(bijector)]))
-    assert {id(v) for v in flow.trainable_variables} == expected, "Chain, Invert or TransformedDistribution hides variables"
+    assert {id(v) for v in flow.trainable_variables} == expected, (
+        "Chain, Invert or TransformedDistribution hides variables"
+    )
     if expected:
         kept = {id(v.value) for v in FlowModel(flow).trainable_variables}
         assert kept == expected, "FlowModel does not find all variables"

@@ -115,9 +115,7 @@ class PlanarFlow(tfb.Bijector):
         self.b = tf.Variable(rng.normal(), dtype=dtype, name="b")
         self._event_size = size
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
-        super().__init__(
-            forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, name=name
-        )
+        super().__init__(forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, name=name)
 
     @classmethod
     def _parameter_properties(cls, dtype):

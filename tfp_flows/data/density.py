@@ -99,7 +99,9 @@ class NoisyCurve(Density):
       nodes: Number of nodes of the Gauss-Legendre rule along a branch, or 1 for a branch that is one point.
     """
 
-    def __init__(self, name: str, curve: Callable[[np.ndarray, int], np.ndarray], branches: int, noise: float, nodes: int):
+    def __init__(
+        self, name: str, curve: Callable[[np.ndarray, int], np.ndarray], branches: int, noise: float, nodes: int
+    ):
         if not (np.isfinite(noise) and noise > 0):
             raise ValueError(f"`noise` must be positive, got {noise!r}.")
         self.name, self.noise = name, float(noise)

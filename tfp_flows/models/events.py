@@ -61,7 +61,9 @@ def check_element_spec(name: str, dataset: tf.data.Dataset, event_shape: tuple[i
     spec = dataset.element_spec
     spec = spec[0] if isinstance(spec, (tuple, list)) and spec else spec
     if not isinstance(spec, tf.TensorSpec):
-        raise ValueError(f"`{name}` must yield batches of events, one tensor each, got elements {dataset.element_spec}.")
+        raise ValueError(
+            f"`{name}` must yield batches of events, one tensor each, got elements {dataset.element_spec}."
+        )
     if not spec.dtype.is_floating:
         raise ValueError(
             f"`{name}` yields dtype {spec.dtype.name}, but a density is over real numbers: "

@@ -109,7 +109,7 @@ class FlowModel(keras.Model):
           loss: Must be left out.
           jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
             a distribution that XLA cannot compile; `True` insists; `False` does without (a shorter first step).
-          run_eagerly, **kwargs: As in `keras.Model.compile`.
+          run_eagerly, kwargs: As in `keras.Model.compile`.
         """
         if loss is not None:
             raise ValueError("`loss` must be left out: a FlowModel minimizes the negative mean log-likelihood.")
@@ -164,7 +164,7 @@ class FlowModel(keras.Model):
         Args:
           x: Array of shape `[N, *event_shape]`, or a `tf.data.Dataset` of batches.
           validation_data: Array or dataset, likewise.
-          batch_size, epochs, verbose, callbacks, **kwargs: As in `keras.Model.fit`.
+          batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`.
 
         Returns:
           The Keras `History`; `history["loss"]` and `history["val_loss"]` are in nats.

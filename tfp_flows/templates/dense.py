@@ -144,8 +144,9 @@ def masked_autoregressive_template(
       hidden_units: Sizes of the hidden layers.
       event_size: Size of the last axis. The weights exist at once.
       input_order: `"left-to-right"` or `"right-to-left"`.
-      shift_only, activation, log_scale_bound, conditional_size, use_bias, kernel_initializer, bias_initializer,
-        kernel_regularizer, bias_regularizer, seed, dtype, name: As in `real_nvp_template`.
+      shift_only, activation, log_scale_bound, conditional_size: As in `real_nvp_template`.
+      use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in `real_nvp_template`.
+      seed, dtype, name: As in `real_nvp_template`.
 
     Returns:
       A `Template`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` gives `shift` and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -129,7 +130,7 @@ def made_degrees(event_size: int, hidden_units: Sequence[int], input_order: str 
 
 def made_masks(degrees: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The boolean masks `[inputs, outputs]` of each layer of a MADE; the last one is strict."""
-    hidden = [a[:, None] <= b for a, b in zip(degrees[:-1], degrees[1:], strict=True)]
+    hidden = [a[:, None] <= b for a, b in itertools.pairwise(degrees)]
     return [*hidden, degrees[-1][:, None] < degrees[0]]
 
 
@@ -143,8 +144,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
     Args:
       params: Number of parameters for each dimension.
       event_size: Size of the last axis.
-      hidden_units, activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-        seed: As in `DenseNetwork`.
+      hidden_units, activation, use_bias, seed: As in `DenseNetwork`.
+      kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in `DenseNetwork`.
       input_order: `"left-to-right"` or `"right-to-left"`: the order in which dimensions depend on each other.
       conditional_size: Size of `conditional_input`, or `None`. Conditions reach every unit of the first layer.
 
