@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfp_flows as tff
-from tfp_flows import cli, data
+from tfp_flows import cli, data, folder
 from tfp_flows.flows import RECIPES
 
 
@@ -23,7 +23,7 @@ def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     rng = np.random.default_rng(0)
     x = rng.normal(size=[300, 3]) @ np.array([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [0.0, 0.0, 0.1]]) + [100.0, -5.0, 0.0]
-    data.write_csv(folder / "table.csv", x, ["length", "width, cm", "height"])
+    data.write_csv(folder / "table.csv", x, ["length", "width, $cm$_$", "height"])
     code = cli.main(["fit", str(folder / "table.csv"), "--epochs", "2", "--out", str(folder / "fit"), "--verbose", "0"])
     assert code == 0
     return folder
@@ -32,7 +32,7 @@ def fitted(tmp_path_factory):
 def test_fit_writes_what_it_says(fitted):
     assert sorted(os.listdir(fitted / "fit")) == ["flow.keras", "flow.png", "held_out.csv", "report.json"]
     report = json.loads((fitted / "fit" / "report.json").read_text())
-    assert report["columns"] == ["length", "width, cm", "height"]
+    assert report["columns"] == ["length", "width, $cm$_$", "height"]
     held_out = data.read_table(fitted / "fit" / "held_out.csv")
     assert held_out.columns == report["columns"]
     assert len(held_out.values) == report["held_out_rows"] == 45
@@ -45,7 +45,7 @@ def test_sample_score_and_plot(fitted, capsys, tmp_path):
     assert code == 0
     assert "50 samples" in out
     table = data.read_table(tmp_path / "x.csv")
-    assert table.columns == ["length", "width, cm", "height"]
+    assert table.columns == ["length", "width, $cm$_$", "height"]
     assert table.values.shape == (50, 3)
 
     code, out, _ = run(capsys, "score", fitted / "fit", tmp_path / "x.csv", "--out", tmp_path / "s.csv")
@@ -53,7 +53,7 @@ def test_sample_score_and_plot(fitted, capsys, tmp_path):
     scores = data.read_table(tmp_path / "s.csv").values[:, 0]
     assert f"{scores.mean():.4f} nats" in out
     # Columns are found by name, whatever their order; an unnamed file goes by position.
-    data.write_csv(tmp_path / "y.csv", table.values[:, [2, 0, 1]], ["height", "length", "width, cm"])
+    data.write_csv(tmp_path / "y.csv", table.values[:, [2, 0, 1]], ["height", "length", "width, $cm$_$"])
     np.save(tmp_path / "z.npy", table.values)
     for name in ("y.csv", "z.npy"):
         assert run(capsys, "score", fitted / "fit", tmp_path / name, "--out", tmp_path / "t.csv")[0] == 0
@@ -84,6 +84,11 @@ BAD_FILES = {
     "one_row.csv": ("a,b\n1,2\n", "cannot be fitted to 1 row"),
     "constant.csv": ("a,b\n" + "".join(f"{i},2\n" for i in range(20)), "column 'b' is constant"),
     "duplicate.csv": ("a,a\n1,2\n3,4\n", "two columns are named 'a'"),
+    "big.csv": ("a,b\n" + "".join(f"{i},{i}e35\n" for i in range(20)), "column 'b' holds values beyond 1e30"),
+    "times.csv": (
+        "a,b\n" + "".join(f"{i},{1_700_000_000 + i}\n" for i in range(20)),
+        "column 'b' varies by 5.77 around 1.7e+09, which is too little",
+    ),
     "few.csv": ("a,b\n1,2\n3,4\n5,7\n", "3 rows are too few"),
 }
 
@@ -106,6 +111,11 @@ def test_other_bad_usage(fitted, capsys, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "two.csv").write_text("length,other\n1,2\n")
     (tmp_path / "unnamed.csv").write_text("1,2\n3,4\n")
+    (tmp_path / "four.csv").write_text("1,2,3,4\n3,4,5,6\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("flow.keras", "report.json", "thesis.txt"):
+        (other / name).write_text("{}")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "flow.keras").write_bytes(b"PK no")
@@ -114,9 +124,11 @@ def test_other_bad_usage(fitted, capsys, tmp_path):
         (["fit", "moons", "--out", tmp_path / "empty"], "exists already"),
         (["fit", "moons", "--out", tmp_path / "empty", "--overwrite"], "not written by tfp-flows"),
         (["fit", "moons", "--out", tmp_path / "no" / "where"], "does not exist"),
+        (["fit", "moons", "--out", other, "--overwrite"], "other files too (thesis.txt)"),
+        (["score", fitted / "fit", tmp_path / "four.csv"], "has 4 columns"),
         (["sample", tmp_path / "empty", "--out", tmp_path / "x.csv"], "no flow.keras"),
         (["sample", broken, "--out", tmp_path / "x.csv"], "cannot be loaded"),
-        (["score", fitted / "fit", tmp_path / "two.csv"], "no column named 'width, cm', 'height'"),
+        (["score", fitted / "fit", tmp_path / "two.csv"], "no column named 'width, $cm$_$', 'height'"),
         (["score", fitted / "fit", tmp_path / "unnamed.csv"], "has 2 columns, the flow has 3"),
         (["score", fitted / "fit", tmp_path / "nothing.csv"], "no such file"),
         (["plot", fitted / "fit", "--out", tmp_path / "x.txt"], ".png"),
@@ -137,7 +149,7 @@ def test_overwrite_and_free_names(fitted, capsys, tmp_path, monkeypatch):
     args = ["fit", "faithful", "--flow", "maf", "--epochs", "1", "--verbose", "0"]
     assert run(capsys, *args)[0] == 0
     assert os.listdir(tmp_path) == ["faithful-maf"]
-    assert cli._next_name("faithful-maf").name == "faithful-maf-2"
+    assert folder.next_name("faithful-maf").name == "faithful-maf-2"
     before = (tmp_path / "faithful-maf" / "report.json").read_text()
     code, out, _ = run(capsys, *args, "--out", "faithful-maf", "--overwrite", "--seed", 5)
     assert code == 0

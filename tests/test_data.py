@@ -91,6 +91,7 @@ def test_standardize():
     assert len(bijector.variables) == 2
     for bad, message in (
         (np.ones([5, 2]), "constant in column 0"),
+        (np.full([300, 2], 0.1), "constant in column 0"),
         (np.ones([1, 2]), "at least 2 rows"),
         (np.array([[1.0, np.nan], [2.0, 3.0]]), "row 0, column 1"),
         (np.ones(5), r"shape \[N, D\]"),
@@ -110,6 +111,9 @@ CSV_ERRORS = {
     "a,a\n1,2\n": "two columns are named 'a'",
     "a,\n1,2\n": "column 2 has no name",
     "1,2\nx,3\n": "line 2, column 'x1': expected a number",
+    "a,b\n1,2\n,\n3,4\n": "line 3, column 'a': the value is missing",
+    "a\n1\n\n3\n": "a blank line between the rows",
+    "NA,NA\n1,2\n": "line 1, column 'x1': the value is missing",
 }
 
 

@@ -293,7 +293,75 @@ def test_a_changed_file_is_refused(tmp_path):
         keras.models.load_model(path)
 
 
-def test_two_replicas_train_like_one():
+def test_model_call_is_right_after_an_update_on_the_same_tensor():
+    scale = tf.Variable([1.0, 1.0])
+    model = tff.FlowModel(tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(2)), tfb.Scale(scale)))
+    x = tf.constant([[3.0, 3.0]])
+    model(x)
+    scale.assign([3.0, 3.0])
+    np.testing.assert_allclose(model(x), model.log_prob(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("activation", [tf.nn.silu, lambda x: x], ids=["tf.nn", "lambda"])
+def test_a_function_that_keras_cannot_name_is_refused_at_save(activation, tmp_path):
+    with pytest.raises(ValueError, match="save_weights"):
+        compiled(small(activation=activation)).save(tmp_path / "flow.keras")
+
+
+def test_distributions_that_are_no_density_of_a_row():
+    for distribution, message in (
+        (tfd.MultivariateNormalDiag(tf.Variable(tf.zeros([3, 2]))), "batch shape"),
+        (tfd.JointDistributionSequential([tfd.Normal(tf.Variable(0.0), 1.0)]), "joint"),
+        (tfd.Categorical(tf.Variable([0.0, 1.0])), "real numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            tff.FlowModel(distribution)
+
+
+def test_a_failing_log_prob_is_told():
+    net = keras.Sequential([keras.layers.Dense(4)])
+
+    def broken(x, output_units):
+        return tf.split(net(tf.reshape(x, [-1, 7])), 2, axis=-1)
+
+    bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=broken)
+    with pytest.raises(ValueError, match="That call failed"):
+        tff.FlowModel(tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(2)), bijector))
+    base = tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.0]))
+    with pytest.warns(UserWarning, match="only variables that a search"):
+        tff.FlowModel(tfd.TransformedDistribution(base, bijector))
+
+
+def test_evaluate_weighs():
+    model = compiled()
+    nll, weight = -np.asarray(model.log_prob(X)), np.linspace(0, 2, 200)
+    assert model.evaluate(X, sample_weight=weight, batch_size=200, verbose=0) == pytest.approx(
+        np.mean(nll * weight), rel=1e-4
+    )
+    with pytest.raises(ValueError, match="there is no `y`"):
+        model.fit(X, validation_data=(X, None, weight), verbose=0)
+    with pytest.raises(ValueError, match="pairs"):
+        model.fit(tf.data.Dataset.from_tensor_slices((X, X)).batch(10), verbose=0)
+
+
+def test_float64_validation_beside_a_dataset():
+    model = compiled(tfd.MultivariateNormalDiag(tf.Variable([1e9, 0.0], dtype=tf.float64)), rate=0.0, jit_compile=False)
+    x = np.tile([[1e9 + 20.0, 0.0]], [4, 1])
+    history = model.fit(tf.data.Dataset.from_tensor_slices(x).batch(4), validation_data=x, verbose=0).history
+    assert history["val_loss"][0] == pytest.approx(history["loss"][0], rel=1e-6)
+
+
+def test_the_step_is_named_with_several_steps_per_execution():
+    model = tff.FlowModel(small())
+    model.compile(optimizer="sgd", steps_per_execution=4)
+    x = X.copy()
+    x[2 * 25] = np.nan
+    with pytest.raises(FloatingPointError, match="epoch 1, step 3"):
+        model.fit(tf.data.Dataset.from_tensor_slices(x).batch(25), verbose=0)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_replicas_train_like_one(devices):
     """MirroredStrategy over two logical CPUs, in a process of its own, since devices are fixed at start."""
     import subprocess
     import sys
@@ -311,7 +379,7 @@ def run(strategy):
     data = tf.data.Dataset.from_tensor_slices(x).batch(32)
     return model.fit(data, epochs=3, verbose=0).history["loss"], model
 one, _ = run(tf.distribute.get_strategy())
-two, model = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+two, model = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"][:DEVICES]))
 np.testing.assert_allclose(one, two, rtol=1e-4)
 assert one[-1] < one[0]
 bad = tf.data.Dataset.from_tensor_slices(np.where(np.arange(128).reshape(64, 2) == 127, np.nan, x)).batch(32)
@@ -324,5 +392,7 @@ except FloatingPointError as error:
 assert all(np.isfinite(w).all() for w in model.get_weights())
 print("same")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", f"DEVICES = {devices}" + code], capture_output=True, text=True, timeout=300
+    )
     assert done.stdout.strip().endswith("same"), done.stdout + done.stderr[-3000:]

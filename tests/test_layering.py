@@ -24,7 +24,8 @@ RANK = {
     "models": 5,
     "testing": 6,
     "plots": 6,
-    "cli": 7,
+    "folder": 7,
+    "cli": 8,
 }
 FILES = [p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py"]
 

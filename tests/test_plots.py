@@ -68,11 +68,9 @@ def test_bad_arguments(call, message):
         call()
 
 
-def test_importing_the_package_never_imports_pyplot():
-    """(TensorFlow Probability itself imports the top of matplotlib where that is installed.)"""
-    code = (
-        "import sys, tfp_flows as t; [getattr(t, n) for n in t.__all__]; assert 'matplotlib.pyplot' not in sys.modules"
-    )
+def test_importing_the_package_needs_no_matplotlib():
+    """(TensorFlow Probability itself imports it where it is installed.)"""
+    code = "import sys; sys.modules['matplotlib'] = None; import tfp_flows as t; [getattr(t, n) for n in t.__all__]"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 

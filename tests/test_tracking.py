@@ -166,6 +166,16 @@ def test_frozen_layer_stays_as_it_is():
         np.testing.assert_array_equal(a, b)
 
 
+def test_frozen_keras_2_layer_stays_as_it_is():
+    made = tfp_made()
+    made.build([None, 2])
+    made.trainable = False
+    bijector = tfb.Chain([tfb.MaskedAutoregressiveFlow(made), tfb.Shift(tf.Variable([0.0, 0.0]))])
+    model = tff.FlowModel(tfd.TransformedDistribution(base(), bijector))
+    assert len(model.trainable_variables) == 1
+    assert len(model.non_trainable_variables) == 4
+
+
 def test_nested_layer_is_not_listed_twice():
     inner = net()
     inner.build((None, 1))

@@ -3,53 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
 import os
 import pathlib
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tfp_flows import data
+from tfp_flows.folder import UsageError, draw, free_folder, load, load_tensorflow, next_name, write_folder
 
 if TYPE_CHECKING:
-    from tfp_flows.models import FlowModel
-
-
-class UsageError(Exception):
-    """What the user can mend: one line, exit code 2."""
-
-
-@contextlib.contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hides what TensorFlow's C++ code prints while it is imported; Python's exceptions pass."""
-    sys.stderr.flush()
-    try:
-        copy = os.dup(2)
-    except OSError:  # no standard error at all
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), 2)
-        yield
-    finally:
-        os.dup2(copy, 2)
-        os.close(copy)
-
-
-def _load_tensorflow() -> None:
-    """Loads what needs TensorFlow, which takes seconds, once the command line is known to be right."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _quiet_stderr():
-        import tensorflow_probability  # noqa: F401
-
-        import tfp_flows.models  # noqa: F401
+    pass
 
 
 # The recipes by name: known before TensorFlow is loaded, for `--help` (a test holds them to `flows.RECIPES`).
@@ -82,6 +48,13 @@ def load_source(source: str, rows: int, seed: int) -> Source:
     data.check_trainable(source, table)
     if len(table.values) < 10:
         raise UsageError(f"{source}: {len(table.values)} rows are too few to hold some out; at least 10 are needed.")
+    _check_range(source, table.values, table.columns)
+    for name, column in zip(table.columns, table.values.T, strict=True):
+        if np.spacing(np.float32(np.max(np.abs(column)))) > 1e-2 * np.std(column):
+            raise UsageError(
+                f"{source}: column {name!r} varies by {np.std(column):.3g} around {np.mean(column):.6g}, which is too "
+                "little to be seen in float32: subtract a constant from it."
+            )
     return Source(pathlib.Path(source).stem, table.values, table.columns, None)
 
 
@@ -106,15 +79,16 @@ def gaussian_nll(train: np.ndarray, test: np.ndarray) -> float:
 
 def fit(args: argparse.Namespace) -> int:
     """Fits a flow to SOURCE, reports its NLL on held-out rows, and writes a folder."""
-    out = _free_folder(args.out, args.overwrite)  # before any work is done
+    out = free_folder(args.out, args.overwrite)  # before any work is done
     source = load_source(args.source, args.rows, args.seed)
-    out = out or _next_name(f"{source.name}-{args.flow}")
+    out = out or next_name(f"{source.name}-{args.flow}")
     train, validation, test = split(source.values, args.seed)
-    if np.any(train.std(axis=0) == 0):
-        column = source.columns[int(np.argmin(train.std(axis=0)))]
+    spread = train.max(axis=0) - train.min(axis=0)
+    if np.any(spread == 0):
+        column = source.columns[int(np.argmin(spread))]
         raise UsageError(f"{args.source}: column {column!r} is constant in the training rows: leave it out.")
 
-    _load_tensorflow()
+    load_tensorflow()
     import keras
     import tensorflow as tf
 
@@ -167,8 +141,10 @@ def fit(args: argparse.Namespace) -> int:
         "standardized_offset": -units,
         "history": {k: [float(v) for v in vs] for k, vs in history.history.items()},
     }
+    if not np.isfinite(report["nll"]):
+        raise FloatingPointError(f"the held-out rows have NLL {report['nll']}: look for outliers among them.")
     _print_report(report)
-    _write_folder(out, model, report, test, args.overwrite)
+    write_folder(out, model, report, test, args.overwrite)
     print(f"wrote {out}{os.sep}")
     return 0
 
@@ -188,104 +164,28 @@ def _print_report(report: dict[str, Any]) -> None:
     print(flush=True)
 
 
-def _next_name(name: str) -> pathlib.Path:
-    candidates = [name] + [f"{name}-{i}" for i in range(2, 10000)]
-    return next(pathlib.Path(c) for c in candidates if not os.path.lexists(c))
-
-
-def _free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
-    if out is None:
-        return None
-    path = pathlib.Path(out)
-    if not path.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {path.parent} does not exist.")
-    if os.path.lexists(path):
-        if not overwrite:
-            raise UsageError(f"--out {out}: exists already. Choose another name, or add --overwrite.")
-        if not (path / "report.json").is_file():
-            raise UsageError(f"--out {out}: exists, and was not written by tfp-flows, so it is not overwritten.")
-    return path
-
-
-def _write_folder(out: pathlib.Path, model, report: dict, held_out: np.ndarray, overwrite: bool) -> None:
-    """Writes everything into a new folder beside `out`, and gives it its name when it is complete."""
-    part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        part.chmod(0o755)
-        model.save(part / "flow.keras")
-        data.write_csv(part / "held_out.csv", held_out, report["columns"])
-        (part / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        _draw(part / "flow.png", model, report, held_out)
-        if overwrite and out.exists():
-            old = part.with_name(part.name + "-old")
-            os.replace(out, old)
-            os.replace(part, out)
-            shutil.rmtree(old)
-        else:
-            os.rename(part, out)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _draw(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
-    """Draws the picture of a folder; without matplotlib it says how to get it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no picture was drawn: it needs matplotlib (pip install 'tfp_flows[plots]')", file=sys.stderr)
-        return False
-    from tfp_flows import plots
-
-    samples = model.sample(max(3000, len(held_out)), seed=report["seed"]).numpy()
-    columns = report["columns"]
-    if len(columns) == 2:
-        figure = Figure(figsize=(12, 8), layout="constrained")
-        axes = figure.subplots(2, 2)
-        plots.data_and_samples(held_out, samples, columns=columns, axes=axes[0])
-        axes[0, 0].set_title(f"held-out data ({min(len(held_out), 3000)})")
-        plots.density(model, held_out, columns=columns, ax=axes[1, 0])
-        axes[1, 0].set_title(f"density of the flow, held-out data: {report['nll']:.3f} nats")
-        plots.history(report["history"], floor=report["floor"], ax=axes[1, 1])
-    elif len(columns) == 1:
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        plots.corner(held_out, samples, columns=columns, figure=figure)
-    else:
-        k = min(len(columns), 8)
-        figure = Figure(figsize=(1.9 * k + 1, 1.9 * k + 1), layout="constrained")
-        plots.corner(held_out, samples, columns=columns, figure=figure)
-    figure.savefig(path, dpi=110)
-    return True
-
-
-def _load(folder: str) -> tuple[FlowModel, dict[str, Any]]:
-    path = pathlib.Path(folder)
-    missing = [name for name in ("flow.keras", "report.json") if not (path / name).is_file()]
-    if missing:
-        raise UsageError(f"{folder}: no {' and no '.join(missing)} here; expected a folder that `tfp-flows fit` wrote.")
-    _load_tensorflow()
-    import keras
-
-    try:
-        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-        report["columns"], report["seed"], report["history"]
-        return keras.models.load_model(path / "flow.keras"), report
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]}).") from error
-
-
 def _columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndarray:
     """The values of a file in the order of the flow's columns: by name where the file has names, else by position."""
-    missing = [name for name in columns if name not in table.columns]
-    if not missing:
-        return table.values[:, [table.columns.index(name) for name in columns]]
-    unnamed = table.columns == [f"x{i + 1}" for i in range(len(table.columns))]
-    if unnamed and len(table.columns) == len(columns):
-        return table.values
-    if unnamed:
+    if table.named:
+        missing = [name for name in columns if name not in table.columns]
+        if missing:
+            raise UsageError(f"{path}: has no column named {', '.join(map(repr, missing))}.")
+        values = table.values[:, [table.columns.index(name) for name in columns]]
+    elif len(table.columns) == len(columns):
+        values = table.values
+    else:
         raise UsageError(
             f"{path}: has {len(table.columns)} columns, the flow has {len(columns)}: {', '.join(columns)}."
         )
-    raise UsageError(f"{path}: has no column named {', '.join(map(repr, missing))}.")
+    _check_range(path, values, columns)
+    return values
+
+
+def _check_range(path: str, values: np.ndarray, columns: Sequence[str]) -> None:
+    """Refuses values that float32, in which flows compute, cannot hold."""
+    for j, name in enumerate(columns):
+        if np.max(np.abs(values[:, j])) > 1e30:
+            raise UsageError(f"{path}: column {name!r} holds values beyond 1e30: rescale it.")
 
 
 def sample(args: argparse.Namespace) -> int:
@@ -293,7 +193,7 @@ def sample(args: argparse.Namespace) -> int:
     out = pathlib.Path(args.out)
     if not out.parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {out.parent} does not exist.")
-    model, report = _load(args.dir)
+    model, report = load(args.dir)
     values = model.sample(args.n, seed=args.seed).numpy()
     data.write_csv(out, values, report["columns"])
     print(f"wrote {args.n} samples of {', '.join(report['columns'])} to {out}")
@@ -305,7 +205,7 @@ def score(args: argparse.Namespace) -> int:
     if args.out and not pathlib.Path(args.out).parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {pathlib.Path(args.out).parent} does not exist.")
     table = data.read_table(args.file)
-    model, report = _load(args.dir)
+    model, report = load(args.dir)
     values = _columns_of(args.file, table, report["columns"])
     log_prob = np.asarray(model.log_prob(values), dtype=np.float64)
     worst = int(np.argmin(log_prob))
@@ -320,14 +220,14 @@ def score(args: argparse.Namespace) -> int:
 
 def plot(args: argparse.Namespace) -> int:
     """Draws the picture of a fitted flow again."""
-    model, report = _load(args.dir)
+    model, report = load(args.dir)
     held_out = data.read_table(pathlib.Path(args.dir) / "held_out.csv").values
     out = pathlib.Path(args.out) if args.out else pathlib.Path(args.dir) / "flow.png"
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--out {out}: expected a name that ends in .png, .pdf or .svg.")
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
-    if not _draw(out, model, report, held_out):
+    if not draw(out, model, report, held_out):
         return 1
     print(f"wrote {out}")
     return 0

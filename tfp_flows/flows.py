@@ -53,6 +53,12 @@ def _describe(name: str, arguments: dict[str, Any]) -> str | None:
         plain["hidden_units"] = [int(n) for n in plain["hidden_units"]]
         activation = keras.activations.get(plain["activation"])
         plain["activation"] = keras.activations.serialize(activation)
+        try:
+            known = keras.activations.get(plain["activation"]) is activation
+        except (TypeError, ValueError):
+            known = False
+        if not known:  # a lambda, or a function of another library
+            return None
     try:
         return json.dumps({"recipe": name, "arguments": plain})
     except TypeError:

@@ -43,10 +43,15 @@ def _size(n: int) -> float:
     return float(np.clip(6000.0 / n, 2.0, 20.0))
 
 
+def _plain(name: str) -> str:
+    """A column name as it is: matplotlib would read what stands between dollar signs as a formula."""
+    return name.replace("$", r"\$")
+
+
 def _label(ax: Axes, columns: Sequence[str] | None) -> None:
     if columns is not None:
-        ax.set_xlabel(columns[0])
-        ax.set_ylabel(columns[1])
+        ax.set_xlabel(_plain(columns[0]))
+        ax.set_ylabel(_plain(columns[1]))
 
 
 def density(
@@ -200,9 +205,9 @@ def corner(
             if i < k - 1:
                 ax.set_xticklabels([])
             else:
-                ax.set_xlabel(columns[j])
+                ax.set_xlabel(_plain(columns[j]))
             if j == 0 and i > 0:
-                ax.set_ylabel(columns[i])
+                ax.set_ylabel(_plain(columns[i]))
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper right")
     return axes

@@ -6,6 +6,7 @@ see `tf.Variable`s. This module finds both in any graph of Python objects, and m
 
 from __future__ import annotations
 
+import collections
 import dis
 import functools
 import inspect
@@ -33,12 +34,17 @@ class Found(NamedTuple):
 
     layers: list[keras.Layer]
     variables: list[tf.Variable]
+    frozen: frozenset[int] = frozenset()  # ids of variables of Keras 2 layers with trainable=False
+
+    def is_trainable(self, variable: tf.Variable) -> bool:
+        """Whether a variable of `variables` is to be trained."""
+        return variable.trainable and id(variable) not in self.frozen
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
         """All trainable `tf.Variable`s, each once; a frozen layer contributes none."""
         own = [w.value for layer in self.layers for w in layer.trainable_variables]
-        return _unique(own + [v for v in self.variables if v.trainable])
+        return _unique(own + [v for v in self.variables if self.is_trainable(v)])
 
 
 def find(*roots: Any) -> Found:
@@ -55,11 +61,12 @@ def find(*roots: Any) -> Found:
     """
     layers: list[keras.Layer] = []
     variables: list[tf.Variable] = []
-    for leaf in _walk(list(roots)):
+    frozen: set[int] = set()
+    for leaf in _walk(list(roots), frozen):
         (layers if isinstance(leaf, keras.Layer) else variables).append(leaf)
     layers = [layer for i, layer in enumerate(layers) if not _is_part_of_another(i, layers)]
     owned = {id(w.value) for layer in layers for w in layer.variables}
-    return Found(layers, [v for v in _unique(variables) if id(v) not in owned])
+    return Found(layers, [v for v in _unique(variables) if id(v) not in owned], frozenset(frozen))
 
 
 def parts(variable: tf.Variable) -> list:
@@ -111,7 +118,7 @@ def clean_name(name: str) -> str:
     return name.split(":")[0].strip("/").replace("/", "_") or "variable"
 
 
-def adopt(variables: list[tf.Variable]) -> list[keras.Variable]:
+def adopt(variables: list[tf.Variable], frozen: frozenset[int] = frozenset()) -> list[keras.Variable]:
     """Wraps each variable in a `keras.Variable` that shares its storage, with unique names."""
     adopted, count = [], {}
     for v in variables:
@@ -119,7 +126,7 @@ def adopt(variables: list[tf.Variable]) -> list[keras.Variable]:
         count[name] = count.get(name, 0) + 1
         if count[name] > 1:
             name = f"{name}_{count[name] - 1}"
-        adopted.append(keras.Variable(v, trainable=v.trainable, name=name))
+        adopted.append(keras.Variable(v, trainable=v.trainable and id(v) not in frozen, name=name))
     return adopted
 
 
@@ -137,14 +144,20 @@ def _is_part_of_another(index: int, layers: list[keras.Layer]) -> bool:
     return False
 
 
-def _walk(queue: list) -> Iterator[keras.Layer | tf.Variable]:
-    """Yields the Keras layers and variables reachable from the objects in `queue`, without entering the layers."""
+_LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, np.generic, type(None))
+
+
+def _walk(roots: list, frozen: set[int]) -> Iterator[keras.Layer | tf.Variable]:
+    """Yields the Keras 3 layers and variables reachable from `roots`, without entering the layers.
+
+    The ids of variables that a Keras 2 layer does not want trained are added to `frozen`.
+    """
     seen: set[int] = set()
-    queue = list(queue)
+    queue = collections.deque(roots)
     keep = []  # ids are only valid while the objects live
     while queue:
-        item = queue.pop(0)
-        if id(item) in seen:
+        item = queue.popleft()
+        if isinstance(item, _LEAVES) or id(item) in seen:
             continue
         seen.add(id(item))
         keep.append(item)
@@ -155,12 +168,12 @@ def _walk(queue: list) -> Iterator[keras.Layer | tf.Variable]:
         elif isinstance(item, tf.Variable):
             yield item
         else:
+            if isinstance(item, tf.Module) and getattr(item, "trainable", None) is False and hasattr(item, "weights"):
+                frozen.update(id(w) for w in item.weights)
             queue.extend(_children(item))
 
 
 def _children(item: Any) -> list:
-    if item is None or isinstance(item, (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray)):
-        return []
     if tf.is_tensor(item) and not isinstance(item, tf.Module):
         return []
     if isinstance(item, tf.Module):

@@ -71,8 +71,10 @@ class Standardize(tfb.Bijector):
             row, column = np.argwhere(~np.isfinite(data))[0]
             raise ValueError(f"`data` must be finite, got {data[row, column]} in row {row}, column {column}.")
         scale = data.std(axis=0)
-        if not np.all(scale > 0):
-            column = int(np.argmin(scale))
+        # Rounding gives a constant column a tiny deviation, and float32 may underflow a true one.
+        varies = (data.max(axis=0) > data.min(axis=0)) & (scale.astype(self.scale.dtype.as_numpy_dtype) > 0)
+        if not np.all(varies):
+            column = int(np.argmin(varies))
             raise ValueError(f"`data` is constant in column {column}, which has no density there.")
         self.shift.assign(data.mean(axis=0))
         self.scale.assign(scale)

@@ -17,10 +17,11 @@ class TableError(ValueError):
 
 
 class Table(NamedTuple):
-    """Values, float64 of shape `[rows, columns]`, and one name for each column."""
+    """Values, float64 of shape `[rows, columns]`, a name for each column, and whether the names are the file's own."""
 
     values: np.ndarray
     columns: list[str]
+    named: bool = False
 
 
 def read_table(path: str | os.PathLike) -> Table:
@@ -40,7 +41,8 @@ def read_table(path: str | os.PathLike) -> Table:
 def read_csv(path: str | os.PathLike) -> Table:
     """Reads numbers from a CSV file, with or without a line of column names.
 
-    The first line holds names if none of its fields is a number. Blank lines are skipped.
+    The first line holds names if none of its fields is a number or a missing value. Blank lines are skipped, except
+    where they may be a missing value: between the rows of a single column.
 
     Raises:
       TableError: For text, missing values, rows of another length, no rows, or names that are empty or occur twice;
@@ -48,13 +50,15 @@ def read_csv(path: str | os.PathLike) -> Table:
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in _numbered(csv.reader(file)) if any(f.strip() for f in row)]
+            rows = [(number, row) for number, row in _numbered(csv.reader(file)) if row]
+            blank_inside = len(rows) != rows[-1][0] - rows[0][0] + 1 if rows else False
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path}: cannot be read as CSV ({error}).") from error
     if not rows:
         raise TableError(f"{path}: the file has no rows.")
     first = [field.strip() for field in rows[0][1]]
-    if any(_is_number(field) for field in first):
+    named = not any(_is_number(field) or field.lower() in _MISSING - {""} for field in first) and any(first)
+    if not named:
         columns = [f"x{i + 1}" for i in range(len(first))]
     else:
         columns = first
@@ -62,13 +66,18 @@ def read_csv(path: str | os.PathLike) -> Table:
         rows = rows[1:]
     if not rows:
         raise TableError(f"{path}: the file has column names but no rows.")
+    if len(columns) == 1 and blank_inside:
+        raise TableError(f"{path}: a blank line between the rows of a single column: is a value missing there?")
     values = np.empty([len(rows), len(columns)])
     for i, (number, row) in enumerate(rows):
         if len(row) != len(columns):
             raise TableError(f"{path}: line {number} has {len(row)} fields, expected {len(columns)}.")
         for j, field in enumerate(row):
             values[i, j] = _number(field.strip(), f"{path}: line {number}, column {columns[j]!r}")
-    return Table(values, columns)
+    return Table(values, columns, named)
+
+
+_MISSING = {"", "na", "nan", "null", "none", "?"}
 
 
 def _numbered(reader):
@@ -77,7 +86,7 @@ def _numbered(reader):
 
 
 def _number(text: str, where: str) -> float:
-    if text == "" or text.lower() in ("na", "nan", "null", "none", "?"):
+    if text.lower() in _MISSING:
         raise TableError(f"{where}: the value is missing.")
     try:
         value = float(text)

@@ -59,6 +59,8 @@ def check_finite(name: str, array: np.ndarray) -> None:
 def check_element_spec(name: str, dataset: tf.data.Dataset, event_shape: tuple[int | None, ...]) -> None:
     """Checks dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
     spec = dataset.element_spec
+    if isinstance(spec, (tuple, list)) and len(spec) == 2:
+        raise ValueError(f"`{name}` yields pairs; it must yield the events alone, since there is no `y`.")
     spec = spec[0] if isinstance(spec, (tuple, list)) and spec else spec
     if not isinstance(spec, tf.TensorSpec):
         raise ValueError(

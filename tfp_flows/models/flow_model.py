@@ -23,6 +23,19 @@ from tfp_flows.seeds import resolve_seed
 tfd = tfp.distributions
 
 
+def _check_events_are_tensors(distribution: tfd.Distribution) -> None:
+    """Refuses what has no single density for a row of data."""
+    if isinstance(distribution.dtype, (list, tuple, dict)) or not isinstance(distribution.event_shape, tf.TensorShape):
+        raise ValueError(f"`distribution` must have one tensor as its event, got a joint one: {distribution}.")
+    if not tf.as_dtype(distribution.dtype).is_floating:
+        raise ValueError(f"`distribution` must be over real numbers, got dtype {distribution.dtype}: {distribution}.")
+    if distribution.batch_shape.rank not in (None, 0):
+        raise ValueError(
+            f"`distribution` must have batch shape [], got {distribution.batch_shape}: row i of the data would be "
+            "scored by member i. Wrap it in tfd.Independent, or in tfd.MixtureSameFamily."
+        )
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class FlowModel(keras.Model):
     """A Keras 3 model that trains a distribution by maximum likelihood.
@@ -36,7 +49,7 @@ class FlowModel(keras.Model):
     - `fit(x)` takes no `y` and `compile` no `loss`. `validation_data=x_val` may be a bare array.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
     - Arrays are checked before training starts. If the loss turns NaN or infinite, training stops with a
-      `FloatingPointError` that tells epoch and step; weights and optimizer stay as they were before that step.
+      `FloatingPointError` that tells epoch and step; the weights stay as they were before that step.
 
     Args:
       distribution: Any `tfd.Distribution` with `log_prob`; a recipe's flow, for example.
@@ -60,6 +73,7 @@ class FlowModel(keras.Model):
     def __init__(self, distribution: tfd.Distribution, *, name: str = "flow_model"):
         if not isinstance(distribution, tfd.Distribution):
             raise ValueError(f"`distribution` must be a tfd.Distribution, got {distribution!r}.")
+        _check_events_are_tensors(distribution)
         super().__init__(name=name, dtype=tf.as_dtype(distribution.dtype).name)
         self.distribution = distribution
         self._event_dtype = tf.as_dtype(distribution.dtype)
@@ -74,32 +88,42 @@ class FlowModel(keras.Model):
     def _find_variables(self) -> None:
         distribution = self.distribution
         # One log_prob builds what is built at the first call, and a tape around it sees what no search of objects can.
-        touched = []
+        touched, problem = [], None
         if distribution.event_shape.is_fully_defined():
-            probe = tf.zeros([1, *distribution.event_shape], self._event_dtype)
-            try:
-                touched = tracking.touched_variables(lambda: distribution.log_prob(probe))
-            except Exception:  # zeros may be outside of the support, or log_prob not implemented: the search must do
-                touched = []
+            zeros = tf.zeros([1, *distribution.event_shape], self._event_dtype)
+            for events in (lambda: zeros, lambda: distribution.sample(1)):  # zeros may be outside of the support
+                try:
+                    touched = tracking.touched_variables(lambda: distribution.log_prob(events()))  # noqa: B023
+                    problem = None
+                    break
+                except Exception as error:  # whatever a user's log_prob raises: the search must do
+                    problem = problem or error
         found = tracking.find(distribution)
         searched = [w.value for layer in found.layers for w in layer.variables] + found.variables
         known = {id(part) for v in searched for part in tracking.parts(v)}
         variables = found.variables + [v for v in touched if id(v) not in known]
-        if not found.trainable_variables and not any(v.trainable for v in variables):
+        if not found.trainable_variables and not any(found.is_trainable(v) for v in variables):
             raise ValueError(
                 f"{distribution} has no trainable variable, so there is nothing to train. Searched: the attributes of "
                 "the distribution, its bijectors and its base, containers, functions with what their closures and "
                 "globals refer to, Keras layers (a frozen layer does not count), and every variable that one call of "
-                f"log_prob reads ({len(touched)} were read)."
+                f"log_prob reads ({len(touched)} were read)." + (f" That call failed: {problem}" if problem else "")
+            ) from problem
+        if problem is not None:
+            warnings.warn(
+                f"log_prob of {distribution} failed ({problem}), so only variables that a search of its attributes, "
+                "functions and layers finds are trained.",
+                stacklevel=3,
             )
         self._networks = found.layers
-        self._adopted = tracking.adopt(variables)
+        self._adopted = tracking.adopt(variables, found.frozen)
 
     # --- what Keras calls ---
 
     def call(self, x, training=None):
         del training  # Keras hands it on to the networks through its call context
-        return self.distribution.log_prob(x)
+        # In eager mode TFP would answer from its cache, also after an update of the weights.
+        return self.distribution.log_prob(tf.identity(x))
 
     def compile(self, optimizer="rmsprop", loss=None, *, jit_compile="auto", run_eagerly=False, **kwargs):
         """As `keras.Model.compile`, without a loss: the loss is the negative mean log-likelihood.
@@ -176,7 +200,11 @@ class FlowModel(keras.Model):
         if y is not None:
             raise ValueError("`y` must be left out: FlowModel.fit(x) learns the density of x.")
         if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._checked("validation_data", kwargs["validation_data"])
+            validation = self._checked("validation_data", kwargs["validation_data"])
+            if self._needs_dataset(validation):
+                size = kwargs.pop("validation_batch_size", None) or batch_size or 32
+                validation = tf.data.Dataset.from_tensor_slices(validation).batch(size)
+            kwargs["validation_data"] = validation
         x = self._checked("x", x)
         if self._needs_dataset(x) or kwargs.get("sample_weight") is not None:
             x, batch_size, kwargs = self._batched(x, batch_size, kwargs)
@@ -210,13 +238,14 @@ class FlowModel(keras.Model):
         optimizer = getattr(self, "optimizer", None)
         return -1 if optimizer is None else int(optimizer.iterations.numpy())
 
-    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", **kwargs):
-        """The mean NLL of `x` in nats; otherwise as `keras.Model.evaluate`."""
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
+        """The mean NLL of `x` in nats, weighted by `sample_weight`; otherwise as `keras.Model.evaluate`."""
         if y is not None:
             raise ValueError("`y` must be left out: FlowModel.evaluate(x) scores the density of x.")
         x = self._checked("x", x)
-        if self._needs_dataset(x):
-            x, batch_size = tf.data.Dataset.from_tensor_slices(x).batch(batch_size or 32), None
+        if self._needs_dataset(x) or sample_weight is not None:
+            options = {"sample_weight": sample_weight, "shuffle": False}
+            x, batch_size, _ = self._batched(x, batch_size, options)
         return super().evaluate(x, batch_size=batch_size, verbose=verbose, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", **kwargs):
@@ -233,9 +262,12 @@ class FlowModel(keras.Model):
         if isinstance(x, tf.data.Dataset):
             check_element_spec(name, x, event_shape)
             return x
-        if isinstance(x, (tuple, list)) and name == "validation_data":
-            if len(x) > 1 and x[1] is not None:
-                raise ValueError("`validation_data` must be the events alone, such as an array: there is no `y`.")
+        if isinstance(x, tuple) and name == "validation_data":
+            if len(x) != 1:
+                raise ValueError(
+                    "`validation_data` must be the events alone, such as an array: there is no `y`. "
+                    "For weights, let a dataset yield (x, y, sample_weight)."
+                )
             x = x[0]
         if x is None or isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
             return x  # Keras' own message for None; batches of a generator are seen only as they come

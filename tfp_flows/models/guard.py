@@ -20,8 +20,13 @@ class NonFiniteGuard:
             0.0, trainable=False, dtype=tf.float64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
 
+        self.steps = tf.Variable(
+            0, trainable=False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+
     def reset(self) -> None:
         self.failed.assign(False)
+        self.steps.assign(0)
 
     def apply(self, optimizer, gradients, weights, loss) -> None:
         """One optimizer step, or none. Runs inside the train step."""
@@ -30,7 +35,7 @@ class NonFiniteGuard:
         if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # there, gradients may overflow at times
             finite &= _all_finite([g for g, _ in pairs])
         replicas = tf.distribute.get_replica_context()
-        several = replicas is not None and replicas.num_replicas_in_sync > 1
+        several = tf.distribute.has_strategy()  # one with a single device synchronizes as well
         if several:
             finite = tf.equal(replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.float32)), 0.0)
         failed = self.failed | ~finite
@@ -47,6 +52,7 @@ class NonFiniteGuard:
 
         # Replicas cannot synchronize inside a conditional: there the step is always made, and taken back if need be.
         self.failed.assign(step() if several else tf.cond(failed, lambda: failed, step))
+        self.steps.assign_add(tf.cast(~self.failed, tf.int64))
 
 
 def _all_finite(tensors) -> tf.Tensor:
@@ -62,22 +68,24 @@ class StopAtNonFinite(keras.callbacks.Callback):
     def __init__(self, guard: NonFiniteGuard):
         super().__init__()
         self.guard = guard
-        self.epoch = 0
+        self.epoch = self.steps_before = 0
 
     def on_train_begin(self, logs=None):
         self.guard.reset()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
+        self.steps_before = int(self.guard.steps.numpy())
 
     def on_train_batch_end(self, batch, logs=None):
         if self.guard.failed.numpy():
             loss = float(self.guard.loss.numpy())
+            step = int(self.guard.steps.numpy()) - self.steps_before + 1
             what = f"The loss was {loss}"
             if math.isfinite(loss):
                 what = f"The loss was {loss:.6g}, but its gradient, or the updated weights, were not finite"
             raise FloatingPointError(
-                f"{what} in epoch {self.epoch + 1}, step {batch + 1}: training was stopped. The weights are those "
+                f"{what} in epoch {self.epoch + 1}, step {step}: training was stopped. The weights are those "
                 "before that step. Look for outliers in the data (standardize them), then try a lower learning rate "
                 "or clipnorm=1 in the optimizer."
             )

@@ -122,12 +122,11 @@ class _Signature:
         from_keras = str(getattr(target, "__module__", "")).split(".")[0] in ("keras", "tf_keras")
         self.takes_any_keyword = not from_keras and any(p.kind is p.VAR_KEYWORD for p in parameters)
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        required = [p for p in positional if p.default is p.empty]
         takes_more = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         self.output_units = None
         if "output_units" in self.names:
             self.output_units = "keyword"
-        elif not isinstance(target, type) and target is fn and (len(required) >= 2 or takes_more):
+        elif not isinstance(target, type) and target is fn and (len(positional) >= 2 or takes_more):
             self.output_units = "positional"
 
     def arguments(self, output_units: int | None, condition_kwargs: dict[str, Any]) -> tuple[tuple, dict]:
