@@ -54,11 +54,13 @@ def load_tensorflow() -> None:
 
 
 def next_name(name: str) -> pathlib.Path:
+    """`name`, or the first of `name-2`, `name-3`, ... that is free."""
     candidates = [name] + [f"{name}-{i}" for i in range(2, 10000)]
     return next(pathlib.Path(c) for c in candidates if not os.path.lexists(c))
 
 
 def free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
+    """Checks `--out` before any work is done; an old folder is only given up if it is ours, and holds nothing else."""
     if out is None:
         return None
     path = pathlib.Path(out)
@@ -132,6 +134,7 @@ def draw(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
 
 
 def load(folder: str) -> tuple[FlowModel, dict[str, Any]]:
+    """The model and the report of a folder."""
     path = pathlib.Path(folder)
     missing = [name for name in ("flow.keras", "report.json") if not (path / name).is_file()]
     if missing:

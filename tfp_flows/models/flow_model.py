@@ -206,6 +206,8 @@ class FlowModel(keras.Model):
                 validation = tf.data.Dataset.from_tensor_slices(validation).batch(size)
             kwargs["validation_data"] = validation
         x = self._checked("x", x)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
         if self._needs_dataset(x) or kwargs.get("sample_weight") is not None:
             x, batch_size, kwargs = self._batched(x, batch_size, kwargs)
         own = StopAtNonFinite(self._guard)
