@@ -87,5 +87,5 @@ class StopAtNonFinite(keras.callbacks.Callback):
             raise FloatingPointError(
                 f"{what} in epoch {self.epoch + 1}, step {step}: training was stopped. The weights are those "
                 "before that step. Look for outliers in the data (standardize them), then try a lower learning rate "
-                "or clipnorm=1 in the optimizer."
+                "or global_clipnorm=1 in the optimizer."
             )
