@@ -39,7 +39,7 @@ def test_real_nvp_with_plain_sequential_in_a_closure_reaches_the_moons_floor(see
     model = tff.FlowModel(flow)
     assert len(model.trainable_variables) == 8 * 6
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, 60 * 62)
-    model.compile(optimizer=keras.optimizers.Adam(schedule, global_clipnorm=1.0))
+    model.compile(optimizer=keras.optimizers.Adam(schedule, clipnorm=1.0))
     batches = tf.data.Dataset.from_tensor_slices(x.astype("float32")).shuffle(16_000, seed=seed)
     model.fit(batches.batch(256, drop_remainder=True), epochs=60, verbose=0)
     gap = model.evaluate(x_test, batch_size=2_000, verbose=0) - moons.standardized_entropy()
