@@ -13,7 +13,14 @@ from tfp_flows._version import __version__
 
 if TYPE_CHECKING:
     from tfp_flows import data, plots, testing
-    from tfp_flows.bijectors import MaskedAutoregressiveFlow, PlanarFlow, RealNVP, Standardize, standardize
+    from tfp_flows.bijectors import (
+        MaskedAutoregressiveFlow,
+        PlanarFlow,
+        RealNVP,
+        Standardize,
+        make_bijector_kwargs,
+        standardize,
+    )
     from tfp_flows.distribution import FlowDistribution
     from tfp_flows.flows import iaf, maf, nice, planar_flow, real_nvp
     from tfp_flows.models import FlowModel
@@ -22,14 +29,30 @@ if TYPE_CHECKING:
         AutoregressiveNetwork,
         DenseNetwork,
         Template,
+        TransformerTemplate,
         as_template,
         masked_autoregressive_template,
         real_nvp_template,
     )
+    from tfp_flows.transformers import (
+        AffineTransformer,
+        DeepSigmoidalTransformer,
+        GaussianMixtureTransformer,
+        ShiftTransformer,
+        SplineTransformer,
+        Transformer,
+    )
 
 _MODULES = ("data", "plots", "testing")
 _HOME = {
-    "bijectors": ("MaskedAutoregressiveFlow", "PlanarFlow", "RealNVP", "Standardize", "standardize"),
+    "bijectors": (
+        "MaskedAutoregressiveFlow",
+        "PlanarFlow",
+        "RealNVP",
+        "Standardize",
+        "make_bijector_kwargs",
+        "standardize",
+    ),
     "distribution": ("FlowDistribution",),
     "flows": ("iaf", "maf", "nice", "planar_flow", "real_nvp"),
     "models": ("FlowModel",),
@@ -38,29 +61,46 @@ _HOME = {
         "AutoregressiveNetwork",
         "DenseNetwork",
         "Template",
+        "TransformerTemplate",
         "as_template",
         "masked_autoregressive_template",
         "real_nvp_template",
+    ),
+    "transformers": (
+        "AffineTransformer",
+        "DeepSigmoidalTransformer",
+        "GaussianMixtureTransformer",
+        "ShiftTransformer",
+        "SplineTransformer",
+        "Transformer",
     ),
 }
 _HOME_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "AffineTransformer",
     "AutoregressiveNetwork",
+    "DeepSigmoidalTransformer",
     "DenseNetwork",
     "FlowDistribution",
     "FlowModel",
+    "GaussianMixtureTransformer",
     "MaskedAutoregressiveFlow",
     "PlanarFlow",
     "RealNVP",
+    "ShiftTransformer",
+    "SplineTransformer",
     "Standardize",
     "Template",
+    "Transformer",
+    "TransformerTemplate",
     "__version__",
     "as_template",
     "bound_log_scale",
     "data",
     "iaf",
     "maf",
+    "make_bijector_kwargs",
     "masked_autoregressive_template",
     "nice",
     "planar_flow",

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_and_log_det, inverse_and_log_det
+from tfp_flows.templates.batches import check_condition
 
 tfd = tfp.distributions
 
@@ -14,17 +19,134 @@ _TransformedDistribution = tfd.TransformedDistribution.__bases__[0]
 
 
 class FlowDistribution(_TransformedDistribution):
-    """A `tfd.TransformedDistribution` whose `log_prob` is right after every weight update, and that knows its recipe.
+    """A transformed distribution that is quick, conditional by one keyword, and right after every weight update.
 
-    In eager mode TFP's bijectors cache results by the identity of the tensor, so that a plain `TransformedDistribution`
-    mixes values from before and after a training step when `log_prob` is called twice on the same tensor object. This
-    one never asks the cache about its argument. (`sample` and `experimental_sample_and_log_prob` are as in TFP.)
+    What differs from `tfd.TransformedDistribution`, whose methods it has:
+
+    - Value and log-det of each layer come from one evaluation, in `log_prob` as in `experimental_sample_and_log_prob`.
+    - In eager mode TFP's bijectors cache results by the identity of the tensor, so that a plain `TransformedDistribution`
+      mixes values from before and after a training step when `log_prob` is called twice on the same tensor object. This
+      one never asks the cache.
+    - `conditional_input=c` reaches every conditional layer: `flow.log_prob(y, conditional_input=c)`,
+      `flow.sample(n, conditional_input=c)`. `c` has shape `[..., C]`; in `log_prob` its leading axes broadcast against those of
+      `y`, in `sample` to the sample shape. A missing or unknown keyword is an error. TFP's nested `bijector_kwargs` work
+      too (see `make_bijector_kwargs`).
+
+    Args:
+      distribution: The base distribution.
+      bijector: The map from base to data.
+      validate_args, name: As in `tfd.TransformedDistribution`.
 
     Attributes:
+      conditional_size: Size `C` of `conditional_input`, or `None` for a distribution without conditions.
       recipe: JSON text that names the recipe and its arguments, or `None` if an argument cannot be written as JSON.
+
+    Example:
+      >>> layer = tff.MaskedAutoregressiveFlow(
+      ...     tff.masked_autoregressive_template([16], event_size=2, conditional_size=3))
+      >>> flow = FlowDistribution(tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), tfb.Chain([layer]))
+      >>> flow.sample(5, conditional_input=tf.zeros([5, 3])).shape
+      TensorShape([5, 2])
     """
 
     recipe: str | None = None
 
+    def __init__(
+        self,
+        distribution: tfd.Distribution,
+        bijector: tfp.bijectors.Bijector,
+        *,
+        validate_args: bool = False,
+        name: str | None = None,
+    ):
+        parameters = {
+            "distribution": distribution,
+            "bijector": bijector,
+            "validate_args": validate_args,
+            "name": name,
+        }
+        sizes = conditional_sizes(bijector)
+        self.conditional_size = min(sizes) if sizes else None
+        self._conditional_sizes = sizes
+        super().__init__(
+            distribution,
+            bijector,
+            kwargs_split_fn=self._split_kwargs,
+            validate_args=validate_args,
+            parameters=parameters,
+            name=name,
+        )
+        # In eager mode the base's `log_prob` alone would cost as much as two layers.
+        self._compiled_base_log_prob = tf.function(distribution.log_prob, reduce_retracing=True)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return super()._parameter_properties(dtype, num_classes)  # TFP warns where a new constructor inherits them
+
+    def _split_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict, dict]:
+        """The keywords of base and bijector, from those of a public method."""
+        known = ("conditional_input", "bijector_kwargs", "distribution_kwargs")
+        unknown = [name for name in kwargs if name not in known]
+        if unknown:
+            raise ValueError(f"Unknown keyword {unknown[0]!r}: a flow takes {', '.join(known)}.")
+        nested, condition = kwargs.get("bijector_kwargs"), kwargs.get("conditional_input")
+        if nested is None:
+            if len(self._conditional_sizes) > 1:
+                raise ValueError(
+                    f"The layers of this flow take conditions of different sizes {sorted(self._conditional_sizes)}: "
+                    "give `bijector_kwargs`, see make_bijector_kwargs."
+                )
+            check_condition(condition, self.conditional_size)
+            if condition is None:
+                return kwargs.get("distribution_kwargs", {}), {}
+            condition = tf.cast(tf.convert_to_tensor(condition), self.dtype)
+            nested = conditional_kwargs(self.bijector, condition)
+        elif condition is not None:
+            raise ValueError("Give either `conditional_input` or `bijector_kwargs`, not both.")
+        return kwargs.get("distribution_kwargs", {}), nested
+
+    def _is_plain(self) -> bool:
+        """Whether base and bijector have nothing that needs TFP's general treatment."""
+        # There is no public way to ask whether a bijector is injective.
+        return self.bijector._is_injective and self.batch_shape == self.distribution.batch_shape
+
     def _log_prob(self, y, **kwargs):
-        return super()._log_prob(tf.identity(y), **kwargs)
+        if not self._is_plain():
+            return super()._log_prob(tf.identity(y), **kwargs)
+        base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
+        x, log_det = inverse_and_log_det(self.bijector, y, self.event_shape.rank, **bijector_kwargs)
+        compiled = tf.executing_eagerly() and not base_kwargs
+        return (self._compiled_base_log_prob if compiled else self.distribution.log_prob)(x, **base_kwargs) + log_det
+
+    def _call_sample_n(self, sample_shape, seed, **kwargs):
+        if not self._is_plain():
+            return super()._call_sample_n(sample_shape, seed, **kwargs)
+        base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
+        x = self.distribution.sample(sample_shape, seed=seed, **base_kwargs)
+        self._check_sample_shape(x, kwargs.get("conditional_input"))
+        return forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)[0]
+
+    def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
+        if not self._is_plain():
+            return super()._sample_and_log_prob(sample_shape, seed, **kwargs)
+        base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
+        x, log_prob = self.distribution.experimental_sample_and_log_prob(sample_shape, seed=seed, **base_kwargs)
+        self._check_sample_shape(x, kwargs.get("conditional_input"))
+        y, log_det = forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)
+        return y, log_prob - log_det
+
+    def _check_sample_shape(self, x: tf.Tensor, condition: Any) -> None:
+        """Conditions must broadcast to the sample shape: more of them than samples would share their randomness."""
+        if condition is None:
+            return
+        wanted = x.shape[: x.shape.rank - self.distribution.event_shape.rank]
+        given = tf.convert_to_tensor(condition).shape[:-1]
+        try:
+            fits = tf.broadcast_static_shape(wanted, given).is_compatible_with(wanted)
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(
+                f"`conditional_input` has batch shape {given}, which does not broadcast to the sample shape {wanted}: "
+                f"for one sample of each condition, let `sample_shape` be {given.as_list()}."
+            )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import tracked_conditioner
+from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_conditioner
+from tfp_flows.templates import Template, TransformerTemplate
 
 tfb = tfp.bijectors
 
@@ -16,8 +18,9 @@ class RealNVP(tfb.RealNVP):
 
     `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in for `tfb.RealNVP`, with the same arguments. It
     differs in what it accepts and shows: `shift_and_log_scale_fn` may be any Keras 3 or tf_keras network or function
-    (see `as_template`), `bijector_fn` any function over one, and `trainable_variables` lists their weights, also
-    through `Chain`, `Invert` and `TransformedDistribution`. Giving neither function, or both, is an error.
+    (see `as_template`), `bijector_fn` any function over one, such as `real_nvp_template(..., transformer=...)` for
+    splines and other transformers, and `trainable_variables` lists their weights, also through `Chain`, `Invert` and
+    `TransformedDistribution`. Giving neither function, or both, is an error.
 
     Cost per direction and event: one pass of the network, in both directions.
 
@@ -67,3 +70,45 @@ class RealNVP(tfb.RealNVP):
             validate_args=validate_args,
             name=name,
         )
+
+    @property
+    def conditional_size(self) -> int | None:
+        """Size of the `conditional_input` that the conditioner was made for, or `None`."""
+        return getattr(self._conditioner, "conditional_size", None)
+
+    def _transform(self, direction: str, value: tf.Tensor, condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+        """One direction and its log-det, from one evaluation of the conditioner."""
+        self._cache_input_depth(value)
+        first, last = value[..., : self._masked_size], value[..., self._masked_size :]
+        kept, moved = (last, first) if self._reverse_mask else (first, last)
+        units = self._bijector_input_units()
+        if isinstance(self._conditioner, (Template, TransformerTemplate)):
+            maps = scalar_maps(self._conditioner, kept, units, **condition_kwargs)
+            moved, log_det = getattr(maps, direction)(moved)
+            log_det = sum_log_det(log_det, moved)
+        else:
+            bijector = self._bijector_fn(kept, units, **condition_kwargs)
+            log_det = getattr(bijector, f"{direction}_log_det_jacobian")(moved, event_ndims=1)
+            moved = getattr(bijector, direction)(moved)
+        parts = (moved, kept) if self._reverse_mask else (kept, moved)
+        return tf.concat(parts, axis=-1), log_det
+
+    def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+        """`forward(x)` and its log-det, from one evaluation and past TFP's cache."""
+        return self._transform("forward", x, condition_kwargs)
+
+    def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+        """`inverse(y)` and its log-det, from one evaluation and past TFP's cache."""
+        return self._transform("inverse", y, condition_kwargs)
+
+    def _forward(self, x, **condition_kwargs):
+        return self._transform("forward", x, condition_kwargs)[0]
+
+    def _inverse(self, y, **condition_kwargs):
+        return self._transform("inverse", y, condition_kwargs)[0]
+
+    def _forward_log_det_jacobian(self, x, **condition_kwargs):
+        return self._transform("forward", x, condition_kwargs)[1]
+
+    def _inverse_log_det_jacobian(self, y, **condition_kwargs):
+        return self._transform("inverse", y, condition_kwargs)[1]

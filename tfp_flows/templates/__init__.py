@@ -1,13 +1,15 @@
 """Conditioners: Keras 3 networks behind TFP's call signatures."""
 
-from tfp_flows.templates.dense import masked_autoregressive_template, real_nvp_template
-from tfp_flows.templates.networks import AutoregressiveNetwork, DenseNetwork
-from tfp_flows.templates.template import Template, as_template
+from tfp_flows.templates.autoregressive_network import AutoregressiveNetwork
+from tfp_flows.templates.dense_network import DenseNetwork
+from tfp_flows.templates.ready_made import masked_autoregressive_template, real_nvp_template
+from tfp_flows.templates.template import Template, TransformerTemplate, as_template
 
 __all__ = [
     "AutoregressiveNetwork",
     "DenseNetwork",
     "Template",
+    "TransformerTemplate",
     "as_template",
     "masked_autoregressive_template",
     "real_nvp_template",

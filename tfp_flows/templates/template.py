@@ -10,7 +10,13 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.numerics import bound_log_scale
+from tfp_flows.templates.autoregressive_network import AutoregressiveNetwork
+from tfp_flows.templates.batches import check_condition
+from tfp_flows.templates.dense_network import DenseNetwork
 from tfp_flows.tracking import Mirror
+from tfp_flows.transformers import Transformer
+
+OWN_NETWORKS = (AutoregressiveNetwork, DenseNetwork)
 
 
 class Template(Mirror):
@@ -42,7 +48,10 @@ class Template(Mirror):
             raise ValueError(f"A template needs a callable, such as a Keras model or a function, got {fn!r}.")
         if log_scale_bound is not None and not log_scale_bound > 0:
             raise ValueError(f"`log_scale_bound` must be positive or None, got {log_scale_bound!r}.")
-        self._is_network = isinstance(fn, keras.Layer) or _is_tf_keras_layer(fn)
+        # Keras models want one batch axis; the networks of this package take any batch shape.
+        self._wants_one_axis = not isinstance(fn, OWN_NETWORKS) and (
+            isinstance(fn, keras.Layer) or _is_tf_keras_layer(fn)
+        )
         self._signature = _Signature(fn)
         self.shift_only = shift_only
         self.log_scale_bound = log_scale_bound
@@ -50,12 +59,18 @@ class Template(Mirror):
 
     def __call__(self, x: tf.Tensor, output_units: int | None = None, **condition_kwargs):
         x = tf.convert_to_tensor(x)
+        build_for(self, 1 if self.shift_only else 2, x, output_units, condition_kwargs)
         args, kwargs = self._signature.arguments(output_units, condition_kwargs)
-        if not self._is_network or x.shape.rank is None or x.shape.rank == 2:
+        if not self._wants_one_axis or x.shape.rank is None or x.shape.rank == 2:
             result = super().__call__(x, *args, **kwargs)
         else:
             result = self._flat_call(x, args, kwargs)
         return self._shift_and_log_scale(result, x, output_units)
+
+    @property
+    def conditional_size(self) -> int | None:
+        """Size of the `conditional_input` that the network was made for, or `None`."""
+        return getattr(self.fn, "conditional_size", None)
 
     def _flat_call(self, x, args, kwargs):
         """Calls a network with one batch axis, as Keras models want it, and restores the axes of `x`."""
@@ -105,6 +120,77 @@ class Template(Mirror):
             f"(shift, log_scale), or one tensor whose last axis holds "
             + (f"the {units} shifts." if self.shift_only else f"{units} shifts and then {units} log-scales.")
         )
+
+
+class TransformerTemplate(Mirror):
+    """A conditioner for any univariate transformer: calls like a `bijector_fn`, tracks like a `tf.Module`.
+
+    `template(x)` and `template(x, output_units, **condition_kwargs)` return a `tfb.Bijector` of scalars. Use it as
+    `bijector_fn` of `tfb.RealNVP`, `tfb.MaskedAutoregressiveFlow`, and of the classes of the same names in this package.
+    `real_nvp_template` and `masked_autoregressive_template` make one when they are given a `transformer`.
+
+    Args:
+      network: An `AutoregressiveNetwork` with `transformer.params` parameters, or a `DenseNetwork`.
+      transformer: The `Transformer`.
+
+    Example:
+      >>> template = masked_autoregressive_template([16], event_size=3, transformer=SplineTransformer())
+      >>> bijector = tfb.MaskedAutoregressiveFlow(bijector_fn=template)
+      >>> bijector.inverse(tf.zeros([5, 3])).shape, len(bijector.trainable_variables)
+      (TensorShape([5, 3]), 4)
+    """
+
+    def __init__(self, network: keras.Layer, transformer: Transformer, *, name: str | None = None):
+        if not isinstance(network, OWN_NETWORKS):
+            raise ValueError(f"`network` must be an AutoregressiveNetwork or a DenseNetwork, got {network!r}.")
+        if not isinstance(transformer, Transformer):
+            raise ValueError(f"`transformer` must be a Transformer such as SplineTransformer(), got {transformer!r}.")
+        if isinstance(network, AutoregressiveNetwork) and network.params != transformer.params:
+            raise ValueError(f"`network` has {network.params} parameters, {transformer} needs {transformer.params}.")
+        self.transformer = transformer
+        super().__init__(network, name=name)
+
+    @property
+    def conditional_size(self) -> int | None:
+        """Size of the `conditional_input` that the network was made for, or `None`."""
+        return self.fn.conditional_size
+
+    def parameters(self, x: tf.Tensor, output_units: int | None = None, **condition_kwargs) -> tf.Tensor:
+        """The parameters, of shape `[..., units, transformer.params]`."""
+        x = tf.convert_to_tensor(x)
+        build_for(self, self.transformer.params, x, output_units, condition_kwargs)
+        params = super().__call__(x, **condition_kwargs)
+        if isinstance(self.fn, AutoregressiveNetwork):
+            return params
+        units = self.fn.output_units // self.transformer.params
+        return tf.reshape(params, tf.concat([tf.shape(params)[:-1], [units, self.transformer.params]], axis=0))
+
+    def __call__(self, x, output_units=None, **condition_kwargs):
+        return self.transformer(self.parameters(x, output_units, **condition_kwargs))
+
+
+def build_for(template: Mirror, outputs: int, x: tf.Tensor, output_units: int | None, condition_kwargs: dict) -> None:
+    """Makes the weights of a network of ours that learns its sizes at the first call, `outputs` for each unit.
+
+    Once there are weights, it checks that a condition is given if and only if they are for one.
+    """
+    network = template.fn
+    if not isinstance(network, OWN_NETWORKS):
+        return
+    if network.built:
+        # Here and not by the layer alone: Keras wraps what a layer raises in a page of its own.
+        check_condition(condition_kwargs.get("conditional_input"), network.conditional_size)
+        return
+    with tf.init_scope():
+        if isinstance(network, AutoregressiveNetwork):
+            network.build((None, x.shape[-1]))
+        else:
+            if output_units is None:
+                raise ValueError("A template that was made without sizes must be called as template(x, output_units).")
+            condition = condition_kwargs.get("conditional_input")
+            size = None if condition is None else tf.convert_to_tensor(condition).shape[-1]
+            network.build_sizes(x.shape[-1], outputs * output_units, size)
+    template.refresh()
 
 
 class _Signature:
@@ -184,4 +270,6 @@ def as_template(
     """
     if isinstance(net, Template):
         return net
+    if isinstance(net, TransformerTemplate):
+        raise ValueError("A template with a `transformer` is a `bijector_fn`, not a `shift_and_log_scale_fn`.")
     return Template(net, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)

@@ -4,38 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from tfp_flows.checks import positive_int
+from tfp_flows.checks import hidden_sizes, positive_int
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
-from tfp_flows.templates.networks import AutoregressiveNetwork, DenseNetwork
-from tfp_flows.templates.template import Template
-
-
-class CouplingTemplate(Template):
-    """The template over a `DenseNetwork`, which learns its sizes at the first call if they are not given."""
-
-    def __init__(self, network: DenseNetwork, *, shift_only: bool, log_scale_bound: float | None, name: str):
-        self._outputs = 1 if shift_only else 2
-        super().__init__(network, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)
-
-    def build(self, input_units: int, output_units: int, conditional_size: int | None = None) -> None:
-        """Makes the weights for `input_units` masked and `output_units` transformed dimensions."""
-        self.fn.output_units = self._outputs * positive_int("output_units", output_units)
-        condition = None if conditional_size is None else (None, positive_int("conditional_size", conditional_size))
-        self.fn.build((None, positive_int("input_units", input_units)), condition)
-        self.refresh()
-
-    def __call__(self, x, output_units=None, **condition_kwargs):
-        x = tf.convert_to_tensor(x)
-        if not self.fn.built:
-            if output_units is None:
-                raise ValueError("A template that was made without sizes must be called as template(x, output_units).")
-            condition = condition_kwargs.get("conditional_input")
-            size = None if condition is None else tf.convert_to_tensor(condition).shape[-1]
-            with tf.init_scope():
-                self.build(x.shape[-1], output_units, size)
-        return super().__call__(x, output_units, **condition_kwargs)
+from tfp_flows.templates.autoregressive_network import AutoregressiveNetwork
+from tfp_flows.templates.dense_network import DenseNetwork, spread_biases
+from tfp_flows.templates.template import Template, TransformerTemplate
+from tfp_flows.transformers import Transformer
 
 
 def real_nvp_template(
@@ -44,6 +21,7 @@ def real_nvp_template(
     input_units: int | None = None,
     output_units: int | None = None,
     shift_only: bool = False,
+    transformer: Transformer | None = None,
     activation="relu",
     log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
     conditional_size: int | None = None,
@@ -55,7 +33,7 @@ def real_nvp_template(
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
     name: str = "real_nvp_template",
-) -> Template:
+) -> Template | TransformerTemplate:
     """A multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
 
     Where TFP's `tfb.real_nvp_default_template` has no trainable variables that anybody sees, bounds nothing and takes
@@ -67,6 +45,7 @@ def real_nvp_template(
       output_units: Number of dimensions that it transforms. With both sizes the weights exist at once; without, they
         are made at the first call, which is how `tfb.RealNVP` tells them.
       shift_only: Whether to return the shift alone (NICE).
+      transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
       activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
         `keras.layers.Dense`. The last layer starts at zero. `bias_initializer=None` is uniform on (-1, 1), which spreads
         the units over standardized data, where Keras' zeros would put them all at the origin.
@@ -78,7 +57,8 @@ def real_nvp_template(
 
     Returns:
       A `Template`: `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]` gives
-      `shift` and `log_scale`, each of shape `[..., output_units]`; cost `O(weights)` for each event.
+      `shift` and `log_scale`, each of shape `[..., output_units]`; cost `O(weights)` for each event. With a `transformer`,
+      a `TransformerTemplate`, which gives a bijector.
 
     Raises:
       ValueError: For sizes that are not positive integers, or only one of the two sizes.
@@ -106,15 +86,29 @@ def real_nvp_template(
         dtype=tf.as_dtype(dtype).name,
         name=name,
     )
-    template = CouplingTemplate(network, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)
     if (input_units is None) != (output_units is None):
         raise ValueError(
             "Give both `input_units` and `output_units`, or neither, got "
             f"input_units={input_units!r} and output_units={output_units!r}."
         )
     if input_units is not None:
-        template.build(input_units, output_units, conditional_size)
-    return template
+        per_unit = _params(transformer, shift_only)
+        network.build_sizes(input_units, per_unit * positive_int("output_units", output_units), conditional_size)
+    return _template(network, transformer, shift_only, log_scale_bound, name)
+
+
+def _params(transformer: Transformer | None, shift_only: bool) -> int:
+    if transformer is None:
+        return 1 if shift_only else 2
+    if not isinstance(transformer, Transformer):
+        raise ValueError(f"`transformer` must be a Transformer such as SplineTransformer(), got {transformer!r}.")
+    return transformer.params
+
+
+def _template(network, transformer, shift_only, log_scale_bound, name):
+    if transformer is not None:
+        return TransformerTemplate(network, transformer, name=name)
+    return Template(network, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)
 
 
 def masked_autoregressive_template(
@@ -122,8 +116,9 @@ def masked_autoregressive_template(
     *,
     event_size: int,
     shift_only: bool = False,
+    transformer: Transformer | None = None,
     activation="relu",
-    input_order: str = "left-to-right",
+    input_order: str | Sequence[int] = "left-to-right",
     log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
     conditional_size: int | None = None,
     use_bias: bool = True,
@@ -134,7 +129,7 @@ def masked_autoregressive_template(
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
     name: str = "masked_autoregressive_template",
-) -> Template:
+) -> Template | TransformerTemplate:
     """A MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
 
     Shift and log-scale of dimension i are functions of the dimensions before i (Germain et al. 2015). The masks multiply
@@ -143,14 +138,14 @@ def masked_autoregressive_template(
     Args:
       hidden_units: Sizes of the hidden layers.
       event_size: Size of the last axis. The weights exist at once.
-      input_order: `"left-to-right"` or `"right-to-left"`.
-      shift_only, activation, log_scale_bound, conditional_size: As in `real_nvp_template`.
+      input_order: `"left-to-right"`, `"right-to-left"`, `"random"`, or the degree `1 .. D` of each dimension.
+      shift_only, transformer, activation, log_scale_bound, conditional_size: As in `real_nvp_template`.
       use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in `real_nvp_template`.
       seed, dtype, name: As in `real_nvp_template`.
 
     Returns:
       A `Template`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` gives `shift` and
-      `log_scale` of the same shape; cost `O(weights)` for each event.
+      `log_scale` of the same shape; cost `O(weights)` for each event. With a `transformer`, a `TransformerTemplate`.
 
     Raises:
       ValueError: For sizes that are not positive integers, or an unknown `input_order`.
@@ -164,20 +159,27 @@ def masked_autoregressive_template(
       M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE, 2015, arXiv:1502.03509.
       G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
     """
+    event_size, units = positive_int("event_size", event_size), hidden_sizes(hidden_units)
+    conditional = conditional_size is not None
     network = AutoregressiveNetwork(
-        1 if shift_only else 2,
+        _params(transformer, shift_only),
         event_size,
-        hidden_units,
+        conditional=conditional,
+        conditional_event_shape=positive_int("conditional_size", conditional_size) if conditional else None,
+        hidden_units=units,
         input_order=input_order,
+        # With conditions some units see nothing else (degree 0): without them the first dimension would depend on the
+        # conditions by a linear map only.
+        hidden_degrees=[np.arange(n) * event_size // n for n in units] if conditional else "equal",
         activation=activation,
         use_bias=use_bias,
         kernel_initializer=kernel_initializer,
-        bias_initializer=bias_initializer,
+        bias_initializer=spread_biases() if bias_initializer is None else bias_initializer,
+        output_initializer="zeros",
         kernel_regularizer=kernel_regularizer,
         bias_regularizer=bias_regularizer,
-        conditional_size=conditional_size,
         seed=seed,
         dtype=tf.as_dtype(dtype).name,
         name=name,
     )
-    return Template(network, shift_only=shift_only, log_scale_bound=log_scale_bound, name=name)
+    return _template(network, transformer, shift_only, log_scale_bound, name)

@@ -1,0 +1,136 @@
+"""Evaluation of composed bijectors: value and log-det together, past TFP's cache, with conditions for each layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb = tfp.bijectors
+
+# What `tfb.Chain(...)` and `tfb.Invert(...)` return for bijectors with variables are instances of these base classes, and
+# not of the public ones, which are `CompositeTensor`s.
+_Chain, _Invert = tfb.Chain.__bases__[0], tfb.Invert.__bases__[0]
+
+
+def forward_and_log_det(bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+    """`forward(x)` and its log-det, evaluated once, and never from a cache.
+
+    TFP asks for the value and for the log-det one after the other: without its cache, which goes stale in eager mode when
+    a variable changes, each network runs twice. Bijectors that have a method `forward_and_log_det(x, **kwargs)`, as those
+    of this package, answer both at once.
+
+    Args:
+      bijector: Any bijector; `tfb.Chain` and `tfb.Invert` are walked through.
+      x: Tensor of shape `[..., *event_shape]`.
+      event_ndims: Rank of an event of `x`.
+      **kwargs: As TFP has it: by the names of the bijectors for a `Chain`, else handed on.
+
+    Returns:
+      `y`, and the log-det in nats, of a shape that broadcasts to the batch shape of `x`.
+    """
+    if isinstance(bijector, _Invert):
+        return inverse_and_log_det(bijector.bijector, x, event_ndims, **kwargs)
+    if isinstance(bijector, _Chain):
+        total = tf.zeros([], x.dtype)
+        for part in reversed(bijector.bijectors):
+            x, log_det = forward_and_log_det(part, x, event_ndims, **kwargs.get(part.name, {}))
+            total += log_det
+            event_ndims = part.forward_event_ndims(event_ndims)
+        return x, total
+    if hasattr(bijector, "forward_and_log_det") and event_ndims == bijector.forward_min_event_ndims:
+        return bijector.forward_and_log_det(x, **kwargs)
+    x = tf.identity(x)  # an object that no cache has seen
+    return bijector.forward(x, **kwargs), bijector.forward_log_det_jacobian(x, event_ndims=event_ndims, **kwargs)
+
+
+def inverse_and_log_det(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+    """`inverse(y)` and its log-det; otherwise as `forward_and_log_det`."""
+    if isinstance(bijector, _Invert):
+        return forward_and_log_det(bijector.bijector, y, event_ndims, **kwargs)
+    if isinstance(bijector, _Chain):
+        total = tf.zeros([], y.dtype)
+        for part in bijector.bijectors:
+            y, log_det = inverse_and_log_det(part, y, event_ndims, **kwargs.get(part.name, {}))
+            total += log_det
+            event_ndims = part.inverse_event_ndims(event_ndims)
+        return y, total
+    if hasattr(bijector, "inverse_and_log_det") and event_ndims == bijector.inverse_min_event_ndims:
+        return bijector.inverse_and_log_det(y, **kwargs)
+    y = tf.identity(y)
+    return bijector.inverse(y, **kwargs), bijector.inverse_log_det_jacobian(y, event_ndims=event_ndims, **kwargs)
+
+
+def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
+    """The members of a composition, to which TFP hands keywords by name; `None` for a single bijector."""
+    while isinstance(bijector, _Invert):  # which hands its keywords on as they are
+        bijector = bijector.bijector
+    return list(bijector.bijectors) if isinstance(bijector, tfb.Composition) else None
+
+
+def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
+    """The sizes of `conditional_input` for which the layers of a bijector were made."""
+    parts = _parts(bijector)
+    if parts is not None:
+        return set().union(*map(conditional_sizes, parts))
+    while isinstance(bijector, _Invert):
+        bijector = bijector.bijector
+    size = getattr(bijector, "conditional_size", None)
+    return set() if size is None else {size}
+
+
+def conditional_kwargs(bijector: tfb.Bijector, conditional_input: Any) -> dict[str, Any]:
+    """The keywords, in TFP's nested form, that hand one condition to every conditional layer."""
+    parts = _parts(bijector)
+    if parts is not None:
+        return {part.name: conditional_kwargs(part, conditional_input) for part in parts}
+    return {"conditional_input": conditional_input} if conditional_sizes(bijector) else {}
+
+
+def make_bijector_kwargs(bijector: tfb.Bijector, name_to_kwargs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Keywords for the layers of a composed bijector, chosen by regular expressions on their names.
+
+    TFP hands keywords down a `Chain` by the name of each bijector. This builds that nested dictionary for a whole flow:
+    each layer gets the keywords of the first expression that its name matches from its beginning (`re.match`); in an
+    `Invert`, the name of the `Invert` or of what it inverts.
+
+    Args:
+      bijector: The bijector, such as `flow.bijector`.
+      name_to_kwargs: Keywords by regular expression.
+
+    Returns:
+      The value of `bijector_kwargs` in `flow.log_prob(x, bijector_kwargs=...)` and `flow.sample(n, bijector_kwargs=...)`.
+
+    Raises:
+      ValueError: If an expression matches no layer.
+
+    Example:
+      >>> flow = tff.maf(2, num_layers=2, conditional_size=1)
+      >>> kwargs = make_bijector_kwargs(flow.bijector, {"autoregressive": {"conditional_input": tf.ones([5, 1])}})
+      >>> flow.log_prob(tf.zeros([5, 2]), bijector_kwargs=kwargs).shape
+      TensorShape([5])
+    """
+    used: set[str] = set()
+
+    def choose(part: tfb.Bijector) -> dict[str, Any]:
+        parts = _parts(part)
+        if parts is not None:
+            return {inner.name: choose(inner) for inner in parts}
+        names = [part.name]
+        while isinstance(part, _Invert):
+            part = part.bijector
+            names.append(part.name)
+        for expression, kwargs in name_to_kwargs.items():
+            if any(re.match(expression, name) for name in names):
+                used.add(expression)
+                return dict(kwargs)
+        return {}
+
+    result = choose(bijector)
+    unused = [expression for expression in name_to_kwargs if expression not in used]
+    if unused:
+        raise ValueError(f"`name_to_kwargs`: {unused} match no bijector of {bijector.name}.")
+    return result

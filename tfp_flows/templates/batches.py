@@ -1,0 +1,54 @@
+"""Batch axes of events and conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+
+def check_condition(conditional_input: Any, size: int | None) -> None:
+    """Raises a `ValueError` if `conditional_input` is missing, unexpected, or not of shape `[..., size]`."""
+    if (conditional_input is None) != (size is None):
+        expected = "left out, since this flow is not conditional" if size is None else f"given, of shape [..., {size}]"
+        raise ValueError(f"`conditional_input` must be {expected}.")
+    if conditional_input is None:
+        return
+    shape = conditional_input.shape if tf.is_tensor(conditional_input) else tf.TensorShape(np.shape(conditional_input))
+    if shape.rank == 0 or (shape.rank is not None and shape[-1] not in (None, size)):
+        raise ValueError(f"`conditional_input` must have shape [..., {size}], got {shape}.")
+
+
+def flatten_batch(x: tf.Tensor, conditional_input: Any):
+    """Brings `x` `[..., D]` to `[N, D]` and the conditions to `[N, C]`, or `[1, C]` where all rows share one.
+
+    Returns:
+      Both, and the batch shape to restore, as a tensor or a list.
+    """
+    if conditional_input is not None:
+        conditional_input = tf.cast(tf.convert_to_tensor(conditional_input), x.dtype)
+    static = x.shape[:-1]
+    if conditional_input is None or conditional_input.shape.rank == 1:
+        if conditional_input is not None:
+            conditional_input = conditional_input[tf.newaxis]
+        if static.rank == 1:
+            shape = [-1 if static[0] is None else static[0]]
+        else:
+            shape = static.as_list() if static.is_fully_defined() else tf.shape(x)[:-1]
+        return (x if static.rank == 1 else tf.reshape(x, [-1, x.shape[-1]])), conditional_input, shape
+    if static.rank == 1 and static.is_fully_defined() and conditional_input.shape[:-1] == static:
+        return x, conditional_input, static.as_list()
+    shape = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(conditional_input)[:-1])
+    flat = [
+        tf.reshape(tf.broadcast_to(t, tf.concat([shape, tf.shape(t)[-1:]], axis=0)), [-1, t.shape[-1]])
+        for t in (x, conditional_input)
+    ]
+    return *flat, shape
+
+
+def unflatten(tensor: tf.Tensor, batch_shape: Any, event_shape: list[int]) -> tf.Tensor:
+    """Restores the batch shape that `flatten_batch` returned."""
+    if isinstance(batch_shape, list):
+        return tf.reshape(tensor, [*batch_shape, *event_shape])
+    return tf.reshape(tensor, tf.concat([batch_shape, tf.constant(event_shape, tf.int32)], axis=0))

@@ -1,0 +1,73 @@
+"""Affine maps and translations."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, bound_log_scale
+from tfp_flows.transformers.transformer import Transformer
+
+
+@dataclasses.dataclass(frozen=True)
+class AffineTransformer(Transformer):
+    """`y = x exp(log_scale) + shift`, with parameters `(shift, log_scale)`: the map of RealNVP, MAF and IAF.
+
+    Zero parameters give the identity.
+
+    Args:
+      log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
+
+    Example:
+      >>> bijector = AffineTransformer()(tf.constant([[1.0, 0.0], [2.0, 0.0]]))
+      >>> print(bijector.forward(tf.constant([0.5, 0.5])).numpy())
+      [1.5 2.5]
+
+    References:
+      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    """
+
+    log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND
+
+    def __post_init__(self):
+        if self.log_scale_bound is not None and not self.log_scale_bound > 0:
+            raise ValueError(f"`log_scale_bound` must be positive or None, got {self.log_scale_bound!r}.")
+
+    @property
+    def params(self) -> int:
+        return 2
+
+    def _shift_and_log_scale(self, params):
+        return params[..., 0], bound_log_scale(params[..., 1], self.log_scale_bound)
+
+    def forward(self, x, params):
+        shift, log_scale = self._shift_and_log_scale(params)
+        return x * tf.exp(log_scale) + shift, log_scale
+
+    def inverse(self, y, params):
+        shift, log_scale = self._shift_and_log_scale(params)
+        return (y - shift) * tf.exp(-log_scale), -log_scale
+
+
+@dataclasses.dataclass(frozen=True)
+class ShiftTransformer(Transformer):
+    """`y = x + shift`, with one parameter: the map of NICE. It preserves volume.
+
+    Example:
+      >>> print(ShiftTransformer()(tf.constant([[1.0]])).forward(tf.constant([0.5])).numpy())
+      [1.5]
+
+    References:
+      L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
+    """
+
+    @property
+    def params(self) -> int:
+        return 1
+
+    def forward(self, x, params):
+        return x + params[..., 0], tf.zeros_like(x)
+
+    def inverse(self, y, params):
+        return y - params[..., 0], tf.zeros_like(y)

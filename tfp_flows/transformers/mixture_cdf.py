@@ -1,0 +1,63 @@
+"""What the transformers through a mixture of CDFs share: one direction in closed form, the other by a bracketed solve."""
+
+from __future__ import annotations
+
+import abc
+import functools
+
+import tensorflow as tf
+
+from tfp_flows.numerics import solve_increasing
+from tfp_flows.transformers.transformer import Transformer
+
+
+class MixtureCdfTransformer(Transformer):
+    """`x = Q(sum_k weight_k F(scale_k y + shift_k))` for a CDF `F` with quantile function `Q`.
+
+    The value lies between the smallest and the largest of `scale_k y + shift_k`, which brackets the inverse. All of
+    it is done with logarithms of `F` and `1 - F`, so that neither tail saturates.
+    """
+
+    @abc.abstractmethod
+    def _split(self, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`(log_weight, log_scale, shift)`, each `[..., K]`, from the parameters of one layer."""
+
+    @abc.abstractmethod
+    def _log_tails(self, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`log F(u)`, `log(1 - F(u))` and `log F'(u)`."""
+
+    @abc.abstractmethod
+    def _quantile(self, log_lower: tf.Tensor, log_upper: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`Q` of the probability whose logarithm, and that of whose complement, are given; and `log F'` there."""
+
+    def _to_latent(self, y, params):
+        log_weight, log_scale, shift = self._split(params)
+        lower, upper, density = self._log_tails(tf.exp(log_scale) * y[..., tf.newaxis] + shift)
+        x, log_density_at_x = self._quantile(
+            tf.reduce_logsumexp(log_weight + lower, axis=-1), tf.reduce_logsumexp(log_weight + upper, axis=-1)
+        )
+        return x, tf.reduce_logsumexp(log_weight + log_scale + density, axis=-1) - log_density_at_x
+
+    def _to_data(self, x, params):
+        return tf.ensure_shape(solve_increasing(_residual(self), _bracket(self), [x, params]), x.shape)
+
+
+@functools.lru_cache(maxsize=128)
+def _residual(transformer: MixtureCdfTransformer):
+    def residual(y, x, params):
+        value, log_slope = transformer._to_latent(y, params)
+        return value - x, tf.exp(log_slope)
+
+    return residual
+
+
+@functools.lru_cache(maxsize=128)
+def _bracket(transformer: MixtureCdfTransformer):
+    def bracket(x, params):
+        log_weight, log_scale, shift = transformer._split(params)
+        roots = (x[..., tf.newaxis] - shift) * tf.exp(-log_scale)
+        lower, upper = tf.reduce_min(roots, axis=-1), tf.reduce_max(roots, axis=-1)
+        room = 1e-6 * (tf.abs(lower) + tf.abs(upper)) + 1e-6
+        return lower - room, upper + room, tf.reduce_sum(tf.exp(log_weight) * roots, axis=-1)
+
+    return bracket
