@@ -38,6 +38,10 @@ def _made(dtype, **kwargs):
     return tff.masked_autoregressive_template([12, 12], event_size=3, activation="tanh", seed=1, dtype=dtype, **kwargs)
 
 
+def _linear(dtype):
+    return tff.masked_autoregressive_template([], event_size=3, seed=1, dtype=dtype)
+
+
 def _coupling(dtype, inputs=1, outputs=2, **kwargs):
     return tff.real_nvp_template(
         [12], input_units=inputs, output_units=outputs, activation="tanh", seed=1, dtype=dtype, **kwargs
@@ -72,6 +76,14 @@ def _standardize(dtype):
 
 _COUPLING = np.array([[1, 0, 0], [1, 1, 0], [1, 0, 1]], bool)
 _LOWER = np.tril(np.ones([3, 3], bool))
+
+TRANSFORMERS = {
+    "affine": tff.AffineTransformer(log_scale_bound=2.0),
+    "shift": tff.ShiftTransformer(),
+    "spline": tff.SplineTransformer(num_bins=5, bound=4.0),
+    "deep_sigmoidal": tff.DeepSigmoidalTransformer(num_units=4, num_layers=2),
+    "gaussian_mixture": tff.GaussianMixtureTransformer(num_components=3),
+}
 
 BIJECTORS = [
     Case("planar", "PlanarFlow", lambda dtype: tff.PlanarFlow(3, dtype=dtype), 3, scale=1.0),
@@ -132,15 +144,68 @@ BIJECTORS = [
         3,
         _LOWER,
     ),
+    *[
+        Case(
+            f"maf_{name}",
+            "TransformerTemplate",
+            lambda dtype, transformer=transformer: tff.MaskedAutoregressiveFlow(
+                bijector_fn=_made(dtype, transformer=transformer, input_order=[2, 3, 1])
+            ),
+            3,
+            np.array([[1, 0, 1], [1, 1, 1], [0, 0, 1]], bool),
+        )
+        for name, transformer in TRANSFORMERS.items()
+    ],
+    *[
+        Case(
+            f"coupling_{name}",
+            "TransformerTemplate",
+            lambda dtype, transformer=transformer: tff.RealNVP(
+                1, bijector_fn=_coupling(dtype, transformer=transformer)
+            ),
+            3,
+            _COUPLING,
+        )
+        for name, transformer in TRANSFORMERS.items()
+    ],
+    Case(
+        "maf_no_hidden",
+        "MaskedAutoregressiveFlow",
+        lambda dtype: tff.MaskedAutoregressiveFlow(_linear(dtype)),
+        3,
+        _LOWER,
+    ),
+    Case(
+        "maf_unrolled",
+        "MaskedAutoregressiveFlow",
+        lambda dtype: tff.MaskedAutoregressiveFlow(_made(dtype), unroll_loop=True),
+        3,
+        _LOWER,
+    ),
+    Case("lu_linear", "LULinear", lambda dtype: tff.LULinear(3, seed=1, dtype=dtype), 3),
+    Case("actnorm", "ActNorm", lambda dtype: tff.ActNorm(3, dtype=dtype), 3, np.eye(3, dtype=bool)),
+    Case(
+        "batch_norm",
+        "BatchNormalization",
+        lambda dtype: tff.BatchNormalization(3, dtype=dtype),
+        3,
+        np.eye(3, dtype=bool),
+    ),
     Case("standardize", "Standardize", _standardize, 3, np.eye(3, dtype=bool)),
 ]
 
+_SMALL = {"hidden_units": [8], "activation": "tanh"}
 RECIPES = {
-    "planar_flow": {"num_layers": 3},
-    "nice": {"num_layers": 2, "hidden_units": [8], "activation": "tanh"},
-    "real_nvp": {"num_layers": 3, "hidden_units": [8], "activation": "tanh"},
-    "maf": {"num_layers": 2, "hidden_units": [8], "activation": "tanh"},
-    "iaf": {"num_layers": 2, "hidden_units": [8], "activation": "tanh"},
+    "planar_flow": {"num_layers": 3, **_SMALL},
+    "nice": {"num_layers": 2, **_SMALL},
+    "real_nvp": {"num_layers": 3, **_SMALL},
+    "spline_coupling": {"num_layers": 3, "num_bins": 4, **_SMALL},
+    "maf": {"num_layers": 2, **_SMALL},
+    "iaf": {"num_layers": 2, **_SMALL},
+    "made": {"num_components": 3, **_SMALL},
+    "maf_mog": {"num_layers": 1, "num_components": 3, **_SMALL},
+    "spline_autoregressive": {"num_layers": 2, "num_bins": 4, **_SMALL},
+    "neural_autoregressive": {"num_layers": 2, "num_units": 4, **_SMALL},
 }
 
 

@@ -14,6 +14,9 @@ from tfp_flows._version import __version__
 if TYPE_CHECKING:
     from tfp_flows import data, plots, testing
     from tfp_flows.bijectors import (
+        ActNorm,
+        BatchNormalization,
+        LULinear,
         MaskedAutoregressiveFlow,
         PlanarFlow,
         RealNVP,
@@ -22,7 +25,18 @@ if TYPE_CHECKING:
         standardize,
     )
     from tfp_flows.distribution import FlowDistribution
-    from tfp_flows.flows import iaf, maf, nice, planar_flow, real_nvp
+    from tfp_flows.flows import (
+        iaf,
+        made,
+        maf,
+        maf_mog,
+        neural_autoregressive,
+        nice,
+        planar_flow,
+        real_nvp,
+        spline_autoregressive,
+        spline_coupling,
+    )
     from tfp_flows.models import FlowModel
     from tfp_flows.numerics import bound_log_scale
     from tfp_flows.templates import (
@@ -46,6 +60,9 @@ if TYPE_CHECKING:
 _MODULES = ("data", "plots", "testing")
 _HOME = {
     "bijectors": (
+        "ActNorm",
+        "BatchNormalization",
+        "LULinear",
         "MaskedAutoregressiveFlow",
         "PlanarFlow",
         "RealNVP",
@@ -54,7 +71,18 @@ _HOME = {
         "standardize",
     ),
     "distribution": ("FlowDistribution",),
-    "flows": ("iaf", "maf", "nice", "planar_flow", "real_nvp"),
+    "flows": (
+        "iaf",
+        "made",
+        "maf",
+        "maf_mog",
+        "neural_autoregressive",
+        "nice",
+        "planar_flow",
+        "real_nvp",
+        "spline_autoregressive",
+        "spline_coupling",
+    ),
     "models": ("FlowModel",),
     "numerics": ("bound_log_scale",),
     "templates": (
@@ -78,13 +106,16 @@ _HOME = {
 _HOME_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "ActNorm",
     "AffineTransformer",
     "AutoregressiveNetwork",
+    "BatchNormalization",
     "DeepSigmoidalTransformer",
     "DenseNetwork",
     "FlowDistribution",
     "FlowModel",
     "GaussianMixtureTransformer",
+    "LULinear",
     "MaskedAutoregressiveFlow",
     "PlanarFlow",
     "RealNVP",
@@ -99,14 +130,19 @@ __all__ = [
     "bound_log_scale",
     "data",
     "iaf",
+    "made",
     "maf",
+    "maf_mog",
     "make_bijector_kwargs",
     "masked_autoregressive_template",
+    "neural_autoregressive",
     "nice",
     "planar_flow",
     "plots",
     "real_nvp",
     "real_nvp_template",
+    "spline_autoregressive",
+    "spline_coupling",
     "standardize",
     "testing",
 ]

@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 
 # The recipes by name: known before TensorFlow is loaded, for `--help` (a test holds them to `flows.RECIPES`).
-FLOWS = ("iaf", "maf", "nice", "planar_flow", "real_nvp")
+FLOWS = (
+    "iaf",
+    "made",
+    "maf",
+    "maf_mog",
+    "neural_autoregressive",
+    "nice",
+    "planar_flow",
+    "real_nvp",
+    "spline_autoregressive",
+    "spline_coupling",
+)
 HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
 STEPS = 3200  # of training, about, unless --epochs says otherwise
 

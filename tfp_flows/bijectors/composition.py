@@ -16,7 +16,9 @@ tfb = tfp.bijectors
 _Chain, _Invert = tfb.Chain.__bases__[0], tfb.Invert.__bases__[0]
 
 
-def forward_and_log_det(bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+def forward_and_log_det(
+    bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, **kwargs
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`forward(x)` and its log-det, evaluated once, and never from a cache.
 
     TFP asks for the value and for the log-det one after the other: without its cache, which goes stale in eager mode when
@@ -47,7 +49,9 @@ def forward_and_log_det(bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, 
     return bijector.forward(x, **kwargs), bijector.forward_log_det_jacobian(x, event_ndims=event_ndims, **kwargs)
 
 
-def inverse_and_log_det(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+def inverse_and_log_det(
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
+) -> tuple[tf.Tensor, tf.Tensor]:
     """`inverse(y)` and its log-det; otherwise as `forward_and_log_det`."""
     if isinstance(bijector, _Invert):
         return forward_and_log_det(bijector.bijector, y, event_ndims, **kwargs)
@@ -62,6 +66,35 @@ def inverse_and_log_det(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, 
         return bijector.inverse_and_log_det(y, **kwargs)
     y = tf.identity(y)
     return bijector.inverse(y, **kwargs), bijector.inverse_log_det_jacobian(y, event_ndims=event_ndims, **kwargs)
+
+
+def initialize_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> bool:
+    """Lets every layer that starts from data (it has `initialize` and `initialized`) start from a batch `y`, once.
+
+    Layers are visited from the data's side, each with what those before it make of the batch.
+
+    Returns:
+      Whether any layer was initialized.
+    """
+    waiting = [m for m in (bijector, *bijector.submodules) if hasattr(m, "initialize") and not m.initialized]
+    if not waiting:
+        return False
+
+    def visit(part, value, event_ndims, inverted, kwargs):
+        while isinstance(part, _Invert):
+            part, inverted = part.bijector, not inverted
+        if isinstance(part, _Chain):
+            for inner in reversed(part.bijectors) if inverted else part.bijectors:
+                value, event_ndims = visit(inner, value, event_ndims, inverted, kwargs.get(inner.name, {}))
+            return value, event_ndims
+        if any(part is layer for layer in waiting) and not inverted:
+            part.initialize(value)
+        evaluate = forward_and_log_det if inverted else inverse_and_log_det
+        ndims = part.forward_event_ndims if inverted else part.inverse_event_ndims
+        return evaluate(part, value, event_ndims, **kwargs)[0], ndims(event_ndims)
+
+    visit(bijector, y, event_ndims, False, kwargs)
+    return True
 
 
 def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,6 +11,9 @@ import tensorflow_probability as tfp
 from tfp_flows.checks import positive_int
 from tfp_flows.numerics import sech_squared, solve_increasing
 from tfp_flows.seeds import resolve_seed
+from tfp_flows.templates import DenseNetwork
+from tfp_flows.templates.batches import check_condition
+from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors
 
@@ -71,10 +76,13 @@ class PlanarFlow(tfb.Bijector):
     Cost per direction and event: forward and its log-det `O(D)`; inverse `O(D)` and about 5 to 10 scalar Newton steps.
 
     The trainable variables are `u` `[D]`, `w` `[D]` and `b` `[]`. A new flow is close to the identity: `w` is random,
-    and `u` is the one with `u_hat = 0` plus a small perturbation.
+    and `u` is the one with `u_hat = 0` plus a small perturbation. With `conditional_size`, a network adds to all three
+    what it computes from the `conditional_input` of a call; it starts at zero.
 
     Args:
       event_size: Integer `D`, the size of the last axis.
+      conditional_size: Size `C` of the `conditional_input`, of shape `[..., C]`, that every call then needs.
+      hidden_units, activation: Of the network that reads the condition.
       seed: Integer seed of the initial values; `keras.utils.set_random_seed` decides if `None`.
       dtype: `tf.float32` or `tf.float64`.
       validate_args: Whether to check arguments at run time, at some cost.
@@ -99,6 +107,9 @@ class PlanarFlow(tfb.Bijector):
         self,
         event_size: int,
         *,
+        conditional_size: int | None = None,
+        hidden_units: Sequence[int] = (64, 64),
+        activation="relu",
         seed: int | None = None,
         dtype: tf.DType = tf.float32,
         validate_args: bool = False,
@@ -106,7 +117,8 @@ class PlanarFlow(tfb.Bijector):
     ):
         size = positive_int("event_size", event_size)
         dtype = tf.as_dtype(dtype)
-        rng = np.random.default_rng(resolve_seed(seed))
+        seed = resolve_seed(seed)
+        rng = np.random.default_rng(seed)
         w = rng.normal(size=size) / np.sqrt(size)
         # w.u = log(e - 1) is where softplus(w.u) = 1, so there u_hat has no component along w; the rest is zero.
         u = np.log(np.e - 1.0) * w / (w @ w) + 0.01 * rng.normal(size=size)
@@ -114,6 +126,12 @@ class PlanarFlow(tfb.Bijector):
         self.u = tf.Variable(u, dtype=dtype, name="u")
         self.b = tf.Variable(rng.normal(), dtype=dtype, name="b")
         self._event_size = size
+        self.conditional_size = conditional_size
+        self._network = None
+        if conditional_size is not None:
+            network = DenseNetwork(hidden_units, activation=activation, seed=seed, dtype=dtype.name)
+            network.build_sizes(conditional_size, 2 * size + 1)
+            self._network = Mirror(network)
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, name=name)
 
@@ -125,21 +143,38 @@ class PlanarFlow(tfb.Bijector):
         if x.shape.rank is not None and x.shape.rank >= 1 and x.shape[-1] not in (None, self._event_size):
             raise ValueError(f"PlanarFlow expects events of size {self._event_size}, got a tensor of shape {x.shape}.")
 
-    def _forward(self, x):
-        self._check(x)
-        u_hat, _ = constrained_u(self.u, self.w)
-        s = tf.reduce_sum(x * self.w, axis=-1) + self.b
-        return x + u_hat * tf.tanh(s)[..., tf.newaxis]
+    def _u_w_b(self, conditional_input=None):
+        """`u_hat` `[..., D]`, `1 + w.u_hat`, `w` `[..., D]` and `b`."""
+        check_condition(conditional_input, self.conditional_size)
+        u, w, b = tf.convert_to_tensor(self.u), tf.convert_to_tensor(self.w), tf.convert_to_tensor(self.b)
+        if self._network is not None:
+            offsets = self._network(tf.cast(tf.convert_to_tensor(conditional_input), self.dtype))
+            du, dw, db = tf.split(offsets, [self._event_size, self._event_size, 1], axis=-1)
+            u, w, b = u + du, w + dw, b + db[..., 0]
+        u_hat, slope = constrained_u(u, w)
+        return u_hat, slope, w, b
 
-    def _inverse(self, y):
+    def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
+        """`forward(x)` and its log-det, past TFP's cache."""
+        self._check(x)
+        u_hat, slope, w, b = self._u_w_b(conditional_input)
+        s = tf.reduce_sum(x * w, axis=-1) + b
+        return x + u_hat * tf.tanh(s)[..., tf.newaxis], tf.math.log(tf.square(tf.tanh(s)) + slope * sech_squared(s))
+
+    def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
+        """`inverse(y)` and its log-det, past TFP's cache."""
         self._check(y)
-        u_hat, slope = constrained_u(self.u, self.w)
-        r = tf.reduce_sum(y * self.w, axis=-1) + self.b
+        u_hat, slope, w, b = self._u_w_b(conditional_input)
+        r = tf.reduce_sum(y * w, axis=-1) + b
         s = solve_increasing(_residual, _bracket, [r, slope + tf.zeros_like(r)])
-        return y - u_hat * tf.tanh(s)[..., tf.newaxis]
+        x = y - u_hat * tf.tanh(s)[..., tf.newaxis]
+        return x, -tf.math.log(tf.square(tf.tanh(s)) + slope * sech_squared(s))
 
-    def _forward_log_det_jacobian(self, x):
-        self._check(x)
-        _, slope = constrained_u(self.u, self.w)
-        s = tf.reduce_sum(x * self.w, axis=-1) + self.b
-        return tf.math.log(tf.square(tf.tanh(s)) + slope * sech_squared(s))
+    def _forward(self, x, **condition_kwargs):
+        return self.forward_and_log_det(x, **condition_kwargs)[0]
+
+    def _inverse(self, y, **condition_kwargs):
+        return self.inverse_and_log_det(y, **condition_kwargs)[0]
+
+    def _forward_log_det_jacobian(self, x, **condition_kwargs):
+        return self.forward_and_log_det(x, **condition_kwargs)[1]

@@ -233,9 +233,7 @@ def _backward_loop(plan: _Plan):
         visited = range(d, 0, -1)
         layers = list(range(depth))[::-1]
         hidden = _Hidden(plan, [kernels[i + 1] for i in layers], visited, layers)
-        slopes = {
-            i: _overhang(slopes[i], b.shape[1]) for i, b in zip(layers, hidden.blocks, strict=True)
-        }
+        slopes = {i: _overhang(slopes[i], b.shape[1]) for i, b in zip(layers, hidden.blocks, strict=True)}
         first = tf.pad(kernels[0][::-1], [[0, 0], [0, hidden.padding]])  # [steps, first hidden layer]
         right = tf.transpose(right)
 

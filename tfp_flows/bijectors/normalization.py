@@ -1,0 +1,233 @@
+"""Layers that normalize by data: ActNorm, and batch normalization that can be inverted."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.checks import positive_int
+from tfp_flows.tracking import Mirror
+
+tfb = tfp.bijectors
+
+
+def _moments(name: str, batch, event_size: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each dimension of a batch `[..., D]`; a constant one counts as deviation 1."""
+    array = np.asarray(batch, np.float64)
+    if array.ndim < 2 or array.shape[-1] != event_size or array.size < 2 * event_size:
+        raise ValueError(f"`batch` of {name} must have shape [N, {event_size}] with N >= 2, got {list(array.shape)}.")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"`batch` of {name} must be finite.")
+    array = array.reshape(-1, event_size)
+    deviation = array.std(axis=0)
+    # What varies by rounding only would otherwise be blown up.
+    floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, np.abs(array).max(axis=0))
+    return array.mean(axis=0), np.where(deviation > floor, deviation, 1.0)
+
+
+class _Affine(tfb.Bijector):
+    """`y = (x * exp(log_scale) + shift)`, with parameters from a subclass, and data-dependent initialization."""
+
+    def __init__(self, event_size: int, *, dtype: tf.DType, validate_args: bool, name: str):
+        self.event_size = positive_int("event_size", event_size)
+        dtype = tf.as_dtype(dtype)
+        # A number and not a boolean, so that Keras can save it.
+        self._initialized = tf.Variable(tf.zeros([], dtype), trainable=False, name="initialized")
+        self._make_variables(dtype)
+        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
+        super().__init__(
+            forward_min_event_ndims=1,
+            is_constant_jacobian=True,
+            dtype=dtype,
+            validate_args=validate_args,
+            name=name,
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    @property
+    def initialized(self) -> bool:
+        """Whether `initialize` was called, here or before a checkpoint that was restored."""
+        return bool(self._initialized.numpy() != 0)
+
+    def _forward(self, x):
+        shift, log_scale = self._shift_and_log_scale()
+        return x * tf.exp(log_scale) + shift
+
+    def _inverse(self, y):
+        shift, log_scale = self._shift_and_log_scale()
+        return (y - shift) * tf.exp(-log_scale)
+
+    def _forward_log_det_jacobian(self, x):
+        del x
+        return tf.reduce_sum(self._shift_and_log_scale()[1])
+
+
+class ActNorm(_Affine):
+    """Activation normalization (Kingma and Dhariwal 2018): a trainable affine map that starts from a batch of data.
+
+    `y = x exp(log_scale) + shift`, with one `shift` and `log_scale` for each dimension. `initialize(batch)` sets them so
+    that the batch, on the data's side of this layer, becomes standardized latent values; until then the layer is the
+    identity. `FlowModel.fit` calls it once, with its first batch, for every layer of a flow.
+
+    Cost per direction and event: `O(D)`.
+
+    Args:
+      event_size: Integer `D`.
+      dtype, validate_args, name: As in the other bijectors.
+
+    Attributes:
+      initialized: Whether `initialize` was called. It is saved with the weights.
+
+    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is in nats.
+
+    Example:
+      >>> layer = ActNorm(2)
+      >>> y = tf.constant([[1.0, 10.0], [3.0, 30.0]])
+      >>> layer.initialize(y)
+      >>> print(layer.inverse(y).numpy().round(3))
+      [[-1. -1.]
+       [ 1.  1.]]
+
+    References:
+      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
+    """
+
+    def __init__(
+        self, event_size: int, *, dtype: tf.DType = tf.float32, validate_args: bool = False, name: str = "actnorm"
+    ):
+        super().__init__(event_size, dtype=dtype, validate_args=validate_args, name=name)
+
+    def _make_variables(self, dtype):
+        self.shift = tf.Variable(tf.zeros([self.event_size], dtype), name="shift")
+        self.log_scale = tf.Variable(tf.zeros([self.event_size], dtype), name="log_scale")
+
+    def _shift_and_log_scale(self):
+        return self.shift, self.log_scale
+
+    def initialize(self, batch) -> None:
+        """Sets shift and scale from `batch`, of shape `[N, D]` on the data's side of this layer.
+
+        Raises:
+          ValueError: If the batch has another shape, fewer than two rows, or a value that is not finite.
+        """
+        mean, deviation = _moments(self.name, batch, self.event_size, self.dtype)
+        self.shift.assign(mean)
+        self.log_scale.assign(np.log(deviation))
+        self._initialized.assign(1.0)
+
+
+class _BatchMoments(keras.layers.Layer):
+    """Keeps mean and variance of the last batch that came through in training mode, which Keras tells it."""
+
+    def __init__(self, event_size: int, **kwargs):
+        super().__init__(**kwargs)
+        options = {"shape": (event_size,), "trainable": False, "aggregation": "mean"}
+        self.mean = self.add_weight(initializer="zeros", name="batch_mean", **options)
+        self.variance = self.add_weight(initializer="ones", name="batch_variance", **options)
+        self.built = True
+
+    def call(self, y, training=None):
+        if training:
+            rows = tf.stop_gradient(tf.reshape(y, [-1, y.shape[-1]]))
+            mean, variance = tf.nn.moments(rows, axes=[0])
+            self.mean.assign(mean)
+            self.variance.assign(variance)
+        return y
+
+
+class BatchNormalization(_Affine):
+    """Batch normalization as a bijector (Dinh et al. 2016, section 3.7) whose inverse is its inverse in both modes.
+
+    Data to latent (`inverse`) it is `x = (y - moving_mean) / sqrt(moving_variance + epsilon) * exp(log_gamma) + beta`. The
+    moving statistics are the ones of both modes, of both directions and of the log-det. In training mode (inside of
+    `FlowModel.fit`, or `model(x, training=True)`) a pass from data to latent notes the statistics of its batch, and
+    `update()`, which `FlowModel` calls after each training step, moves the statistics towards them. So forward and inverse
+    always invert each other, and the density is one of single events; `tfb.BatchNormalization`, in training, normalizes
+    by the batch in one direction and by the moving statistics in the other. The price: no gradient flows through the
+    statistics of a batch.
+
+    Cost per direction and event: `O(D)`.
+
+    Args:
+      event_size: Integer `D`.
+      momentum: Of the moving statistics, in [0, 1).
+      epsilon: Added to the variance.
+      dtype, validate_args, name: As in the other bijectors.
+
+    Attributes:
+      initialized: Whether `initialize(batch)` was called, by which the statistics start as those of a batch.
+
+    Raises:
+      ValueError: For an argument out of range.
+
+    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is in nats.
+
+    Example:
+      >>> layer = BatchNormalization(2)
+      >>> layer.initialize(tf.constant([[1.0, 10.0], [3.0, 30.0]]))
+      >>> print(layer.inverse(tf.constant([[1.0, 30.0]])).numpy().round(2))
+      [[-1.  1.]]
+
+    References:
+      S. Ioffe and C. Szegedy, Batch Normalization, 2015, arXiv:1502.03167.
+      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        momentum: float = 0.99,
+        epsilon: float = 1e-5,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "batch_normalization",
+    ):
+        if not 0.0 <= momentum < 1.0:
+            raise ValueError(f"`momentum` must be in [0, 1), got {momentum!r}.")
+        if not epsilon > 0.0:
+            raise ValueError(f"`epsilon` must be positive, got {epsilon!r}.")
+        self.momentum, self.epsilon = float(momentum), float(epsilon)
+        super().__init__(event_size, dtype=dtype, validate_args=validate_args, name=name)
+
+    def _make_variables(self, dtype):
+        zeros, ones = tf.zeros([self.event_size], dtype), tf.ones([self.event_size], dtype)
+        average = {"trainable": False, "aggregation": tf.VariableAggregation.MEAN}
+        self.beta = tf.Variable(zeros, name="beta")
+        self.log_gamma = tf.Variable(zeros, name="log_gamma")
+        self.moving_mean = tf.Variable(zeros, name="moving_mean", **average)
+        self.moving_variance = tf.Variable(ones, name="moving_variance", **average)
+        self._batch = Mirror(_BatchMoments(self.event_size, dtype=dtype.name))
+
+    def _shift_and_log_scale(self):
+        log_scale = 0.5 * tf.math.log(self.moving_variance + self.epsilon) - self.log_gamma
+        return self.moving_mean - self.beta * tf.exp(log_scale), log_scale
+
+    def _inverse(self, y):
+        return super()._inverse(self._batch(y))
+
+    def initialize(self, batch) -> None:
+        """Sets the moving statistics to those of `batch`, of shape `[N, D]` on the data's side of this layer.
+
+        Raises:
+          ValueError: If the batch has another shape, fewer than two rows, or a value that is not finite.
+        """
+        mean, deviation = _moments(self.name, batch, self.event_size, self.dtype)
+        self.moving_mean.assign(mean)
+        self.moving_variance.assign(np.square(deviation))
+        self._batch.fn.mean.assign(mean)
+        self._batch.fn.variance.assign(np.square(deviation))
+        self._initialized.assign(1.0)
+
+    def update(self) -> None:
+        """Moves the statistics towards those of the last batch in training mode; one that is not finite is left out."""
+        mean, variance = self._batch.fn.mean.value, self._batch.fn.variance.value
+        finite = tf.reduce_all(tf.math.is_finite(mean) & tf.math.is_finite(variance))
+        rate = tf.where(finite, tf.constant(1.0 - self.momentum, self.dtype), tf.zeros([], self.dtype))
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign_add(rate * (tf.where(finite, batch, moving) - moving))

@@ -1,0 +1,33 @@
+"""What stands between the layers of a recipe: permutations, linear maps, normalizations."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import ActNorm, BatchNormalization, LULinear
+from tfp_flows.checks import one_of
+
+tfb = tfp.bijectors
+
+MIXINGS = ("reverse", "permute", "lu")
+NORMALIZATIONS = ("actnorm", "batch_norm")
+
+
+def mixing_layer(mixing: str, event_size: int, seed: int, dtype: tf.DType, name: str) -> tfb.Bijector:
+    """One layer that mixes the dimensions: `"reverse"`, `"permute"` (fixed, random) or `"lu"` (trainable)."""
+    one_of("mixing", mixing, MIXINGS)
+    if mixing == "lu":
+        return LULinear(event_size, seed=seed, dtype=dtype, name=name)
+    order = np.arange(event_size)[::-1] if mixing == "reverse" else np.random.default_rng(seed).permutation(event_size)
+    return tfb.Permute(order.astype(np.int32), name=name)
+
+
+def normalization_layers(normalization: str | None, event_size: int, dtype: tf.DType, name: str) -> list[tfb.Bijector]:
+    """The normalization after a layer, in a list; none for `None`."""
+    if normalization is None:
+        return []
+    one_of("normalization", normalization, NORMALIZATIONS)
+    layer = ActNorm if normalization == "actnorm" else BatchNormalization
+    return [layer(event_size, dtype=dtype, name=f"{normalization}_{name}")]
