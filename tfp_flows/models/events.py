@@ -56,12 +56,39 @@ def check_finite(name: str, array: np.ndarray) -> None:
         )
 
 
-def check_element_spec(name: str, dataset: tf.data.Dataset, event_shape: tuple[int | None, ...]) -> None:
+def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarray:
+    """Returns an array of conditions `[N, size]` as a NumPy array of the distribution's dtype; integers are fine here.
+
+    Raises:
+      ValueError: For another shape, a dtype that is not a number, or a value that is not finite.
+    """
+    array = np.asarray(x)
+    if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or array.dtype.name == "bfloat16"):
+        raise ValueError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
+    if array.ndim != 2 or array.shape[1] != size:
+        raise ValueError(f"`{name}` must hold conditions, of shape [N, {size}], got {list(array.shape)}.")
+    array = array.astype(dtype.as_numpy_dtype)
+    check_finite(name, array)
+    return array
+
+
+def check_element_spec(
+    name: str, dataset: tf.data.Dataset, event_shape: tuple[int | None, ...], conditional_size: int | None
+) -> None:
     """Checks dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
     spec = dataset.element_spec
-    if isinstance(spec, (tuple, list)) and len(spec) == 2:
+    if conditional_size is not None:
+        if not isinstance(spec, (tuple, list)) or len(spec) < 2:
+            raise ValueError(f"`{name}` must yield (conditions, events), got elements {spec}.")
+        conditions, spec = spec[0], spec[1]
+        if not isinstance(conditions, tf.TensorSpec) or not conditions.shape.is_compatible_with(
+            (None, conditional_size)
+        ):
+            raise ValueError(f"`{name}` must yield conditions of shape {[None, conditional_size]}, got {conditions}.")
+    elif isinstance(spec, (tuple, list)) and len(spec) == 2:
         raise ValueError(f"`{name}` yields pairs; it must yield the events alone, since there is no `y`.")
-    spec = spec[0] if isinstance(spec, (tuple, list)) and spec else spec
+    else:
+        spec = spec[0] if isinstance(spec, (tuple, list)) and spec else spec
     if not isinstance(spec, tf.TensorSpec):
         raise ValueError(
             f"`{name}` must yield batches of events, one tensor each, got elements {dataset.element_spec}."

@@ -6,7 +6,6 @@ import os
 import pathlib
 import tempfile
 import warnings
-from typing import Any
 
 import keras
 import numpy as np
@@ -14,11 +13,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.checks import positive_int
+from tfp_flows.bijectors import BatchNormalization, conditional_kwargs, initialize_layers
 from tfp_flows.flows import from_recipe
-from tfp_flows.models.events import check_element_spec, check_events
+from tfp_flows.models.batches import Inputs, check_weight, to_dataset
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.seeds import resolve_seed
+from tfp_flows.templates.batches import check_condition
 
 tfd = tfp.distributions
 
@@ -46,7 +46,11 @@ class FlowModel(keras.Model):
 
     Where it differs from a bare `keras.Model`:
 
-    - `fit(x)` takes no `y` and `compile` no `loss`. `validation_data=x_val` may be a bare array.
+    - `fit(x)` learns p(x), and `compile` takes no `loss`. `validation_data=x_val` may be a bare array.
+    - For a conditional flow (`conditional_size=...`), `fit(x, y)` learns p(y | x): conditions first, events second, in
+      `evaluate` and `predict` too. `log_prob(y, conditional_input=x)` and `sample(n, conditional_input=x)` take conditions
+      as the flow does.
+    - Layers that start from data (`ActNorm`, `BatchNormalization`) are initialized with the first batch, once.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
     - Arrays are checked before training starts. If the loss turns NaN or infinite, training stops with a
       `FloatingPointError` that tells epoch and step; the weights stay as they were before that step.
@@ -80,9 +84,15 @@ class FlowModel(keras.Model):
         self._networks: list[keras.Layer] = []
         self._adopted: list[keras.Variable] = []
         self._guard = NonFiniteGuard()
-        self._compiled_log_prob = tf.function(distribution.log_prob, reduce_retracing=True)
-        self._compiled_sample = tf.function(lambda n, seed: distribution.sample(n, seed=seed), reduce_retracing=True)
+        self.conditional_size = getattr(distribution, "conditional_size", None)
+        self._inputs = Inputs(tuple(distribution.event_shape.as_list()), self._event_dtype, self.conditional_size)
+        self._compiled_log_prob = tf.function(lambda x, **c: distribution.log_prob(x, **c), reduce_retracing=True)
+        self._compiled_sample = tf.function(
+            lambda n, seed, **c: distribution.sample(n, seed=seed, **c), reduce_retracing=True
+        )
         self._find_variables()
+        # Batch statistics are folded in after each training step.
+        self._updated_layers = [m for m in distribution.submodules if isinstance(m, BatchNormalization)]
         self.built = True
 
     def _find_variables(self) -> None:
@@ -91,9 +101,11 @@ class FlowModel(keras.Model):
         touched, problem = [], None
         if distribution.event_shape.is_fully_defined():
             zeros = tf.zeros([1, *distribution.event_shape], self._event_dtype)
-            for events in (lambda: zeros, lambda: distribution.sample(1)):  # zeros may be outside of the support
+            condition = self._condition(tf.zeros([1, self.conditional_size or 0], self._event_dtype))
+            # Zeros may be outside of the support.
+            for events in (lambda: zeros, lambda: distribution.sample(1, **condition)):
                 try:
-                    touched = tracking.touched_variables(lambda: distribution.log_prob(events()))  # noqa: B023
+                    touched = tracking.touched_variables(lambda: distribution.log_prob(events(), **condition))  # noqa: B023
                     problem = None
                     break
                 except Exception as error:  # whatever a user's log_prob raises: the search must do
@@ -118,12 +130,21 @@ class FlowModel(keras.Model):
         self._networks = found.layers
         self._adopted = tracking.adopt(variables, found.frozen)
 
+    def _condition(self, conditional_input) -> dict:
+        """The keywords that hand a condition to the distribution."""
+        return {} if self.conditional_size is None else {"conditional_input": conditional_input}
+
     # --- what Keras calls ---
 
-    def call(self, x, training=None):
+    def call(self, x, conditional_input=None, training=None):
         del training  # Keras hands it on to the networks through its call context
         # In eager mode TFP would answer from its cache, also after an update of the weights.
-        return self.distribution.log_prob(tf.identity(x))
+        return self.distribution.log_prob(tf.identity(x), **self._condition(conditional_input))
+
+    def _unpack(self, data):
+        """Events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        return (x, None, sample_weight) if self.conditional_size is None else (y, x, sample_weight)
 
     def compile(self, optimizer="rmsprop", loss=None, *, jit_compile="auto", run_eagerly=False, **kwargs):
         """As `keras.Model.compile`, without a loss: the loss is the negative mean log-likelihood.
@@ -159,9 +180,9 @@ class FlowModel(keras.Model):
         return loss
 
     def train_step(self, data):
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        events, conditions, sample_weight = self._unpack(data)
         with tf.GradientTape() as tape:
-            log_prob = self(x, training=True)
+            log_prob = self(events, conditional_input=conditions, training=True)
             loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
             # Replicas add their gradients up, so each gives its share.
             share = loss / self.distribute_strategy.num_replicas_in_sync
@@ -169,13 +190,19 @@ class FlowModel(keras.Model):
         weights = self.trainable_weights
         gradients = tape.gradient(share, weights)
         self._guard.apply(self.optimizer, gradients, weights, loss)
-        return self._logs(loss, x, log_prob, sample_weight)
+        for layer in self._updated_layers:
+            layer.update()
+        return self._logs(loss, events, log_prob, sample_weight)
 
     def test_step(self, data):
-        x, _, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        log_prob = self(x, training=False)
+        events, conditions, sample_weight = self._unpack(data)
+        log_prob = self(events, conditional_input=conditions, training=False)
         loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=False)
-        return self._logs(loss, x, log_prob, sample_weight)
+        return self._logs(loss, events, log_prob, sample_weight)
+
+    def predict_step(self, data):
+        events, conditions, _ = self._unpack(data)
+        return self(events, conditional_input=conditions, training=False)
 
     def _logs(self, loss, x, log_prob, sample_weight):
         tracker = next(metric for metric in self.metrics if metric.name == "loss")
@@ -183,11 +210,13 @@ class FlowModel(keras.Model):
         return self.compute_metrics(x, None, log_prob, sample_weight=sample_weight)
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
-        """Maximizes the mean log-likelihood; `keras.Model.fit` without `y`.
+        """Maximizes the mean log-likelihood: of `x`, or, for a conditional distribution, of `y` given `x`.
 
         Args:
-          x: Array of shape `[N, *event_shape]`, or a `tf.data.Dataset` of batches.
-          validation_data: Array or dataset, likewise.
+          x: Array of events `[N, *event_shape]`; or of conditions `[N, C]` if the distribution is conditional. Or a
+            `tf.data.Dataset` of batches: events, or pairs of conditions and events.
+          y: Array of events, for a conditional distribution only.
+          validation_data: Array, tuple `(x, y)` or dataset, likewise.
           batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`.
 
         Returns:
@@ -197,19 +226,10 @@ class FlowModel(keras.Model):
           ValueError: For data that cannot be trained on; the message names what is wrong and where.
           FloatingPointError: If the loss turns NaN or infinite. The weights are those before that step.
         """
-        if y is not None:
-            raise ValueError("`y` must be left out: FlowModel.fit(x) learns the density of x.")
-        if kwargs.get("validation_data") is not None:
-            validation = self._checked("validation_data", kwargs["validation_data"])
-            if self._needs_dataset(validation):
-                size = kwargs.pop("validation_batch_size", None) or batch_size or 32
-                validation = tf.data.Dataset.from_tensor_slices(validation).batch(size)
-            kwargs["validation_data"] = validation
-        x = self._checked("x", x)
-        if isinstance(x, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
-        if self._needs_dataset(x) or kwargs.get("sample_weight") is not None:
-            x, batch_size, kwargs = self._batched(x, batch_size, kwargs)
+        if x is None:
+            raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
+        data, batch_size, kwargs = self._inputs.for_training(x, y, batch_size, kwargs)
+        self._initialize_layers(data)
         own = StopAtNonFinite(self._guard)
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks.append(own)
@@ -225,7 +245,7 @@ class FlowModel(keras.Model):
                 optimizer.build(self.trainable_variables)
         done = self._steps_done()
         try:
-            return super().fit(x, **options)
+            return super().fit(data, **options)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
             # Not a step was made, so the compiler is the likely cause.
             if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
@@ -234,83 +254,50 @@ class FlowModel(keras.Model):
             self.jit_compile = False
             for function in (self.make_train_function, self.make_test_function, self.make_predict_function):
                 function(force=True)
-            return super().fit(x, **options)
+            return super().fit(data, **options)
 
     def _steps_done(self) -> int:
         optimizer = getattr(self, "optimizer", None)
         return -1 if optimizer is None else int(optimizer.iterations.numpy())
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
-        """The mean NLL of `x` in nats, weighted by `sample_weight`; otherwise as `keras.Model.evaluate`."""
-        if y is not None:
-            raise ValueError("`y` must be left out: FlowModel.evaluate(x) scores the density of x.")
-        x = self._checked("x", x)
-        if self._needs_dataset(x) or sample_weight is not None:
-            options = {"sample_weight": sample_weight, "shuffle": False}
-            x, batch_size, _ = self._batched(x, batch_size, options)
-        return super().evaluate(x, batch_size=batch_size, verbose=verbose, **kwargs)
+        """The mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`; else as `keras.Model.evaluate`."""
+        data = self._inputs.check(x, y)
+        if isinstance(data, tuple):
+            weight = None if sample_weight is None else check_weight(sample_weight, len(data[0]), self._event_dtype)
+            data, batch_size = to_dataset(data, batch_size, weight=weight), None
+        elif sample_weight is not None:
+            raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
+        return super().evaluate(data, batch_size=batch_size, verbose=verbose, **kwargs)
 
-    def predict(self, x, batch_size=None, verbose="auto", **kwargs):
-        """The log-density of each row of `x`, in nats; otherwise as `keras.Model.predict`."""
-        x = self._checked("x", x)
-        if self._needs_dataset(x):
-            x, batch_size = tf.data.Dataset.from_tensor_slices(x).batch(batch_size or 32), None
-        return super().predict(x, batch_size=batch_size, verbose=verbose, **kwargs)
+    def predict(self, x, batch_size=None, verbose="auto", *, y=None, **kwargs):
+        """The log-density in nats of each row of `x`, or of `y` given `x`; otherwise as `keras.Model.predict`."""
+        data = self._inputs.check(x, y)
+        if isinstance(data, tuple):
+            data, batch_size = to_dataset(data, batch_size), None
+        return super().predict(data, batch_size=batch_size, verbose=verbose, **kwargs)
 
     # --- data ---
 
-    def _checked(self, name: str, x: Any):
-        event_shape = tuple(self.distribution.event_shape.as_list())
-        if isinstance(x, tf.data.Dataset):
-            check_element_spec(name, x, event_shape)
-            return x
-        if isinstance(x, tuple) and name == "validation_data":
-            if len(x) != 1:
-                raise ValueError(
-                    "`validation_data` must be the events alone, such as an array: there is no `y`. "
-                    "For weights, let a dataset yield (x, y, sample_weight)."
-                )
-            x = x[0]
-        if x is None or isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
-            return x  # Keras' own message for None; batches of a generator are seen only as they come
-        return check_events(name, x, event_shape, self._event_dtype)
-
-    def _needs_dataset(self, x) -> bool:
-        """Keras casts arrays to `keras.config.floatx()`; a flow of another precision gets its batches as a dataset."""
-        return isinstance(x, np.ndarray) and self._event_dtype.name != keras.config.floatx()
-
-    def _batched(self, x: np.ndarray, batch_size: int | None, kwargs: dict):
-        """Batches as `keras.Model.fit` makes them of an array, of the right dtype and with weights but no `y`.
-
-        Without a `y`, Keras drops the `sample_weight` of arrays without a word.
-        """
-        batch_size = positive_int("batch_size", 32 if batch_size is None else batch_size)
-        weight = kwargs.pop("sample_weight", None)
-        if weight is not None:
-            if not isinstance(x, np.ndarray):
-                raise ValueError("`sample_weight` goes with an array `x`; let a dataset yield (x, y, sample_weight).")
-            weight = np.asarray(weight, dtype=x.dtype)
-            if weight.shape != (len(x),) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
-                raise ValueError(f"`sample_weight` must hold {len(x)} finite weights >= 0, got shape {weight.shape}.")
-        split = kwargs.pop("validation_split", 0.0)
-        if split and kwargs.get("validation_data") is None:
-            kept = int(len(x) * (1.0 - split))  # Keras takes the last rows too
-            x, kwargs["validation_data"] = x[:kept], x[kept:]
-            weight = None if weight is None else weight[:kept]
-        if isinstance(kwargs.get("validation_data"), np.ndarray):
-            size = kwargs.pop("validation_batch_size", None) or batch_size
-            kwargs["validation_data"] = tf.data.Dataset.from_tensor_slices(kwargs["validation_data"]).batch(size)
-        dataset = tf.data.Dataset.from_tensor_slices(x if weight is None else (x, np.zeros([len(x), 0]), weight))
-        if kwargs.pop("shuffle", True):
-            dataset = dataset.shuffle(len(x), seed=resolve_seed(None))
-        return dataset.batch(batch_size), None, {**kwargs, "shuffle": False}
+    def _initialize_layers(self, data) -> None:
+        """Lets layers that start from data start from the first batch; a generator would lose it, and is left alone."""
+        bijector = getattr(self.distribution, "bijector", None)
+        if not isinstance(data, tf.data.Dataset) or not isinstance(bijector, tfp.bijectors.Bijector):
+            return
+        if any(hasattr(m, "initialize") and not m.initialized for m in (bijector, *bijector.submodules)):
+            events, conditions, _ = self._unpack(next(iter(data)))
+            kwargs = {} if self.conditional_size is None else conditional_kwargs(bijector, conditions)
+            initialize_layers(bijector, events, len(self._inputs.event_shape), **kwargs)
 
     # --- the density ---
 
-    def log_prob(self, x) -> tf.Tensor:
+    def log_prob(self, x, conditional_input=None) -> tf.Tensor:
         """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled once, at the first call."""
         x = tf.convert_to_tensor(x, dtype=self._event_dtype)
         event_shape = self.distribution.event_shape
+        if conditional_input is not None or self.conditional_size is not None:
+            condition = None if conditional_input is None else tf.cast(conditional_input, self._event_dtype)
+            return self._compiled_log_prob(x, conditional_input=condition)
         if event_shape.rank is None:
             return self._compiled_log_prob(x)
         split = x.shape.rank - event_shape.rank
@@ -322,10 +309,13 @@ class FlowModel(keras.Model):
         log_prob = self._compiled_log_prob(tf.reshape(x, [-1, *x.shape[split:]]))
         return log_prob if split == 1 else tf.reshape(log_prob, batch)
 
-    def sample(self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None) -> tf.Tensor:
+    def sample(
+        self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
+    ) -> tf.Tensor:
         """Samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled once, at the first call.
 
-        Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides.
+        Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides. The leading axes of
+        `conditional_input` broadcast to `sample_shape`.
 
         Raises:
           ValueError: If `sample_shape` is not a non-negative integer, or a tuple of them.
@@ -337,7 +327,20 @@ class FlowModel(keras.Model):
             seed = tf.random.uniform([2], maxval=np.iinfo(np.int32).max, dtype=tf.int32)
         else:
             seed = tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32)
-        samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed)
+        condition = {}
+        if conditional_input is not None or self.conditional_size is not None:
+            check_condition(conditional_input, self.conditional_size)
+            given = tf.cast(conditional_input, self._event_dtype)
+            rows = [*map(int, sizes), given.shape[-1]]
+            try:
+                given = tf.broadcast_to(given, rows)
+            except tf.errors.InvalidArgumentError as error:
+                raise ValueError(
+                    f"`conditional_input` of shape {given.shape} does not broadcast to the sample shape {rows[:-1]}: for one "
+                    f"sample of each condition, let `sample_shape` be {given.shape[:-1].as_list()}."
+                ) from error
+            condition = {"conditional_input": tf.reshape(given, [-1, given.shape[-1]])}
+        samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed, **condition)
         return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
 
     # --- keeping ---

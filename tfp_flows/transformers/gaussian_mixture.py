@@ -7,10 +7,9 @@ import math
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
-from tfp_flows.numerics import bound_log_scale
+from tfp_flows.numerics import bound_log_scale, lower_normal_tail
 from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -59,7 +58,9 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         return tf.nn.log_softmax(weight), log_scale, -(mean + tf.constant(spread, params.dtype)) * tf.exp(log_scale)
 
     def _log_tails(self, u):
-        return _log_phi(u), _log_phi(-u), -0.5 * u * u - _HALF_LOG_2PI
+        tail, _ = lower_normal_tail(-tf.abs(u))
+        rest = tf.math.log1p(-tf.exp(tail))
+        return tf.where(u < 0, tail, rest), tf.where(u < 0, rest, tail), -0.5 * u * u - _HALF_LOG_2PI
 
     def _quantile(self, log_lower, log_upper):
         x = _normal_quantile(log_lower, log_upper)
@@ -71,11 +72,6 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
     def forward(self, x, params):
         y = self._to_data(x, params)
         return y, -self._to_latent(y, params)[1]
-
-
-def _log_phi(z):
-    """Log of the standard normal CDF."""
-    return tfp.math.logerfc(-z * math.sqrt(0.5)) - math.log(2.0)
 
 
 def _normal_quantile(log_lower, log_upper):
@@ -93,6 +89,7 @@ def _normal_quantile(log_lower, log_upper):
     for step in range(5):
         if step == 3:
             z, fixed = tf.stop_gradient(z), target
-        mills = math.sqrt(0.5 * math.pi) * tfp.math.erfcx(-z * math.sqrt(0.5))  # Phi(z) / Phi'(z)
-        z -= (_log_phi(z) - fixed) * mills
+        z = tf.minimum(z, 0.0)
+        log_phi, mills = lower_normal_tail(z)
+        z -= (log_phi - fixed) * mills
     return tf.where(left, z, -z)

@@ -1,0 +1,123 @@
+"""From what users hand to `fit`, `evaluate` and `predict` to a dataset of checked batches."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.checks import positive_int
+from tfp_flows.models.events import check_conditions, check_element_spec, check_events
+from tfp_flows.seeds import resolve_seed
+
+
+class Inputs(NamedTuple):
+    """What a batch of a distribution looks like.
+
+    A batch is `events` alone; `(conditions, events)` for a conditional distribution; and with weights
+    `(conditions or nothing, events or nothing, weights)`, in Keras' order of x, y and sample_weight.
+    """
+
+    event_shape: tuple[int | None, ...]
+    dtype: tf.DType
+    conditional_size: int | None
+
+    def check(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")):
+        """Checks arrays or a dataset; returns a dataset or generator as it is, arrays as a tuple in Keras' order."""
+        if isinstance(x, tf.data.Dataset):
+            if y is not None:
+                raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
+            check_element_spec(names[0], x, self.event_shape, self.conditional_size)
+            return x
+        if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
+            return x  # batches of a generator are seen only as they come
+        if self.conditional_size is None:
+            if y is not None:
+                raise ValueError(f"`{names[1]}` must be left out: this distribution has no conditions.")
+            return (check_events(names[0], x, self.event_shape, self.dtype),)
+        if y is None:
+            raise ValueError(
+                f"`{names[1]}` must be given: the distribution is conditional, so `{names[0]}` are the conditions, of shape "
+                f"[N, {self.conditional_size}], and `{names[1]}` the events."
+            )
+        conditions = check_conditions(names[0], x, self.conditional_size, self.dtype)
+        events = check_events(names[1], y, self.event_shape, self.dtype)
+        if len(conditions) != len(events):
+            raise ValueError(f"`{names[0]}` has {len(conditions)} rows, `{names[1]}` has {len(events)}.")
+        return conditions, events
+
+    def check_validation(self, data: Any):
+        """The same for `validation_data`: a dataset, an array, or a tuple in Keras' order of x, y and weights."""
+        if not isinstance(data, (tuple, list)):
+            return self.check(data, None, ("validation_data", "validation_data[1]"))
+        names = ("validation_data[0]", "validation_data[1]")
+        most = 1 if self.conditional_size is None else 2
+        if len(data) > most:
+            raise ValueError(
+                f"`validation_data` must hold {'the events alone, since there is no `y`' if most == 1 else '(x, y)'}, got {len(data)} arrays. "
+                "For weights, let a dataset yield (x, y, sample_weight)."
+            )
+        return self.check(data[0], data[1] if len(data) > 1 else None, names)
+
+    def for_training(self, x: Any, y: Any, batch_size: int | None, kwargs: dict) -> tuple[Any, int | None, dict]:
+        """The dataset and the keywords for `keras.Model.fit`, with `validation_data` as a dataset too."""
+        data, kwargs = self.check(x, y), dict(kwargs)
+        weight = kwargs.pop("sample_weight", None)
+        if not isinstance(data, tuple):
+            if weight is not None:
+                raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
+            if isinstance(data, tf.data.Dataset):
+                kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
+        validation = kwargs.pop("validation_data", None)
+        if validation is not None:
+            validation = self.check_validation(validation)
+        if isinstance(data, tuple):
+            if weight is not None:
+                weight = check_weight(weight, len(data[0]), self.dtype)
+            split = kwargs.pop("validation_split", 0.0)
+            if split and validation is None:
+                kept = int(len(data[0]) * (1.0 - split))  # Keras takes the last rows too
+                validation, data = tuple(a[kept:] for a in data), tuple(a[:kept] for a in data)
+                weight = None if weight is None else weight[:kept]
+            shuffle = bool(kwargs.pop("shuffle", True))
+            kwargs["shuffle"] = False  # done here
+            data = to_dataset(data, batch_size, shuffle, weight)
+        if isinstance(validation, tuple):
+            validation = to_dataset(validation, kwargs.pop("validation_batch_size", None) or batch_size)
+        return data, None, {**kwargs, "validation_data": validation}
+
+
+def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
+    """Returns `sample_weight` as an array of `rows` finite weights that are not negative."""
+    weight = np.asarray(weight, dtype=dtype.as_numpy_dtype)
+    if weight.shape != (rows,) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
+        raise ValueError(f"`sample_weight` must hold {rows} finite weights >= 0, got shape {weight.shape}.")
+    return weight
+
+
+def to_dataset(
+    arrays: tuple[np.ndarray, ...], batch_size: int | None, shuffle: bool = False, weight: np.ndarray | None = None
+) -> tf.data.Dataset:
+    """Batches of arrays, as `keras.Model.fit` makes them, in the arrays' own precision.
+
+    Keras itself casts arrays to `keras.config.floatx()`, and drops the weights of arrays without a `y`.
+    """
+    batch_size = positive_int("batch_size", 32 if batch_size is None else batch_size)
+    rows = len(arrays[0])
+    if weight is not None:
+        nothing = np.zeros([rows, 0], np.float32)
+        arrays = (*arrays, *(nothing,) * (2 - len(arrays)), weight)
+    # Tensors are made once, and each batch gathers its rows: element by element would be slower by far.
+    tensors = tuple(tf.constant(a) for a in arrays)
+    order = tf.data.Dataset.range(rows)
+    if shuffle:
+        order = order.shuffle(rows, seed=resolve_seed(None))
+    gather = (
+        (lambda i: tf.gather(tensors[0], i)) if len(tensors) == 1 else lambda i: tuple(tf.gather(t, i) for t in tensors)
+    )
+    batches = order.batch(batch_size).map(gather)
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
