@@ -1,0 +1,1 @@
+"""Speed and quality of this package and of its peers, side by side in one run: `python -m benchmarks --help`."""

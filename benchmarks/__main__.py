@@ -1,0 +1,145 @@
+"""`python -m benchmarks speed | quality`: everything side by side, on this machine, with this data, in this run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+
+from benchmarks import report
+from benchmarks.libraries import LIBRARIES, Case, installed
+
+SPEED = [
+    Case("maf", 2, 5, (64, 64)),
+    Case("maf", 6, 5, (128, 128)),
+    Case("maf", 43, 5, (512, 512)),
+    Case("maf", 784, 1, (1024, 1024)),
+    Case("real_nvp", 2, 8, (64, 64)),
+    Case("real_nvp", 6, 8, (128, 128)),
+    Case("real_nvp", 43, 10, (256, 256)),
+    Case("real_nvp", 784, 2, (1024, 1024)),
+]
+
+
+def run(library: str, case: Case, threads: int, data: str | None = None, batch_size: int = 256) -> dict | None:
+    """One measurement in a fresh process; `None`, and a line on stderr, if it fails."""
+    task = {"library": library, "case": dataclasses.asdict(case), "data": data, "batch_size": batch_size}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "",
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-m", "benchmarks.worker", json.dumps(task)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    if done.returncode or not lines:
+        print(f"{library}, {case.title}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
+        return None
+    result = json.loads(lines[-1][len("RESULT ") :])
+    print(f"{library:16} {case.title}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items()), flush=True)
+    return result
+
+
+def chosen_libraries(names: list[str] | None) -> list[str]:
+    libraries = names or [library for library in LIBRARIES if installed(library)]
+    for library in LIBRARIES:
+        if library not in libraries:
+            print(f"without {library}" + ("" if installed(library) else " (not installed)"), file=sys.stderr)
+    return libraries
+
+
+def speed(options) -> list[dict]:
+    results = []
+    cases = [c for c in SPEED if not options.cases or f"{c.flow}-{c.event_size}" in options.cases]
+    for case in cases:
+        libraries = chosen_libraries(options.libraries)
+        runs: dict[str, list[dict]] = {library: [] for library in libraries}
+        for _ in range(options.repetitions):  # rounds, so that a slow minute of the machine hits all alike
+            for library in libraries:
+                # D passes of a wide network, in eager mode, take minutes for one call.
+                if library == "TFP eager" and case.event_size > 100:
+                    continue
+                result = run(library, case, options.threads)
+                if result is not None:
+                    runs[library].append(result)
+        for library, measured in runs.items():
+            if measured:
+                medians = {key: float(np.median([m[key] for m in measured])) for key in measured[0]}
+                results.append({"case": case.title, "library": library, **medians})
+    return results
+
+
+def power_15k(path: str) -> dict[str, np.ndarray]:
+    """POWER-15k as the MAF paper prepares POWER (arXiv:1705.07057, appendix D): see the documentation of the benchmarks."""
+    x = np.loadtxt(path, delimiter=",", skiprows=1)
+    rng = np.random.RandomState(42)
+    rng.shuffle(x)
+    x += rng.uniform(size=x.shape) * np.array([0.001, 0.01, 1.0, 1.0, 1.0, 0.0])
+    test, rest = x[-len(x) // 10 :], x[: -len(x) // 10]
+    mean, deviation = rest.mean(axis=0), rest.std(axis=0)
+    train = rest[: -len(rest) // 10]
+    return {name: ((part - mean) / deviation).astype(np.float32) for name, part in (("train", train), ("test", test))}
+
+
+def moons() -> dict[str, np.ndarray]:
+    from tfp_flows.data import moons as density
+
+    x = density(noise=0.05).sample(12_800 + 20_000, seed=1)
+    mean, deviation = x[:12_800].mean(axis=0), x[:12_800].std(axis=0)
+    z = ((x - mean) / deviation).astype(np.float32)
+    return {"train": z[:12_800], "test": z[12_800:], "floor": np.array(density(noise=0.05).entropy - np.log(deviation).sum())}
+
+
+def quality(options) -> list[dict]:
+    results = []
+    sets = {"two moons": (moons(), (64, 64), 3000, 2)}
+    if options.power:
+        sets["POWER-15k"] = (power_15k(options.power), (128, 128), 2000, 6)
+    else:
+        print("without POWER-15k: give its file with --power power_15k.csv.gz", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (data, hidden, steps, size) in sets.items():
+            path = str(pathlib.Path(folder) / "data.npz")
+            np.savez(path, **data)
+            for flow, layers in (("maf", 5), ("spline", 3)):
+                case = Case(flow, size, layers, hidden, options.learning_rate, steps)
+                for library in chosen_libraries(options.libraries):
+                    if library == "TFP eager" or (library.startswith("TFP") and flow == "spline"):
+                        continue  # TFP has no spline conditioner, and its eager mode would take an hour
+                    runs = [run(library, case, options.threads, path) for _ in range(options.repetitions)]
+                    runs = [r for r in runs if r is not None]
+                    if runs:
+                        medians = {key: float(np.median([r[key] for r in runs])) for key in runs[0]}
+                        floor = float(data["floor"]) if "floor" in data else None
+                        results.append({"data": name, "case": case.title, "library": library, "floor": floor, **medians})
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", choices=("speed", "quality"))
+    parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), help="default: all that are installed")
+    parser.add_argument("--cases", nargs="+", help="of the speed runs, such as maf-43 (default: all)")
+    parser.add_argument("--repetitions", type=int, default=3, help="fresh processes for each measurement (default: 3)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of each library (default: 2)")
+    parser.add_argument("--power", help="the file power_15k.csv.gz, for the quality runs")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="of the quality runs (default: 3e-3, cosine)")
+    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results"), help="folder to write to")
+    options = parser.parse_args()
+    results = {"speed": speed, "quality": quality}[options.what](options)
+    report.write(options.what, results, options.output)
+
+
+if __name__ == "__main__":
+    main()
