@@ -76,8 +76,9 @@ class FlowDistribution(_TransformedDistribution):
             parameters=parameters,
             name=name,
         )
-        # In eager mode the base's `log_prob` alone would cost as much as two layers.
-        self._compiled_base_log_prob = tf.function(distribution.log_prob, reduce_retracing=True)
+        # In eager mode the base's `log_prob` alone would cost as much as two layers. (TensorFlow counts the traces of a
+        # method over all objects, and would warn at the fifth flow; not so those of a lambda.)
+        self._compiled_base_log_prob = tf.function(lambda x: distribution.log_prob(x), reduce_retracing=True)
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):

@@ -185,7 +185,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.degrees = made_degrees(self.event_size, self.hidden_units, *self._orders, seed=degree_seed)
         masks = made_masks(self.degrees)
         masks[-1] = np.repeat(masks[-1], self.params, axis=1)
-        self._masks = [m.astype(self.compute_dtype) for m in masks]
+        self._masks = masks
 
         kernel_start, bias_start, output_start = self._starts
         kernel_starts = seeded_initializers(kernel_start, seeds[0], len(masks))
@@ -215,7 +215,9 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def masked_weights(self, conditional_input: tf.Tensor | None = None) -> MaskedWeights:
         """Masked kernels and offsets as tensors; `conditional_input` has shape `[1 or N, C]`."""
         dtype = self.compute_dtype
-        kernels = [tf.cast(k.value, dtype) * m for k, m in zip(self._kernels, self._masks, strict=True)]
+        # A selection by booleans reads a quarter of the memory that a product with floats would.
+        zero = tf.zeros([], dtype)
+        kernels = [tf.where(m, tf.cast(k.value, dtype), zero) for k, m in zip(self._kernels, self._masks, strict=True)]
         offsets = []
         for i, kernel in enumerate(kernels):
             offset = tf.cast(self._biases[i].value, dtype)[tf.newaxis] if self.use_bias else None
