@@ -98,7 +98,11 @@ def moons() -> dict[str, np.ndarray]:
     x = density(noise=0.05).sample(12_800 + 20_000, seed=1)
     mean, deviation = x[:12_800].mean(axis=0), x[:12_800].std(axis=0)
     z = ((x - mean) / deviation).astype(np.float32)
-    return {"train": z[:12_800], "test": z[12_800:], "floor": np.array(density(noise=0.05).entropy - np.log(deviation).sum())}
+    return {
+        "train": z[:12_800],
+        "test": z[12_800:],
+        "floor": np.array(density(noise=0.05).entropy - np.log(deviation).sum()),
+    }
 
 
 def quality(options) -> list[dict]:
@@ -122,7 +126,9 @@ def quality(options) -> list[dict]:
                     if runs:
                         medians = {key: float(np.median([r[key] for r in runs])) for key in runs[0]}
                         floor = float(data["floor"]) if "floor" in data else None
-                        results.append({"data": name, "case": case.title, "library": library, "floor": floor, **medians})
+                        results.append(
+                            {"data": name, "case": case.title, "library": library, "floor": floor, **medians}
+                        )
     return results
 
 
@@ -135,7 +141,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of each library (default: 2)")
     parser.add_argument("--power", help="the file power_15k.csv.gz, for the quality runs")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="of the quality runs (default: 3e-3, cosine)")
-    parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results"), help="folder to write to")
+    parser.add_argument(
+        "--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results"), help="folder to write to"
+    )
     options = parser.parse_args()
     results = {"speed": speed, "quality": quality}[options.what](options)
     report.write(options.what, results, options.output)

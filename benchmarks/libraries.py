@@ -57,7 +57,9 @@ class OursFlow:
         recipe = {"maf": tff.maf, "real_nvp": tff.real_nvp, "spline": tff.spline_autoregressive}[case.flow]
         self.flow = recipe(case.event_size, num_layers=case.num_layers, hidden_units=case.hidden_units)
         self.model = tff.FlowModel(self.flow)
-        rate = keras.optimizers.schedules.CosineDecay(case.learning_rate, case.steps) if case.steps else case.learning_rate
+        rate = (
+            keras.optimizers.schedules.CosineDecay(case.learning_rate, case.steps) if case.steps else case.learning_rate
+        )
         self.model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
         self.model.optimizer.build(self.model.trainable_variables)
         self.step = None
@@ -232,7 +234,12 @@ class NflowsFlow(TorchFlow):
             elif case.flow == "spline":
                 parts.append(
                     transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
-                        d, hidden, num_bins=8, tails="linear", tail_bound=5.0, num_blocks=blocks - 1,
+                        d,
+                        hidden,
+                        num_bins=8,
+                        tails="linear",
+                        tail_bound=5.0,
+                        num_blocks=blocks - 1,
                         use_residual_blocks=False,
                     )  # fmt: skip
                 )
@@ -246,9 +253,7 @@ class NflowsFlow(TorchFlow):
                 )
             if case.flow != "real_nvp":
                 parts.append(transforms.ReversePermutation(d))
-        super().__init__(
-            case, flows.Flow(transforms.CompositeTransform(parts), distributions.StandardNormal([d]))
-        )
+        super().__init__(case, flows.Flow(transforms.CompositeTransform(parts), distributions.StandardNormal([d])))
 
     def _log_prob(self, x):
         return self.module.log_prob(x)
@@ -272,7 +277,9 @@ class FlowjaxFlow:
         self.jax, self.jnp = jax, jnp
         key = jax.random.key(1)
         build = flows.coupling_flow if case.flow == "real_nvp" else flows.masked_autoregressive_flow
-        options = {"transformer": bijections.RationalQuadraticSpline(knots=8, interval=5)} if case.flow == "spline" else {}
+        options = (
+            {"transformer": bijections.RationalQuadraticSpline(knots=8, interval=5)} if case.flow == "spline" else {}
+        )
         self.flow = build(
             key,
             base_dist=distributions.Normal(jnp.zeros(case.event_size)),

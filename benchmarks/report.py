@@ -60,7 +60,12 @@ def quality_table(results: list[dict]) -> str:
     lines = []
     for data, case in dict.fromkeys((r["data"], r["case"]) for r in results):
         rows = [r for r in results if (r["data"], r["case"]) == (data, case)]
-        lines += [f"**{data}**, {case}:", "", "| | test log-likelihood, nats | above the floor | seconds |", "|---|---|---|---|"]
+        lines += [
+            f"**{data}**, {case}:",
+            "",
+            "| | test log-likelihood, nats | above the floor | seconds |",
+            "|---|---|---|---|",
+        ]
         for row in rows:
             gap = "" if row["floor"] is None else f"{-row['test'] - row['floor']:.3f}"
             lines.append(
@@ -87,7 +92,9 @@ def speed_figure(results: list[dict], path: pathlib.Path) -> None:
             own = [r for r in rows if r["library"] == library]
             sizes = [int(r["case"].split("D=")[1].split(",")[0]) for r in own]
             width = 2.5 if library == "tfp_flows" else 1.2
-            axis.loglog(sizes, [1e3 * r[key] for r in own], marker=markers[i], label=library, linewidth=width, markersize=5)
+            axis.loglog(
+                sizes, [1e3 * r[key] for r in own], marker=markers[i], label=library, linewidth=width, markersize=5
+            )
         ticks = sorted({int(r["case"].split("D=")[1].split(",")[0]) for r in rows})
         axis.set_xticks(ticks, [str(t) for t in ticks])
         axis.minorticks_off()
@@ -95,7 +102,9 @@ def speed_figure(results: list[dict], path: pathlib.Path) -> None:
         axis.set_xlabel("event size D")
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("milliseconds")
-    figure.suptitle("Masked autoregressive flows: time of each operation (networks grow with D, see the table)", fontsize=11)
+    figure.suptitle(
+        "Masked autoregressive flows: time of each operation (networks grow with D, see the table)", fontsize=11
+    )
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)

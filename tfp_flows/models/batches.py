@@ -114,10 +114,13 @@ def to_dataset(
     order = tf.data.Dataset.range(rows)
     if shuffle:
         order = order.shuffle(rows, seed=resolve_seed(None))
-    gather = (
-        (lambda i: tf.gather(tensors[0], i)) if len(tensors) == 1 else lambda i: tuple(tf.gather(t, i) for t in tensors)
-    )
-    batches = order.batch(batch_size).map(gather)
+
+    @tf.autograph.experimental.do_not_convert
+    def rows_of(indices):
+        found = tuple(tf.gather(t, indices) for t in tensors)
+        return found if len(found) > 1 else found[0]
+
+    batches = order.batch(batch_size).map(rows_of)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
