@@ -101,7 +101,7 @@ def moons() -> dict[str, np.ndarray]:
     return {
         "train": z[:12_800],
         "test": z[12_800:],
-        "floor": np.array(density(noise=0.05).entropy - np.log(deviation).sum()),
+        "floor": np.array(density(noise=0.05).entropy() - np.log(deviation).sum()),
     }
 
 

@@ -241,7 +241,7 @@ class NflowsFlow(TorchFlow):
                         tail_bound=5.0,
                         num_blocks=blocks - 1,
                         use_residual_blocks=False,
-                    )  # fmt: skip
+                    )
                 )
             else:
                 mask = torch.arange(d) < d // 2 if i % 2 == 0 else torch.arange(d) >= d // 2

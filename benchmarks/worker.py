@@ -10,9 +10,9 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import numpy as np  # noqa: E402
+import numpy as np
 
-from benchmarks.libraries import LIBRARIES, Case  # noqa: E402
+from benchmarks.libraries import LIBRARIES, Case
 
 ROWS = {"train_step": 100, "log_prob": 10_000, "sample": 1_000, "eager_log_prob": 100}
 

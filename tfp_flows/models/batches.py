@@ -55,9 +55,10 @@ class Inputs(NamedTuple):
         names = ("validation_data[0]", "validation_data[1]")
         most = 1 if self.conditional_size is None else 2
         if len(data) > most:
+            expected = "the events alone, since there is no `y`" if most == 1 else "(x, y)"
             raise ValueError(
-                f"`validation_data` must hold {'the events alone, since there is no `y`' if most == 1 else '(x, y)'}, got {len(data)} arrays. "
-                "For weights, let a dataset yield (x, y, sample_weight)."
+                f"`validation_data` must hold {expected}, got {len(data)} arrays. For weights, let a dataset yield "
+                "(x, y, sample_weight)."
             )
         return self.check(data[0], data[1] if len(data) > 1 else None, names)
 

@@ -1,0 +1,79 @@
+"""Every assignment: the solution runs, the student's notebook is the generated one, and stops at the first gap."""
+
+import importlib.util
+import pathlib
+
+import nbclient
+import nbformat
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1] / "assignments"
+FOLDERS = sorted(p.parent for p in ROOT.glob("*/source.py"))
+by_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
+
+spec = importlib.util.spec_from_file_location("build", ROOT / "build.py")
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+
+def run(notebook, folder, monkeypatch):
+    monkeypatch.setenv("TFP_FLOWS_SMOKE", "1")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}
+    ).execute()
+    return notebook
+
+
+def roles(notebook):
+    return [cell.metadata.get("nbgrader", {}) for cell in notebook.cells]
+
+
+@by_folder
+def test_solution_runs(folder, monkeypatch, tmp_path):
+    run(build.source(folder), tmp_path, monkeypatch)
+
+
+@by_folder
+def test_release_is_generated_and_without_solutions(folder):
+    fresh = build.release(folder)
+    committed = nbformat.read(build.released_file(folder), as_version=4)
+    assert nbformat.writes(fresh) == nbformat.writes(committed), "run: python assignments/build.py"
+    for cell in committed.cells:
+        assert "SOLUTION" not in cell.source
+        assert "HIDDEN" not in cell.source
+    nbformat.validate(committed)
+
+
+@by_folder
+def test_release_stops_at_the_first_gap(folder, monkeypatch, tmp_path):
+    notebook = build.release(folder)
+    with pytest.raises(nbclient.exceptions.CellExecutionError, match="NotImplementedError"):
+        run(notebook, tmp_path, monkeypatch)
+    # The first cell that failed is the test of the first function to write.
+    failed = next(
+        i for i, cell in enumerate(notebook.cells) if any(o.output_type == "error" for o in cell.get("outputs", []))
+    )
+    gaps = [
+        i for i, role in enumerate(roles(notebook)) if role.get("solution") and notebook.cells[i].cell_type == "code"
+    ]
+    assert gaps[0] < failed
+    assert not any(g > gaps[0] and g < failed for g in gaps)
+
+
+@by_folder
+def test_cells_are_marked_for_nbgrader(folder):
+    notebook = build.source(folder)
+    ids = [role.get("grade_id") for role in roles(notebook)]
+    assert None not in ids, "a cell has no nbgrader metadata"
+    assert len(set(ids)) == len(ids)
+    for i, (cell, role) in enumerate(zip(notebook.cells, roles(notebook), strict=True)):
+        if cell.cell_type == "code" and role["solution"]:
+            assert cell.source.startswith("#### GRADED CELL ####")
+            name = cell.source.split("def ")[1].split("(")[0]
+            tests = [c for c, r in zip(notebook.cells, roles(notebook), strict=True) if r["grade"] and r["locked"]]
+            assert any(name + "(" in c.source for c in tests), f"{name} has no test"
+        if role["grade"] and not role["solution"]:
+            assert role["locked"] is True
+            assert role["points"] > 0
+            assert i > 0
