@@ -1,8 +1,8 @@
 """One adapter for each library: the same flow, the same four operations, everything synchronized on return.
 
 An adapter is `make(case)` -> an object with `train_step(batch)`, `log_prob(x)`, `sample(n)`; those of the quality runs have
-`fit(train, steps, batch_size, learning_rate)` as well. Libraries are imported inside of the functions: each process that
-measures imports one of them.
+`fit(train, steps, batch_size)` as well, which waits for the last step. Libraries are imported inside of the functions: each
+process that measures imports one of them.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ class TfpFlow:
 
     def fit(self, train, steps, batch_size):
         for batch in batches(train, batch_size, steps):
-            self._step(self.tf.constant(batch))
+            loss = self._step(self.tf.constant(batch))
+        loss.numpy()
 
 
 class TorchFlow:
@@ -329,6 +330,7 @@ class FlowjaxFlow:
     def fit(self, train, steps, batch_size):
         for batch in batches(train, batch_size, steps):
             self.params, self.state, _ = self._step(self.params, self.state, self.jnp.asarray(batch))
+        self.jax.block_until_ready(self.params)
 
 
 LIBRARIES: dict[str, tuple[str, Callable]] = {

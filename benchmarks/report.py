@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -67,6 +68,9 @@ def quality_table(results: list[dict]) -> str:
             "|---|---|---|---|",
         ]
         for row in rows:
+            if not math.isfinite(row["test"]):
+                lines.append(f"| {row['library']} | diverged | | {_number(row['seconds'])} |")
+                continue
             gap = "" if row["floor"] is None else f"{-row['test'] - row['floor']:.3f}"
             lines.append(
                 f"| {row['library']} | {row['test']:.3f} ± {row['error']:.3f} | {gap} | {_number(row['seconds'])} |"

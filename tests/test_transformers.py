@@ -1,0 +1,197 @@
+"""The univariate transformers, apart from any network."""
+
+import numpy as np
+import pytest
+import scipy.stats
+import tensorflow as tf
+import tensorflow_probability as tfp
+from cases import TRANSFORMERS
+
+import tfp_flows as tff
+from tfp_flows.numerics import lower_normal_tail
+from tfp_flows.transformers.gaussian_mixture import _normal_quantile
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+by_name = pytest.mark.parametrize("name", TRANSFORMERS)
+
+
+def draw(transformer, n=300, scale=1.5, spread=3.0, dtype=tf.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    params = tf.constant(scale * rng.normal(size=[n, transformer.params]), dtype)
+    return tf.constant(spread * rng.normal(size=n), dtype), params
+
+
+@by_name
+def test_round_trip_and_log_det(name):
+    t = TRANSFORMERS[name]
+    x, params = draw(t)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y, log_slope = t.forward(x, params)
+    np.testing.assert_allclose(log_slope, np.log(tape.gradient(y, x)), atol=1e-9)
+    with tf.GradientTape() as tape:
+        tape.watch(y)
+        back, log_inverse = t.inverse(y, params)
+    slope = tape.gradient(back, y)
+    assert np.all(slope > 0)
+    np.testing.assert_allclose(log_inverse, np.log(slope), atol=1e-9)
+    np.testing.assert_allclose(back, x, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(log_inverse, -log_slope, atol=1e-9)
+    for value in (x, params):  # the other order
+        assert np.all(np.isfinite(value))
+    np.testing.assert_allclose(t.forward(t.inverse(x, params)[0], params)[0], x, rtol=1e-10, atol=1e-10)
+
+
+@by_name
+def test_gradients_of_the_solved_direction_are_those_of_the_closed_one(name):
+    """`d forward / d params = -(d inverse / d params) / (d inverse / d y)` at the solution."""
+    t = TRANSFORMERS[name]
+    x, params = draw(t, n=40)
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        y, _ = t.forward(x, params)
+    direct = tape.gradient(y, params)
+    y = tf.identity(y)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([y, params])
+        back, _ = t.inverse(y, params)
+    implicit = -tape.gradient(back, params) / tape.gradient(back, y)[:, None]
+    np.testing.assert_allclose(direct, implicit, rtol=1e-7, atol=1e-8)
+
+
+@by_name
+@pytest.mark.parametrize("dtype", [tf.float32, tf.float64])
+def test_finite_everywhere(name, dtype):
+    """Values and gradients, far outside of where the parameters put the action, and for extreme parameters."""
+    t = TRANSFORMERS[name]
+    x = tf.constant([-1e6, -300.0, -4.0, -1e-30, 0.0, 1e-30, 4.0, 300.0, 1e6] * 3, dtype)
+    params = tf.repeat(tf.constant([[0.0], [30.0], [-30.0]], dtype), 9, axis=0) * tf.constant(
+        np.random.default_rng(0).normal(size=[27, t.params]), dtype
+    )
+    for fn in (t.inverse, t.forward):
+        with tf.GradientTape(persistent=True) as tape:
+            tape.watch([x, params])
+            y, log_slope = fn(x, params)
+            total = tf.reduce_sum(log_slope)
+        results = [y, log_slope, tape.gradient(y, params), tape.gradient(total, params), tape.gradient(y, x)]
+        for result in results:
+            assert result is None or np.all(np.isfinite(result)), fn
+
+
+@pytest.mark.parametrize("name", ["affine", "shift", "spline"])
+def test_zero_parameters_are_the_identity(name):
+    t = TRANSFORMERS[name]
+    x, params = draw(t, scale=0.0)
+    for fn in (t.forward, t.inverse):
+        y, log_slope = fn(x, params)
+        np.testing.assert_allclose(y, x, atol=1e-12)
+        np.testing.assert_allclose(log_slope, 0.0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["deep_sigmoidal", "gaussian_mixture"])
+def test_units_differ_at_zero_parameters(name):
+    """Else they would get the same gradient for ever."""
+    t = TRANSFORMERS[name]
+    params = tf.zeros([1, t.params], tf.float64)
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        x, _ = t.inverse(tf.constant([0.7], tf.float64), params)
+    gradient = np.round(tape.gradient(x, params).numpy().ravel(), 12)
+    assert len(np.unique(gradient)) > t.params // 2
+    x, _ = t.inverse(tf.constant(np.linspace(-2, 2, 9)), tf.zeros([9, t.params], tf.float64))
+    np.testing.assert_allclose(x, np.linspace(-2, 2, 9), atol=0.7)
+
+
+def test_spline_is_that_of_tfp():
+    k, bound = 6, 4.0
+    t = tff.SplineTransformer(k, bound)
+    y, params = draw(t, n=50)
+    _, widths = t._knots(params[:, :k])
+    _, heights = t._knots(params[:, k : 2 * k])
+    slopes = 1e-3 + tf.math.softplus(params[:, 2 * k :] + np.log(np.expm1(1 - 1e-3)))
+    theirs = tfb.RationalQuadraticSpline(widths, heights, slopes, range_min=-bound)
+    x, log_slope = t.inverse(y, params)
+    np.testing.assert_allclose(x, theirs.forward(y), rtol=1e-9)
+    np.testing.assert_allclose(log_slope, theirs.forward_log_det_jacobian(y, event_ndims=0), atol=1e-9)
+
+
+def test_spline_is_smooth_at_its_knots_and_linear_outside():
+    t = tff.SplineTransformer(4, 2.0)
+    _, params = draw(t, n=1, seed=5)
+    edges = np.array([-2.0, 2.0])
+    inside, outside = tf.constant(edges * (1 - 1e-9)), tf.constant(edges * (1 + 1e-9))
+    for fn in (t.forward, t.inverse):
+        (a, da), (b, db) = fn(inside, tf.repeat(params, 2, 0)), fn(outside, tf.repeat(params, 2, 0))
+        np.testing.assert_allclose(a, b, atol=1e-7)
+        np.testing.assert_allclose(da, db, atol=1e-6)
+    y = tf.constant(np.linspace(-3, 3, 20_001))
+    _, log_slope = t.inverse(y, tf.repeat(params, len(y), 0))
+    assert np.max(np.abs(np.diff(log_slope))) < 0.05  # no jump of the derivative at any knot
+
+
+def test_mixture_of_gaussians_is_that_of_tfp():
+    t = tff.GaussianMixtureTransformer(3)
+    y, params = draw(t, n=60)
+    log_weight, log_scale, shift = t._split(params)
+    sigma = tf.exp(-log_scale)
+    mixture = tfd.MixtureSameFamily(tfd.Categorical(logits=log_weight), tfd.Normal(-shift * sigma, sigma))
+    x, log_slope = t.inverse(y, params)
+    normal = tfd.Normal(tf.zeros([], tf.float64), 1.0)
+    np.testing.assert_allclose(normal.log_prob(x) + log_slope, mixture.log_prob(y), atol=1e-10)
+    np.testing.assert_allclose(normal.cdf(x), mixture.cdf(y), atol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(tf.float32, 4e-6), (tf.float64, 1e-13)])
+def test_normal_tail_and_quantile(dtype, tolerance):
+    z = -np.geomspace(1e-6, 1e4, 500).astype(dtype.as_numpy_dtype)
+    log_phi, mills = lower_normal_tail(tf.constant(z))
+    exact = z.astype(np.float64)
+    np.testing.assert_allclose(log_phi, scipy.stats.norm.logcdf(exact), rtol=tolerance)
+    np.testing.assert_allclose(mills, np.sqrt(np.pi / 2) * scipy.special.erfcx(-exact / np.sqrt(2)), rtol=tolerance)
+    x = np.linspace(-30, 30, 401)
+    logs = [tf.constant(f(x), dtype) for f in (scipy.stats.norm.logcdf, scipy.stats.norm.logsf)]
+    np.testing.assert_allclose(_normal_quantile(*logs), x, rtol=tolerance, atol=tolerance)
+
+
+@by_name
+def test_as_a_bijector_of_tfp(name):
+    t = TRANSFORMERS[name]
+    x, params = draw(t, n=4)
+    bijector = t(params)
+    y = bijector.forward(tf.stack([x, x]))  # broadcasts
+    assert y.shape == (2, 4)
+    np.testing.assert_allclose(bijector.inverse(tf.identity(y))[1], x, atol=1e-9)
+    there = bijector.forward_log_det_jacobian(x, event_ndims=0)
+    np.testing.assert_allclose(bijector.inverse_log_det_jacobian(tf.identity(y[0]), event_ndims=0), -there, atol=1e-9)
+    with pytest.raises(ValueError, match=str(t.params)):
+        t(params[:, 1:])
+
+
+@by_name
+def test_equal_ones_are_equal_and_hashable(name):
+    t = TRANSFORMERS[name]
+    twin = type(t)(**{f: getattr(t, f) for f in t.__dataclass_fields__})
+    assert t == twin
+    assert hash(t) == hash(twin)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument"),
+    [
+        (lambda: tff.AffineTransformer(0.0), "log_scale_bound"),
+        (lambda: tff.SplineTransformer(0), "num_bins"),
+        (lambda: tff.SplineTransformer(1000), "num_bins"),
+        (lambda: tff.SplineTransformer(8, -1.0), "bound"),
+        (lambda: tff.DeepSigmoidalTransformer(0), "num_units"),
+        (lambda: tff.DeepSigmoidalTransformer(2, 0), "num_layers"),
+        (lambda: tff.GaussianMixtureTransformer(1.5), "num_components"),
+        (lambda: tff.real_nvp_template([4], transformer="spline", input_units=1, output_units=1), "transformer"),
+        (lambda: tff.masked_autoregressive_template([4], event_size=2, transformer=3), "transformer"),
+        (lambda: tff.spline_coupling(2, bound=float("inf")), "bound"),
+        (lambda: tff.maf(2, mixing="shuffle"), "mixing"),
+        (lambda: tff.real_nvp(2, normalization="layer"), "normalization"),
+    ],
+)
+def test_bad_arguments_are_named(make, argument):
+    with pytest.raises(ValueError, match=f"`{argument}`"):
+        make()
