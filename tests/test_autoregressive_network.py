@@ -60,7 +60,9 @@ def test_same_weights_same_outputs_as_tfp(name):
             kwargs = {"conditional_input": rng.normal(size=[*batch_shape, 2]).astype(np.float32)}
         out = ours(x, **kwargs)
         assert out.shape == (*batch_shape, size, config["params"])
-        np.testing.assert_allclose(out, tf.reshape(theirs(x, **kwargs), out.shape), atol=1e-6)
+        flat = {key: value.reshape(-1, 2) for key, value in kwargs.items()}
+        expected = theirs(x.reshape(-1, size), **flat)  # TFP's fails at more batch axes for one dimension
+        np.testing.assert_allclose(out, tf.reshape(expected, out.shape), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -72,8 +74,8 @@ def test_autoregressive_whatever_the_weights_are(name):
     for w in network.weights:
         w.assign(rng.normal(size=w.shape))
     size = network.event_size
-    x = tf.constant(rng.normal(size=[7, size]))
-    kwargs = {"conditional_input": tf.constant(rng.normal(size=[7, 2]))} if network.conditional else {}
+    x = tf.constant(rng.normal(size=[70, size]))
+    kwargs = {"conditional_input": tf.constant(rng.normal(size=[70, 2]))} if network.conditional else {}
     with tf.GradientTape() as tape:
         tape.watch(x)
         out = tf.reduce_sum(network(x, **kwargs), axis=-1)
@@ -96,7 +98,7 @@ def test_a_masked_weight_that_is_not_a_number_does_not_matter():
 
 @pytest.mark.parametrize(
     ("input_shape", "condition_shape"),
-    itertools.product(([3], [1, 3], [2, 3], [2, 2, 3]), ([4], [1, 4], [2, 4], [2, 1, 4], [2, 2, 4])),
+    list(itertools.product(([3], [1, 3], [2, 3], [2, 2, 3]), ([4], [1, 4], [2, 4], [2, 1, 4], [2, 2, 4]))),
     ids=str,
 )
 def test_conditions_broadcast(input_shape, condition_shape):

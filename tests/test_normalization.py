@@ -144,7 +144,7 @@ def test_every_mixing_lets_all_depend_on_all(name, mixing):
     flow = getattr(tff, name)(
         4, num_layers=6, hidden_units=[16], activation="tanh", mixing=mixing, seed=1, dtype=tf.float64
     )
-    redraw_weights(flow, scale=0.5)
+    redraw_weights(flow, scale=0.2)
     x = tf.constant(np.random.default_rng(0).normal(size=[8, 4]))
     with tf.GradientTape() as tape:
         tape.watch(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -18,8 +19,8 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
 
     Data to latent (`inverse`) is in closed form; latent to data (`forward`) solves a bracketed scalar equation for each
     layer, to machine precision, with gradients by the implicit function theorem. A layer has `3 num_units` parameters:
-    `w` by a softmax, `log a` (bounded to 4), and `b`. With zero parameters the `b_k` are spread over (-2, 2), so
-    that units differ, and the map is close to linear.
+    `w` by a softmax, `log a` (bounded to 4), and `b`. With zero parameters the `b_k` are spread over (-1, 1), so
+    that units differ, and the map is close to the identity.
 
     Args:
       num_units: Sigmoids in each layer.
@@ -52,8 +53,10 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
 
     def _split(self, params):
         weight, log_scale, shift = tf.split(params, 3, axis=-1)
-        spread = np.linspace(-2.0, 2.0, self.num_units) if self.num_units > 1 else np.zeros(1)
-        return tf.nn.log_softmax(weight), bound_log_scale(log_scale, 4.0), shift + tf.constant(spread, params.dtype)
+        spread = np.linspace(-1.0, 1.0, self.num_units) if self.num_units > 1 else np.zeros(1)
+        slope = np.mean(1.0 / np.cosh(spread / 2.0) ** 2)  # at the origin, for zero parameters and a_k = 1
+        log_scale = bound_log_scale(log_scale, 4.0) - math.log(slope)
+        return tf.nn.log_softmax(weight), log_scale, shift + tf.constant(spread, params.dtype)
 
     def _log_tails(self, u):
         lower = tf.math.log_sigmoid(u)

@@ -81,9 +81,9 @@ def _normal_quantile(log_lower, log_upper):
     precision. Two more carry first and second derivatives.
     """
     left = log_lower < log_upper
-    target = tf.minimum(tf.where(left, log_lower, log_upper), -math.log(2.0))
+    target = tf.where(left, log_lower, log_upper)
     fixed = tf.stop_gradient(target)
-    t = tf.sqrt(-2.0 * fixed)
+    t = tf.sqrt(-2.0 * tf.minimum(fixed, -math.log(2.0)))  # by rounding, the smaller tail may exceed one half
     # Abramowitz and Stegun 26.2.23, error below 4.5e-4
     z = (2.515517 + t * (0.802853 + t * 0.010328)) / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t
     for step in range(5):
