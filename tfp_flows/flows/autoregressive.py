@@ -272,7 +272,7 @@ def spline_autoregressive(
     bound: float = 5.0,
     hidden_units: Sequence[int] = (64, 64),
     activation="relu",
-    mixing: str = "reverse",
+    mixing: str = "lu",
     normalization: str | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
@@ -288,7 +288,8 @@ def spline_autoregressive(
       num_layers: Number of layers.
       num_bins, bound: As in `SplineTransformer`; outside of `[-bound, bound]` a layer is the identity, so give the flow
         standardized data, or `preprocess=standardize(x_train)`.
-      hidden_units, activation, mixing, normalization: As in `maf`.
+      hidden_units, activation, mixing, normalization: As in `maf`. A linear map between layers, as in the paper, is
+        the default: it brings in what lies outside of the splines' interval.
       base, preprocess, conditional_size, seed, dtype, name: As in `planar_flow`.
 
     Returns:

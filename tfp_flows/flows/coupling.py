@@ -173,7 +173,7 @@ def spline_coupling(
     bound: float = 5.0,
     hidden_units: Sequence[int] = (64, 64),
     activation="relu",
-    mixing: str = "permute",
+    mixing: str = "lu",
     normalization: str | None = None,
     base: tfd.Distribution | None = None,
     preprocess: tfb.Bijector | None = None,
@@ -191,7 +191,8 @@ def spline_coupling(
         standardized data, or `preprocess=standardize(x_train)`.
       hidden_units: Sizes of the hidden layers of each coupling network.
       activation: Activation of the hidden layers.
-      mixing, normalization: As in `nice`.
+      mixing, normalization: As in `nice`. A linear map between layers, as in the paper, is the default: it brings in
+        what lies outside of the splines' interval.
       base, preprocess, conditional_size, seed, dtype, name: As in `planar_flow`.
 
     Returns:
