@@ -39,7 +39,16 @@ def test_public_callables_have_an_example():
 EXEMPT = {"Template", "FlowDistribution", "DenseNetwork", "AutoregressiveNetwork", "standardize"}
 
 
-@pytest.mark.parametrize("page", ["docs/getting-started.md", "docs/conventions.md"])
+@pytest.mark.parametrize(
+    "page",
+    [
+        "docs/getting-started.md",
+        "docs/conventions.md",
+        "docs/conditional.md",
+        "docs/flows/autoregressive.md",
+        "docs/flows/transformers.md",
+    ],
+)
 def test_pages(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / page).read_text(encoding="utf-8")

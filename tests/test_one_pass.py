@@ -209,7 +209,9 @@ def test_used_for_all_that_can_be_and_only_there(monkeypatch):
     check(tff.MaskedAutoregressiveFlow(lambda y: made(y)).forward, 0)  # any other callable: TFP's loop
     check(layer(made, unroll_loop=True).forward, 0)
     check(tfb.MaskedAutoregressiveFlow(made).forward, 0)
-    network = tff.AutoregressiveNetwork(2, D, hidden_units=[8], activation=keras.layers.PReLU(dtype="float64"), dtype="float64")
+    network = tff.AutoregressiveNetwork(
+        2, D, hidden_units=[8], activation=keras.layers.PReLU(dtype="float64"), dtype="float64"
+    )
     calls.clear()
     tff.MaskedAutoregressiveFlow(network).forward(x)
     assert calls == []  # an activation with weights of its own

@@ -55,12 +55,18 @@ class NonFiniteGuard:
 
 
 def _all_finite(tensors) -> tf.Tensor:
-    """Whether all values are finite, by one sum over all of them: one operation for each tensor costs time to compile."""
-    if not tensors:
-        return tf.constant(True)
+    """Whether all values are finite: whether the sum of their sizes is.
+
+    Small tensors are summed together, since each operation costs time to compile; to copy large ones would cost more.
+    """
     wide = tf.float64 if any(t.dtype == tf.float64 for t in tensors) else tf.float32
-    values = tf.concat([tf.reshape(tf.cast(t, wide), [-1]) for t in tensors], axis=0)
-    return tf.math.is_finite(tf.reduce_sum(tf.abs(values)))
+    flat = [tf.reshape(tf.cast(t, wide), [-1]) for t in tensors]
+    small = [t for t in flat if (t.shape[0] or 0) < 2**16]
+    large = [t for t in flat if (t.shape[0] or 0) >= 2**16]
+    total = tf.zeros([], wide)
+    for values in ([tf.concat(small, axis=0)] if small else []) + large:
+        total += tf.reduce_sum(tf.abs(values))
+    return tf.math.is_finite(total)
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
