@@ -156,7 +156,7 @@ def test_batch_shapes_and_shared_conditions():
 
 
 def test_sizes_are_few():
-    sizes = {int(one_pass._bucket(tf.constant(n))) for n in range(1, 5000)}
+    sizes = {int(one_pass._bucket(tf.constant(n))) for n in range(1, 5000, 9)}
     assert len(sizes) <= 11 + 10
     for n in (1, 2, 7, 64, 1000, 1025, 4097, 10_000, 999_999):
         size = int(one_pass._bucket(tf.constant(n)))

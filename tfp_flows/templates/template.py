@@ -134,7 +134,7 @@ class TransformerTemplate(Mirror):
       transformer: The `Transformer`.
 
     Example:
-      >>> template = masked_autoregressive_template([16], event_size=3, transformer=SplineTransformer())
+      >>> template = tff.masked_autoregressive_template([16], event_size=3, transformer=tff.SplineTransformer())
       >>> bijector = tfb.MaskedAutoregressiveFlow(bijector_fn=template)
       >>> bijector.inverse(tf.zeros([5, 3])).shape, len(bijector.trainable_variables)
       (TensorShape([5, 3]), 4)

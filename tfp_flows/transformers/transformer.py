@@ -22,6 +22,14 @@ class Transformer(abc.ABC):
 
     Attributes:
       params: Number of parameters for each number that is transformed.
+
+    Example:
+      >>> affine = tff.AffineTransformer()
+      >>> affine.params
+      2
+      >>> y, log_slope = affine.forward(tf.constant([1.0, 2.0]), tf.constant([[5.0, 0.0], [5.0, 0.0]]))
+      >>> print(y.numpy(), log_slope.numpy())
+      [6. 7.] [0. 0.]
     """
 
     @property
