@@ -80,6 +80,16 @@ def test_layers_with_conditions_of_different_sizes():
         tff.make_bijector_kwargs(flow.bijector, {"maf3": {}})
 
 
+def test_equal_names_of_which_one_takes_no_condition():
+    layers = [
+        tff.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([4], event_size=2, conditional_size=size))
+        for size in (1, None)
+    ]
+    flow = tff.FlowDistribution(tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), tfb.Chain(layers))
+    with pytest.raises(ValueError, match="different ones"):
+        flow.log_prob(tf.zeros([5, 2]), conditional_input=tf.zeros([5, 1]))
+
+
 def test_the_nested_form_of_a_bare_bijector():
     """Without a `Chain` TFP hands keywords on as they are."""
     layer = tff.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([4], event_size=2, conditional_size=3))

@@ -59,6 +59,26 @@ def test_flow_model_initializes_once_from_the_first_batch(recipe, monkeypatch):
     assert len(calls) == 2
 
 
+def test_other_sources_of_the_first_batch():
+    """A dataset of float64, and a `PyDataset`."""
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return DATA[200 * index : 200 * (index + 1)].astype(np.float32)
+
+    for source in (tf.data.Dataset.from_tensor_slices(DATA).batch(200), Batches()):
+        flow = tff.maf(3, num_layers=1, hidden_units=[4], normalization="actnorm", seed=1)
+        model = tff.FlowModel(flow)
+        model.compile(optimizer="adam")
+        model.fit(source, epochs=1, verbose=0)
+        layer = next(m for m in flow.submodules if isinstance(m, tff.ActNorm))
+        assert layer.initialized
+        np.testing.assert_allclose(layer.shift, DATA[:200].mean(axis=0), atol=0.2)
+
+
 def test_what_was_initialized_stays_so_after_saving(tmp_path):
     flow = tff.maf(3, num_layers=1, hidden_units=[4], normalization="actnorm", seed=1)
     model = tff.FlowModel(flow)

@@ -221,6 +221,17 @@ def test_used_for_all_that_can_be_and_only_there(monkeypatch):
     np.testing.assert_allclose(tff.MaskedAutoregressiveFlow(bare, unroll_loop=True).forward(x), y, atol=1e-12)
 
 
+def test_a_subclass_that_computes_something_else_is_not_bypassed():
+    class Doubled(tff.AutoregressiveNetwork):
+        def call(self, x, conditional_input=None):
+            return 2.0 * super().call(x, conditional_input)
+
+    network = Doubled(2, D, hidden_units=[8], activation="tanh", dtype="float64", seed=1)
+    bijector = tff.MaskedAutoregressiveFlow(network)
+    x = draw(N, D)
+    np.testing.assert_allclose(bijector.inverse(tf.identity(bijector.forward(x))), x, atol=1e-9)
+
+
 def test_wrong_number_of_parameters_is_named():
     with pytest.raises(ValueError, match="3 parameters"):
         tff.MaskedAutoregressiveFlow(tff.AutoregressiveNetwork(3, 4)).forward(tf.zeros([2, 4]))

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 from cases import TRANSFORMERS
 
 import tfp_flows as tff
+from tfp_flows import testing
 from tfp_flows.numerics import lower_normal_tail
 from tfp_flows.transformers.gaussian_mixture import _normal_quantile
 
@@ -153,10 +154,11 @@ def test_normal_tail_and_quantile(dtype, tolerance):
     np.testing.assert_allclose(_normal_quantile(*logs), x, rtol=tolerance, atol=tolerance)
 
 
-def test_the_median_of_a_mixture_has_a_slope():
-    """Where both tails are one half a clipped logarithm would have no gradient."""
-    t = tff.GaussianMixtureTransformer(2)
-    y, params = tf.zeros([1], tf.float64), tf.zeros([1, 6], tf.float64)
+@pytest.mark.parametrize("num_components", [1, 2, 3])
+def test_the_median_of_a_mixture_has_a_slope(num_components):
+    """Where both tails are one half, or a component is hit in its centre: clipping and `abs` have no gradient there."""
+    t = tff.GaussianMixtureTransformer(num_components)
+    y, params = tf.zeros([1], tf.float64), tf.zeros([1, t.params], tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(y)
         x, log_slope = t.inverse(y, params)
@@ -175,6 +177,20 @@ def test_as_a_bijector_of_tfp(name):
     np.testing.assert_allclose(bijector.inverse_log_det_jacobian(tf.identity(y[0]), event_ndims=0), -there, atol=1e-9)
     with pytest.raises(ValueError, match=str(t.params)):
         t(params[:, 1:])
+
+
+@by_name
+@pytest.mark.parametrize("flow", [tff.RealNVP, tfb.RealNVP])
+def test_in_a_coupling_layer(name, flow):
+    """The registry has them all in autoregressive layers."""
+    template = tff.real_nvp_template(
+        [8], input_units=1, output_units=2, transformer=TRANSFORMERS[name], activation="tanh", dtype=tf.float64, seed=1
+    )
+    testing.redraw_weights(template)
+    bijector, x = flow(num_masked=1, bijector_fn=template), testing.draw_events([3])
+    testing.check_moves(bijector, x)
+    testing.check_round_trip(bijector, x)
+    testing.check_log_det(bijector, x)
 
 
 @by_name

@@ -119,7 +119,15 @@ def conditional_kwargs(bijector: tfb.Bijector, conditional_input: Any) -> dict[s
     """The keywords, in TFP's nested form, that hand one condition to every conditional layer."""
     parts = _parts(bijector)
     if parts is not None:
-        return {part.name: conditional_kwargs(part, conditional_input) for part in parts}
+        nested: dict[str, Any] = {}
+        for part in parts:
+            kwargs = conditional_kwargs(part, conditional_input)
+            if nested.setdefault(part.name, kwargs).keys() != kwargs.keys():
+                raise ValueError(
+                    f"Two bijectors of one Chain have the name {part.name!r}, and one of them takes no condition: keywords go "
+                    "by names, so give them different ones."
+                )
+        return nested
     return {"conditional_input": conditional_input} if conditional_sizes(bijector) else {}
 
 

@@ -71,7 +71,7 @@ class Inputs(NamedTuple):
                 raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
             if isinstance(data, tf.data.Dataset):
                 kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
-        validation = kwargs.pop("validation_data", None)
+        validation, validation_weight = kwargs.pop("validation_data", None), None
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
@@ -80,13 +80,19 @@ class Inputs(NamedTuple):
             split = kwargs.pop("validation_split", 0.0)
             if split and validation is None:
                 kept = int(len(data[0]) * (1.0 - split))  # Keras takes the last rows too
+                if not 0.0 < split < 1.0 or not 0 < kept < len(data[0]):
+                    raise ValueError(
+                        f"`validation_split` must leave rows on both sides, got {split} of {len(data[0])}."
+                    )
                 validation, data = tuple(a[kept:] for a in data), tuple(a[:kept] for a in data)
-                weight = None if weight is None else weight[:kept]
+                if weight is not None:
+                    weight, validation_weight = weight[:kept], weight[kept:]
             shuffle = bool(kwargs.pop("shuffle", True))
             kwargs["shuffle"] = False  # done here
             data = to_dataset(data, batch_size, shuffle, weight)
         if isinstance(validation, tuple):
-            validation = to_dataset(validation, kwargs.pop("validation_batch_size", None) or batch_size)
+            size = kwargs.pop("validation_batch_size", None) or batch_size
+            validation = to_dataset(validation, size, weight=validation_weight)
         return data, None, {**kwargs, "validation_data": validation}
 
 

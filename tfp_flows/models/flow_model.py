@@ -172,7 +172,7 @@ class FlowModel(keras.Model):
         del x, y
         nll = -y_pred
         if sample_weight is not None:
-            nll *= tf.cast(sample_weight, nll.dtype)
+            nll *= tf.reshape(tf.cast(sample_weight, nll.dtype), tf.shape(nll))  # Keras allows [N, 1] as well
         loss = tf.reduce_mean(nll)
         if training:
             for penalty in self.losses:
@@ -256,6 +256,14 @@ class FlowModel(keras.Model):
                 function(force=True)
             return super().fit(data, **options)
 
+    def train_on_batch(self, *args, **kwargs):
+        """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
+        self._guard.reset()
+        logs = super().train_on_batch(*args, **kwargs)
+        if self._guard.failed.numpy():
+            raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
+        return logs
+
     def _steps_done(self) -> int:
         optimizer = getattr(self, "optimizer", None)
         return -1 if optimizer is None else int(optimizer.iterations.numpy())
@@ -280,14 +288,26 @@ class FlowModel(keras.Model):
     # --- data ---
 
     def _initialize_layers(self, data) -> None:
-        """Lets layers that start from data start from the first batch; a generator would lose it, and is left alone."""
+        """Lets layers that start from data start from the first batch, before the first training step of all.
+
+        A generator would lose its first batch, and is left alone.
+        """
         bijector = getattr(self.distribution, "bijector", None)
-        if not isinstance(data, tf.data.Dataset) or not isinstance(bijector, tfp.bijectors.Bijector):
+        if not isinstance(bijector, tfp.bijectors.Bijector) or self._steps_done() > 0:
             return
-        if any(hasattr(m, "initialize") and not m.initialized for m in (bijector, *bijector.submodules)):
-            events, conditions, _ = self._unpack(next(iter(data)))
-            kwargs = {} if self.conditional_size is None else conditional_kwargs(bijector, conditions)
-            initialize_layers(bijector, events, len(self._inputs.event_shape), **kwargs)
+        if not any(hasattr(m, "initialize") and not m.initialized for m in (bijector, *bijector.submodules)):
+            return
+        if isinstance(data, tf.data.Dataset):
+            first = next(iter(data))
+        elif isinstance(data, keras.utils.PyDataset):
+            first = data[0]
+        else:
+            return
+        events, conditions, _ = self._unpack(first)
+        kwargs = {}
+        if self.conditional_size is not None:
+            kwargs = conditional_kwargs(bijector, tf.cast(conditions, self._event_dtype))
+        initialize_layers(bijector, tf.cast(events, self._event_dtype), len(self._inputs.event_shape), **kwargs)
 
     # --- the density ---
 

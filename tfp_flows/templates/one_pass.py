@@ -36,8 +36,11 @@ class _Plan(NamedTuple):
 
 
 def supports(network) -> bool:
-    """Whether a network can be evaluated in one pass: ours, with an activation that has no weights."""
-    return isinstance(network, AutoregressiveNetwork) and not isinstance(network.activation, keras.Layer)
+    """Whether a network can be evaluated in one pass: ours, as it is, with an activation that has no weights."""
+    if not isinstance(network, AutoregressiveNetwork) or isinstance(network.activation, keras.Layer):
+        return False
+    own = (AutoregressiveNetwork.call, AutoregressiveNetwork.masked_weights)
+    return (type(network).call, type(network).masked_weights) == own  # a subclass may compute something else
 
 
 def forward_and_log_det(
@@ -224,9 +227,9 @@ def _backward_loop(plan: _Plan):
         right = dy - tape.gradient(log_det, y, dlog_det, unconnected_gradients="zero")
         # Elementwise derivatives: of X by y with the parameters held fixed, by the parameters, and of the activations.
         with tf.GradientTape(persistent=True) as inner:
-            inner.watch([y, params])
+            inner.watch(params)
             alone, _ = plan.transformer.inverse(y, params)
-        by_y = tf.transpose(inner.gradient(alone, y))
+        by_y = tf.transpose(tf.exp(log_slope))
         by_params = tf.transpose(inner.gradient(alone, params, unconnected_gradients="zero"), [1, 2, 0])
         slopes = [tf.transpose(tape.gradient(a, b)) for a, b in zip(slopes_of, before, strict=True)]
 

@@ -58,9 +58,10 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         return tf.nn.log_softmax(weight), log_scale, -(mean + tf.constant(spread, params.dtype)) * tf.exp(log_scale)
 
     def _log_tails(self, u):
-        tail, _ = lower_normal_tail(-tf.abs(u))
+        left = u <= 0
+        tail, _ = lower_normal_tail(tf.where(left, u, -u))  # not -|u|, whose derivative at 0 is 0
         rest = tf.math.log1p(-tf.exp(tail))
-        return tf.where(u < 0, tail, rest), tf.where(u < 0, rest, tail), -0.5 * u * u - _HALF_LOG_2PI
+        return tf.where(left, tail, rest), tf.where(left, rest, tail), -0.5 * u * u - _HALF_LOG_2PI
 
     def _quantile(self, log_lower, log_upper):
         x = _normal_quantile(log_lower, log_upper)
