@@ -71,7 +71,7 @@ class Inputs(NamedTuple):
                 raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
             if isinstance(data, tf.data.Dataset):
                 kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
-        validation, validation_weight = kwargs.pop("validation_data", None), None
+        validation = kwargs.pop("validation_data", None)
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
@@ -85,14 +85,13 @@ class Inputs(NamedTuple):
                         f"`validation_split` must leave rows on both sides, got {split} of {len(data[0])}."
                     )
                 validation, data = tuple(a[kept:] for a in data), tuple(a[:kept] for a in data)
-                if weight is not None:
-                    weight, validation_weight = weight[:kept], weight[kept:]
+                weight = None if weight is None else weight[:kept]  # `val_loss` is the plain NLL
             shuffle = bool(kwargs.pop("shuffle", True))
             kwargs["shuffle"] = False  # done here
             data = to_dataset(data, batch_size, shuffle, weight)
         if isinstance(validation, tuple):
             size = kwargs.pop("validation_batch_size", None) or batch_size
-            validation = to_dataset(validation, size, weight=validation_weight)
+            validation = to_dataset(validation, size)
         return data, None, {**kwargs, "validation_data": validation}
 
 
