@@ -18,7 +18,7 @@ import numpy as np
 class Case:
     """A flow to measure."""
 
-    flow: str  # "maf", "real_nvp" or "spline"
+    flow: str  # "maf", "iaf", "real_nvp" or "spline"
     event_size: int
     num_layers: int
     hidden_units: tuple[int, ...]
@@ -42,11 +42,9 @@ def batches(x: np.ndarray, size: int, steps: int, seed: int = 0):
 
 
 class OursFlow:
-    """tfp_flows: the recipe under `FlowModel`, as the README has it."""
+    """tfp_flows: the recipe under `FlowModel`, as the README has it; or, as TFP's, compiled by XLA for each size."""
 
-    eager = False
-
-    def __init__(self, case: Case):
+    def __init__(self, case: Case, jit: bool = False):
         import keras
         import tensorflow as tf
 
@@ -54,7 +52,9 @@ class OursFlow:
 
         self.tf = tf
         keras.utils.set_random_seed(1)
-        recipe = {"maf": tff.maf, "real_nvp": tff.real_nvp, "spline": tff.spline_autoregressive}[case.flow]
+        recipe = {"maf": tff.maf, "iaf": tff.iaf, "real_nvp": tff.real_nvp, "spline": tff.spline_autoregressive}[
+            case.flow
+        ]
         self.flow = recipe(case.event_size, num_layers=case.num_layers, hidden_units=case.hidden_units)
         self.model = tff.FlowModel(self.flow)
         rate = (
@@ -63,6 +63,10 @@ class OursFlow:
         self.model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
         self.model.optimizer.build(self.model.trainable_variables)
         self.step = None
+        self._log_prob, self._sample = self.model.log_prob, lambda n: self.model.sample(n, seed=1)
+        if jit:
+            self._log_prob = tf.function(lambda x: self.flow.log_prob(x), jit_compile=True)
+            self._sample = tf.function(lambda n: self.flow.sample(n, seed=(1, 2)), jit_compile=True)
 
     def train_step(self, batch):
         if self.step is None:
@@ -70,13 +74,13 @@ class OursFlow:
         self.step(self.tf.constant(batch))["loss"].numpy()
 
     def log_prob(self, x):
-        return self.model.log_prob(x).numpy()
+        return self._log_prob(self.tf.constant(x)).numpy()
 
     def eager_log_prob(self, x):
         return self.flow.log_prob(x).numpy()
 
     def sample(self, n):
-        return self.model.sample(n, seed=1).numpy()
+        return self._sample(n).numpy()
 
     def fit(self, train, steps, batch_size):
         epochs = max(1, round(steps * batch_size / len(train)))
@@ -97,13 +101,14 @@ class TfpFlow:
         d = case.event_size
         layers = []
         for i in range(case.num_layers):
-            if case.flow == "maf":
+            if case.flow in ("maf", "iaf"):
                 order = ("left-to-right", "right-to-left")[i % 2]
                 network = tfb.AutoregressiveNetwork(
                     2, [d], hidden_units=list(case.hidden_units), input_order=order, activation="relu"
                 )
                 network.build([None, d])
-                layers.append(tfb.MaskedAutoregressiveFlow(network, name=f"maf{i}"))
+                layer = tfb.MaskedAutoregressiveFlow(network, name=f"maf{i}")
+                layers.append(layer if case.flow == "maf" else tfb.Invert(layer))
             else:
                 masked = d // 2 if i % 2 == 0 else d // 2 - d
                 layers.append(self._coupling(tf, tfb, tf_keras, masked, d, case.hidden_units))
@@ -206,8 +211,11 @@ class ZukoFlow(TorchFlow):
         import zuko
 
         torch.manual_seed(1)
-        kind = {"maf": zuko.flows.MAF, "real_nvp": zuko.flows.RealNVP, "spline": zuko.flows.NSF}[case.flow]
-        super().__init__(case, kind(case.event_size, transforms=case.num_layers, hidden_features=case.hidden_units))
+        kind = {"real_nvp": zuko.flows.RealNVP, "spline": zuko.flows.NSF}.get(case.flow, zuko.flows.MAF)
+        flow = kind(case.event_size, transforms=case.num_layers, hidden_features=case.hidden_units)
+        if case.flow == "iaf":
+            flow.transform = flow.transform.inv
+        super().__init__(case, flow)
 
     def _log_prob(self, x):
         return self.module().log_prob(x)
@@ -226,12 +234,11 @@ class NflowsFlow(TorchFlow):
         d, hidden, blocks = case.event_size, case.hidden_units[0], len(case.hidden_units)
         parts = []
         for i in range(case.num_layers):
-            if case.flow == "maf":
-                parts.append(
-                    transforms.MaskedAffineAutoregressiveTransform(
-                        d, hidden, num_blocks=blocks - 1, use_residual_blocks=False
-                    )
+            if case.flow in ("maf", "iaf"):
+                part = transforms.MaskedAffineAutoregressiveTransform(
+                    d, hidden, num_blocks=blocks - 1, use_residual_blocks=False
                 )
+                parts.append(part if case.flow == "maf" else transforms.InverseTransform(part))
             elif case.flow == "spline":
                 parts.append(
                     transforms.MaskedPiecewiseRationalQuadraticAutoregressiveTransform(
@@ -287,6 +294,7 @@ class FlowjaxFlow:
             flow_layers=case.num_layers,
             nn_width=case.hidden_units[0],
             nn_depth=len(case.hidden_units),
+            invert=case.flow != "iaf",
             **options,
         )
         rate = optax.cosine_decay_schedule(case.learning_rate, case.steps) if case.steps else case.learning_rate
@@ -335,6 +343,7 @@ class FlowjaxFlow:
 
 LIBRARIES: dict[str, tuple[str, Callable]] = {
     "tfp_flows": ("tfp_flows", OursFlow),
+    "tfp_flows jit_compile": ("tfp_flows", lambda case: OursFlow(case, jit=True)),
     "TFP eager": ("tensorflow_probability", lambda case: TfpFlow(case, "eager")),
     "TFP tf.function": ("tensorflow_probability", lambda case: TfpFlow(case, "function")),
     "TFP jit_compile": ("tensorflow_probability", lambda case: TfpFlow(case, "jit")),

@@ -16,6 +16,7 @@ OPERATIONS = {
     "sample": "sample, 1k rows",
     "eager_log_prob": "eager log_prob, batch 100",
 }
+OPERATIONS_INVERSE = {"log_prob": "log_prob, 1k rows", "sample": "sample, 10k rows"}
 PACKAGES = ("tfp_flows", "tensorflow", "tensorflow-probability", "keras", "zuko", "nflows", "torch", "flowjax", "jax")
 
 
@@ -42,15 +43,18 @@ def speed_table(results: list[dict]) -> str:
     for case in dict.fromkeys(r["case"] for r in results):
         rows = [r for r in results if r["case"] == case]
         ours = next((r for r in rows if r["library"] == "tfp_flows"), None)
-        heads = [*OPERATIONS.values(), "first train step, s", "first sample, s", "peak memory, MB"]
+        titles, first = OPERATIONS, ["train_step", "sample"]
+        if case.startswith("iaf"):
+            titles, first = OPERATIONS_INVERSE, ["log_prob", "sample"]
+        heads = [*titles.values(), *(f"first {key.replace('_', ' ')}, s" for key in first), "peak memory, MB"]
         lines += [f"**{case}**, milliseconds (ratio to tfp_flows):", ""]
         lines += ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
         for row in rows:
             cells = []
-            for key in OPERATIONS:
+            for key in titles:
                 ratio = f" ({row[key] / ours[key]:.2g})" if ours and row is not ours else ""
                 cells.append(_number(row[key], 1e3) + ratio)
-            cells += [_number(row["train_step first"]), _number(row["sample first"]), _number(row["memory"], 1e-6)]
+            cells += [_number(row[f"{key} first"]) for key in first] + [_number(row["memory"], 1e-6)]
             lines.append(f"| {row['library']} | " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)

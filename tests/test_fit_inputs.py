@@ -40,3 +40,24 @@ def test_weights_with_an_axis_of_one_count_as_weights():
 def test_validation_split_must_leave_rows_on_both_sides(split):
     with pytest.raises(ValueError, match="`validation_split`"):
         compiled().fit(X, validation_split=split, verbose=0)
+
+
+def test_several_steps_in_one_call_where_nobody_looks():
+    x = tff.data.moons().sample(250, seed=1)
+    seen = []
+    watcher = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
+    results = []
+    for callbacks, steps in (([], 16), ([watcher], 1)):
+        model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[8], seed=1))
+        model.compile(optimizer=keras.optimizers.SGD(1e-2))
+        model.fit(x, batch_size=10, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
+        assert model.steps_per_execution == steps
+        assert model.optimizer.iterations.numpy() == 50
+        results.append([w.numpy() for w in model.weights] + [model.evaluate(x, verbose=0)])
+    assert seen == 2 * list(range(25))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    data = tf.data.Dataset.from_tensor_slices(x).batch(10).repeat()
+    model.fit(data, steps_per_epoch=12, epochs=2, verbose=0)
+    assert model.steps_per_execution == 12
+    assert model.optimizer.iterations.numpy() == 74

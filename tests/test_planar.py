@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows as tff
-from tfp_flows.bijectors.planar import constrained_u
+from tfp_flows.bijectors.tanh_maps import constrained_u
 
 
 def test_constraint_of_the_paper():

@@ -7,6 +7,7 @@ from tfp_flows.bijectors.composition import (
     initialize_layers,
     inverse_and_log_det,
     make_bijector_kwargs,
+    waits_for_data,
 )
 from tfp_flows.bijectors.lu_linear import LULinear
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressiveFlow
@@ -30,4 +31,5 @@ __all__ = [
     "inverse_and_log_det",
     "make_bijector_kwargs",
     "standardize",
+    "waits_for_data",
 ]

@@ -16,6 +16,31 @@ tfb = tfp.bijectors
 _Chain, _Invert = tfb.Chain.__bases__[0], tfb.Invert.__bases__[0]
 
 
+def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None):
+    """Runs `value` through one direction; returns the result, the log-det, and the rank of the result's events.
+
+    `visit(part, value, inverse)` is called at each single bijector before it is evaluated.
+    """
+    while isinstance(bijector, _Invert):
+        bijector, inverse = bijector.bijector, not inverse
+    if isinstance(bijector, _Chain):
+        total = tf.zeros([], value.dtype)
+        for part in bijector.bijectors if inverse else reversed(bijector.bijectors):
+            value, log_det, event_ndims = _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit)
+            total += log_det
+        return value, total, event_ndims
+    if visit is not None:
+        visit(bijector, value, inverse)
+    direction = "inverse" if inverse else "forward"
+    event_ndims_after = getattr(bijector, f"{direction}_event_ndims")(event_ndims)
+    both = getattr(bijector, f"{direction}_and_log_det", None)
+    if both is not None and event_ndims == getattr(bijector, f"{direction}_min_event_ndims"):
+        return *both(value, **kwargs), event_ndims_after
+    value = tf.identity(value)  # an object that no cache has seen
+    log_det = getattr(bijector, f"{direction}_log_det_jacobian")(value, event_ndims=event_ndims, **kwargs)
+    return getattr(bijector, direction)(value, **kwargs), log_det, event_ndims_after
+
+
 def forward_and_log_det(
     bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -34,73 +59,44 @@ def forward_and_log_det(
     Returns:
       `y`, and the log-det in nats, of a shape that broadcasts to the batch shape of `x`.
     """
-    if isinstance(bijector, _Invert):
-        return inverse_and_log_det(bijector.bijector, x, event_ndims, **kwargs)
-    if isinstance(bijector, _Chain):
-        total = tf.zeros([], x.dtype)
-        for part in reversed(bijector.bijectors):
-            x, log_det = forward_and_log_det(part, x, event_ndims, **kwargs.get(part.name, {}))
-            total += log_det
-            event_ndims = part.forward_event_ndims(event_ndims)
-        return x, total
-    if hasattr(bijector, "forward_and_log_det") and event_ndims == bijector.forward_min_event_ndims:
-        return bijector.forward_and_log_det(x, **kwargs)
-    x = tf.identity(x)  # an object that no cache has seen
-    return bijector.forward(x, **kwargs), bijector.forward_log_det_jacobian(x, event_ndims=event_ndims, **kwargs)
+    return _walk(bijector, x, event_ndims, False, kwargs)[:2]
 
 
 def inverse_and_log_det(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`inverse(y)` and its log-det; otherwise as `forward_and_log_det`."""
-    if isinstance(bijector, _Invert):
-        return forward_and_log_det(bijector.bijector, y, event_ndims, **kwargs)
-    if isinstance(bijector, _Chain):
-        total = tf.zeros([], y.dtype)
-        for part in bijector.bijectors:
-            y, log_det = inverse_and_log_det(part, y, event_ndims, **kwargs.get(part.name, {}))
-            total += log_det
-            event_ndims = part.inverse_event_ndims(event_ndims)
-        return y, total
-    if hasattr(bijector, "inverse_and_log_det") and event_ndims == bijector.inverse_min_event_ndims:
-        return bijector.inverse_and_log_det(y, **kwargs)
-    y = tf.identity(y)
-    return bijector.inverse(y, **kwargs), bijector.inverse_log_det_jacobian(y, event_ndims=event_ndims, **kwargs)
+    return _walk(bijector, y, event_ndims, True, kwargs)[:2]
 
 
-def initialize_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> bool:
-    """Lets every layer that starts from data (it has `initialize` and `initialized`) start from a batch `y`, once.
+def waits_for_data(bijector: tfb.Bijector) -> bool:
+    """Whether the bijector, or a part of it, starts from data (it has `initialize`) and has not yet."""
+    return any(hasattr(m, "initialize") and not m.initialized for m in (bijector, *bijector.submodules))
+
+
+def initialize_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> None:
+    """Lets every layer that starts from data start from a batch `y`, once.
 
     Layers are visited from the data's side, each with what those before it make of the batch.
-
-    Returns:
-      Whether any layer was initialized.
     """
-    waiting = [m for m in (bijector, *bijector.submodules) if hasattr(m, "initialize") and not m.initialized]
-    if not waiting:
-        return False
 
-    def visit(part, value, event_ndims, inverted, kwargs):
-        while isinstance(part, _Invert):
-            part, inverted = part.bijector, not inverted
-        if isinstance(part, _Chain):
-            for inner in reversed(part.bijectors) if inverted else part.bijectors:
-                value, event_ndims = visit(inner, value, event_ndims, inverted, kwargs.get(inner.name, {}))
-            return value, event_ndims
-        if any(part is layer for layer in waiting) and not inverted:
+    def visit(part, value, inverse):
+        if inverse and hasattr(part, "initialize") and not part.initialized:
             part.initialize(value)
-        evaluate = forward_and_log_det if inverted else inverse_and_log_det
-        ndims = part.forward_event_ndims if inverted else part.inverse_event_ndims
-        return evaluate(part, value, event_ndims, **kwargs)[0], ndims(event_ndims)
 
-    visit(bijector, y, event_ndims, False, kwargs)
-    return True
+    _walk(bijector, y, event_ndims, True, kwargs, visit)
+
+
+def _uninverted(bijector: tfb.Bijector) -> tfb.Bijector:
+    """What stands inside of `Invert`, which hands its keywords on as they are."""
+    while isinstance(bijector, _Invert):
+        bijector = bijector.bijector
+    return bijector
 
 
 def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
     """The members of a composition, to which TFP hands keywords by name; `None` for a single bijector."""
-    while isinstance(bijector, _Invert):  # which hands its keywords on as they are
-        bijector = bijector.bijector
+    bijector = _uninverted(bijector)
     return list(bijector.bijectors) if isinstance(bijector, tfb.Composition) else None
 
 
@@ -109,9 +105,7 @@ def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
     parts = _parts(bijector)
     if parts is not None:
         return set().union(*map(conditional_sizes, parts))
-    while isinstance(bijector, _Invert):
-        bijector = bijector.bijector
-    size = getattr(bijector, "conditional_size", None)
+    size = getattr(_uninverted(bijector), "conditional_size", None)
     return set() if size is None else {size}
 
 

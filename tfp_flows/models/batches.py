@@ -62,21 +62,30 @@ class Inputs(NamedTuple):
             )
         return self.check(data[0], data[1] if len(data) > 1 else None, names)
 
-    def for_training(self, x: Any, y: Any, batch_size: int | None, kwargs: dict) -> tuple[Any, int | None, dict]:
+    def _weight(self, data: Any, weight: Any) -> np.ndarray | None:
+        """`sample_weight` as an array, for arrays only."""
+        if weight is None:
+            return None
+        if not isinstance(data, tuple):
+            raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
+        return check_weight(weight, len(data[0]), self.dtype)
+
+    def dataset(self, x: Any, y: Any, batch_size: int | None, weight: Any = None):
+        """Checked batches in the order of the rows; a dataset or a generator comes back as it is."""
+        data = self.check(x, y)
+        weight = self._weight(data, weight)
+        return to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else data
+
+    def for_training(self, x: Any, y: Any, batch_size: int | None, kwargs: dict) -> tuple[Any, dict]:
         """The dataset and the keywords for `keras.Model.fit`, with `validation_data` as a dataset too."""
         data, kwargs = self.check(x, y), dict(kwargs)
-        weight = kwargs.pop("sample_weight", None)
-        if not isinstance(data, tuple):
-            if weight is not None:
-                raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
-            if isinstance(data, tf.data.Dataset):
-                kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
+        weight = self._weight(data, kwargs.pop("sample_weight", None))
+        if isinstance(data, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
         validation = kwargs.pop("validation_data", None)
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
-            if weight is not None:
-                weight = check_weight(weight, len(data[0]), self.dtype)
             split = kwargs.pop("validation_split", 0.0)
             if split and validation is None:
                 kept = int(len(data[0]) * (1.0 - split))  # Keras takes the last rows too
@@ -92,7 +101,7 @@ class Inputs(NamedTuple):
         if isinstance(validation, tuple):
             size = kwargs.pop("validation_batch_size", None) or batch_size
             validation = to_dataset(validation, size)
-        return data, None, {**kwargs, "validation_data": validation}
+        return data, {**kwargs, "validation_data": validation}
 
 
 def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:

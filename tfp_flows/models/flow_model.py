@@ -13,31 +13,18 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.bijectors import BatchNormalization, conditional_kwargs, initialize_layers
+from tfp_flows.bijectors import BatchNormalization, conditional_kwargs, initialize_layers, waits_for_data
 from tfp_flows.flows import from_recipe
-from tfp_flows.models.batches import Inputs, check_weight, to_dataset
-from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
+from tfp_flows.models.batches import Inputs
+from tfp_flows.models.guarded import GuardedModel, check_distribution
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.templates.batches import check_condition
 
 tfd = tfp.distributions
 
 
-def _check_events_are_tensors(distribution: tfd.Distribution) -> None:
-    """Refuses what has no single density for a row of data."""
-    if isinstance(distribution.dtype, (list, tuple, dict)) or not isinstance(distribution.event_shape, tf.TensorShape):
-        raise ValueError(f"`distribution` must have one tensor as its event, got a joint one: {distribution}.")
-    if not tf.as_dtype(distribution.dtype).is_floating:
-        raise ValueError(f"`distribution` must be over real numbers, got dtype {distribution.dtype}: {distribution}.")
-    if distribution.batch_shape.rank not in (None, 0):
-        raise ValueError(
-            f"`distribution` must have batch shape [], got {distribution.batch_shape}: row i of the data would be "
-            "scored by member i. Wrap it in tfd.Independent, or in tfd.MixtureSameFamily."
-        )
-
-
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class FlowModel(keras.Model):
+class FlowModel(GuardedModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
     `model(x)` is the log-density of each event, and `fit(x)` minimizes its negative mean (NLL, in nats) with any Keras
@@ -75,15 +62,10 @@ class FlowModel(keras.Model):
     """
 
     def __init__(self, distribution: tfd.Distribution, *, name: str = "flow_model"):
-        if not isinstance(distribution, tfd.Distribution):
-            raise ValueError(f"`distribution` must be a tfd.Distribution, got {distribution!r}.")
-        _check_events_are_tensors(distribution)
+        check_distribution("distribution", distribution)
         super().__init__(name=name, dtype=tf.as_dtype(distribution.dtype).name)
         self.distribution = distribution
         self._event_dtype = tf.as_dtype(distribution.dtype)
-        self._networks: list[keras.Layer] = []
-        self._adopted: list[keras.Variable] = []
-        self._guard = NonFiniteGuard()
         self.conditional_size = getattr(distribution, "conditional_size", None)
         self._inputs = Inputs(tuple(distribution.event_shape.as_list()), self._event_dtype, self.conditional_size)
         self._compiled_log_prob = tf.function(lambda x, **c: distribution.log_prob(x, **c), reduce_retracing=True)
@@ -127,8 +109,7 @@ class FlowModel(keras.Model):
                 "functions and layers finds are trained.",
                 stacklevel=3,
             )
-        self._networks = found.layers
-        self._adopted = tracking.adopt(variables, found.frozen)
+        self._adopt(found, variables)
 
     def _condition(self, conditional_input) -> dict:
         """The keywords that hand a condition to the distribution."""
@@ -145,27 +126,6 @@ class FlowModel(keras.Model):
         """Events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return (x, None, sample_weight) if self.conditional_size is None else (y, x, sample_weight)
-
-    def compile(self, optimizer="rmsprop", loss=None, *, jit_compile="auto", run_eagerly=False, **kwargs):
-        """As `keras.Model.compile`, without a loss: the loss is the negative mean log-likelihood.
-
-        Args:
-          optimizer: Any Keras optimizer, or its name.
-          loss: Must be left out.
-          jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
-            a distribution that XLA cannot compile; `True` insists; `False` does without (a shorter first step).
-          run_eagerly, kwargs: As in `keras.Model.compile`.
-        """
-        if loss is not None:
-            raise ValueError("`loss` must be left out: a FlowModel minimizes the negative mean log-likelihood.")
-        self._jit_is_optional = jit_compile == "auto"
-        if jit_compile == "auto":
-            jit_compile = not run_eagerly and all(layer.supports_jit for layer in self._networks)
-        super().compile(optimizer=optimizer, jit_compile=jit_compile, run_eagerly=run_eagerly, **kwargs)
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The mean of `-y_pred`, weighted by `sample_weight`; in training the networks' own losses are added."""
@@ -184,12 +144,7 @@ class FlowModel(keras.Model):
         with tf.GradientTape() as tape:
             log_prob = self(events, conditional_input=conditions, training=True)
             loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
-            # Replicas add their gradients up, so each gives its share.
-            share = loss / self.distribute_strategy.num_replicas_in_sync
-            share = self.optimizer.scale_loss(share)
-        weights = self.trainable_weights
-        gradients = tape.gradient(share, weights)
-        self._guard.apply(self.optimizer, gradients, weights, loss)
+        self._update(tape, loss)
         for layer in self._updated_layers:
             layer.update()
         return self._logs(loss, events, log_prob, sample_weight)
@@ -228,62 +183,18 @@ class FlowModel(keras.Model):
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
-        data, batch_size, kwargs = self._inputs.for_training(x, y, batch_size, kwargs)
+        data, kwargs = self._inputs.for_training(x, y, batch_size, kwargs)
         self._initialize_layers(data)
-        own = StopAtNonFinite(self._guard)
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(own)
-        elif isinstance(callbacks, (list, tuple)):
-            callbacks = [*callbacks, own]
-        else:
-            callbacks = [own] if callbacks is None else [callbacks, own]
-        options = {"batch_size": batch_size, "epochs": epochs, "verbose": verbose, "callbacks": callbacks, **kwargs}
-        optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras says so below
-        if optimizer is not None and not optimizer.built:
-            # Variables that are made inside of the training step would have it traced twice.
-            with self.distribute_strategy.scope():
-                optimizer.build(self.trainable_variables)
-        done = self._steps_done()
-        try:
-            return super().fit(data, **options)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
-            # Not a step was made, so the compiler is the likely cause.
-            if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
-                raise
-            warnings.warn(f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=2)
-            self.jit_compile = False
-            for function in (self.make_train_function, self.make_test_function, self.make_predict_function):
-                function(force=True)
-            return super().fit(data, **options)
-
-    def train_on_batch(self, *args, **kwargs):
-        """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
-        self._guard.reset()
-        logs = super().train_on_batch(*args, **kwargs)
-        if self._guard.failed.numpy():
-            raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
-        return logs
-
-    def _steps_done(self) -> int:
-        optimizer = getattr(self, "optimizer", None)
-        return -1 if optimizer is None else int(optimizer.iterations.numpy())
+        return self._fit(data, callbacks, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
         """The mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`; else as `keras.Model.evaluate`."""
-        data = self._inputs.check(x, y)
-        if isinstance(data, tuple):
-            weight = None if sample_weight is None else check_weight(sample_weight, len(data[0]), self._event_dtype)
-            data, batch_size = to_dataset(data, batch_size, weight=weight), None
-        elif sample_weight is not None:
-            raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
-        return super().evaluate(data, batch_size=batch_size, verbose=verbose, **kwargs)
+        data = self._inputs.dataset(x, y, batch_size, sample_weight)
+        return super().evaluate(data, verbose=verbose, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", *, y=None, **kwargs):
         """The log-density in nats of each row of `x`, or of `y` given `x`; otherwise as `keras.Model.predict`."""
-        data = self._inputs.check(x, y)
-        if isinstance(data, tuple):
-            data, batch_size = to_dataset(data, batch_size), None
-        return super().predict(data, batch_size=batch_size, verbose=verbose, **kwargs)
+        return super().predict(self._inputs.dataset(x, y, batch_size), verbose=verbose, **kwargs)
 
     # --- data ---
 
@@ -295,7 +206,7 @@ class FlowModel(keras.Model):
         bijector = getattr(self.distribution, "bijector", None)
         if not isinstance(bijector, tfp.bijectors.Bijector) or self._steps_done() > 0:
             return
-        if not any(hasattr(m, "initialize") and not m.initialized for m in (bijector, *bijector.submodules)):
+        if not waits_for_data(bijector):
             return
         if isinstance(data, tf.data.Dataset):
             first = next(iter(data))

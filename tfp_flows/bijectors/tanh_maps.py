@@ -1,0 +1,64 @@
+"""The scalar equation of planar and Sylvester flows, and the constraint under which it has one root."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.numerics import sech_squared, solve_increasing
+
+
+def constrained_u(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The `u_hat` that makes `z + u_hat tanh(w.z + b)` invertible (arXiv:1505.05770, appendix A.1).
+
+    `u_hat = u + (m(w.u) - w.u) w / |w|^2` with `m(x) = -1 + softplus(x)`, so that `w.u_hat = m(w.u) > -1`.
+
+    Args:
+      u: Tensor of shape `[..., D]`.
+      w: Tensor of shape `[..., D]`. Where it is zero the map is a translation by `u tanh(b)`, and `u_hat = u`.
+
+    Returns:
+      `u_hat` of shape `[..., D]`, and `1 + w.u_hat = softplus(w.u) > 0` of shape `[...]`, which keeps its relative
+      precision where `w.u_hat` comes close to -1.
+    """
+    wu = tf.reduce_sum(w * u, axis=-1)
+    norm2 = tf.reduce_sum(w * w, axis=-1)
+    moves = norm2 > 0
+    tiny = np.finfo(wu.dtype.as_numpy_dtype).tiny
+    slope = tf.where(moves, tf.maximum(tf.math.softplus(wu), tiny), tf.ones_like(wu))
+    # At w = 0 the quotient is replaced before it is formed, so that its gradient is finite as well.
+    step = tf.where(moves, slope - 1.0 - wu, tf.zeros_like(wu)) / tf.where(moves, norm2, tf.ones_like(wu))
+    return u + step[..., tf.newaxis] * w, slope
+
+
+def _bracket(r: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Bracket of the root of `s + c tanh(s) = r`, `c = slope - 1`, and a start on one side of it.
+
+    With `|r|` for `r` (the equation is odd): for `c >= 0` the left side is concave, and `tanh(s) <= min(s, 1)` gives a
+    lower bound of the root; for `c < 0` it is convex, and `tanh(s) <= s`, `tanh(s) <= 1` and, up to `s = 1`,
+    `tanh(s) <= s - s^3 / 5` give upper bounds. From there Newton's method runs to the root without crossing it.
+    """
+    c = slope - 1.0
+    size = tf.abs(r)
+    below = tf.maximum(size - c, size / slope)
+    a = tf.maximum(-c, 0.5)  # used only where c < -1/2; for larger c the other bounds are as good
+    cubic = tf.where((c < -0.5) & (size <= 1.0 - 0.7615 * a), (5.0 * size / a) ** (1.0 / 3.0), np.inf)
+    above = tf.minimum(tf.minimum(size - c, size / slope), cubic)
+    reach = tf.abs(c)
+    return r - reach, r + reach, tf.sign(r) * tf.where(c >= 0, below, above)
+
+
+def _residual(s, r, slope):
+    """`s + (slope - 1) tanh(s) - r` and its derivative `tanh(s)^2 + slope sech(s)^2`, a sum of positive terms."""
+    t = tf.tanh(s)
+    return s + (slope - 1.0) * t - r, t * t + slope * sech_squared(s)
+
+
+def solve_tanh(r: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
+    """The root `s` of `s + (slope - 1) tanh(s) = r`, for `slope > 0`, of the shape to which both broadcast."""
+    return solve_increasing(_residual, _bracket, [r + tf.zeros_like(slope), slope + tf.zeros_like(r)])
+
+
+def log_slope(s: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
+    """Log of the derivative `1 + (slope - 1) (1 - tanh(s)^2)`, without cancellation."""
+    return tf.math.log(tf.square(tf.tanh(s)) + slope * sech_squared(s))

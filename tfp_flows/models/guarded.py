@@ -1,0 +1,175 @@
+"""What all models here share: compilation by XLA where it works, and training that stops at a loss that is not finite."""
+
+from __future__ import annotations
+
+import warnings
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
+
+# Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
+MOST_STEPS_PER_EXECUTION = 16
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+
+
+def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
+    """Whether a callback is called at every batch, so that each must be a call of its own."""
+    if getattr(callback, "save_freq", None) == "epoch":  # ModelCheckpoint, BackupAndRestore: nothing to do at a batch
+        return False
+    return any(
+        name in vars(callback) or getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
+        for name in _BATCH_HOOKS
+    )
+
+
+class GuardedModel(keras.Model):
+    """A Keras model with a loss of its own, whose weights are never updated from a loss that is not finite.
+
+    Subclasses find their variables with `_adopt`, define `train_step` with `_update`, and train by `_fit`.
+    """
+
+    def __init__(self, *, name: str, dtype: str):
+        super().__init__(name=name, dtype=dtype)
+        self._networks: list[keras.Layer] = []
+        self._adopted: list[keras.Variable] = []
+        self._guard = NonFiniteGuard()
+        self._jit_is_optional = False
+        self._chooses_steps_per_execution = False
+
+    def _adopt(self, found: tracking.Found, variables: list[tf.Variable]) -> None:
+        """Makes networks and variables that were found those of this model."""
+        self._networks = [*self._networks, *found.layers]
+        self._adopted = [*self._adopted, *tracking.adopt(variables, found.frozen)]
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        *,
+        jit_compile="auto",
+        run_eagerly=False,
+        steps_per_execution: int | str = "auto",
+        **kwargs,
+    ):
+        """As `keras.Model.compile`, without a loss: the model has its own.
+
+        Args:
+          optimizer: Any Keras optimizer, or its name.
+          loss: Must be left out.
+          jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
+            a model that XLA cannot compile; `True` insists; `False` does without (a shorter first step).
+          steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
+            up to 16, and one where a callback looks at batches.
+          run_eagerly, kwargs: As in `keras.Model.compile`.
+        """
+        if loss is not None:
+            raise ValueError(f"`loss` must be left out: a {type(self).__name__} has its own.")
+        self._jit_is_optional = jit_compile == "auto"
+        if jit_compile == "auto":
+            jit_compile = not run_eagerly and all(layer.supports_jit for layer in self._networks)
+        self._chooses_steps_per_execution = steps_per_execution == "auto"
+        super().compile(
+            optimizer=optimizer,
+            jit_compile=jit_compile,
+            run_eagerly=run_eagerly,
+            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            **kwargs,
+        )
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config and self._jit_is_optional:
+            config["jit_compile"] = "auto"
+        if config and self._chooses_steps_per_execution:
+            config["steps_per_execution"] = "auto"
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def _update(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
+        """One step of the optimizer, or none if the loss or its gradient is not finite."""
+        weights = self.trainable_weights
+        # Replicas add their gradients up, so each gives its share.
+        scale = self.optimizer.scale_loss(tf.ones_like(loss) / self.distribute_strategy.num_replicas_in_sync)
+        self._guard.apply(self.optimizer, tape.gradient(loss, weights, output_gradients=scale), weights, loss)
+
+    def _fit(self, data, callbacks, **options) -> keras.callbacks.History:
+        """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
+        own = StopAtNonFinite(self._guard)
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            given = list(callbacks.callbacks)
+            callbacks.append(own)
+        else:
+            given = [] if callbacks is None else list(tf.nest.flatten(callbacks))
+            callbacks = [*given, own]
+        if self._chooses_steps_per_execution:
+            self._set_steps_per_execution(self._steps_per_execution_for(data, given, options.get("steps_per_epoch")))
+        optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras says so below
+        if optimizer is not None and not optimizer.built:
+            # Variables that are made inside of the training step would have it traced twice.
+            with self.distribute_strategy.scope():
+                optimizer.build(self.trainable_variables)
+        done = self._steps_done()
+        try:
+            return super().fit(data, callbacks=callbacks, **options)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
+            # Not a step was made, so the compiler is the likely cause.
+            if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
+                raise
+            warnings.warn(f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3)
+            self.jit_compile = False
+            self._forget_functions()
+            return super().fit(data, callbacks=callbacks, **options)
+
+    def _steps_per_execution_for(self, data, callbacks, steps_per_epoch: int | None) -> int:
+        distributed = tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
+        looked_at = any(map(_looks_at_batches, callbacks))
+        if not isinstance(data, tf.data.Dataset) or self.run_eagerly or distributed or looked_at:
+            return 1
+        if steps_per_epoch is None:
+            return MOST_STEPS_PER_EXECUTION
+        # Keras would run over the end of an epoch that is not a multiple.
+        return max(n for n in range(1, MOST_STEPS_PER_EXECUTION + 1) if steps_per_epoch % n == 0)
+
+    def _set_steps_per_execution(self, steps: int) -> None:
+        if steps != self.steps_per_execution:
+            self.steps_per_execution = steps
+            self._forget_functions()
+
+    def _forget_functions(self) -> None:
+        """Keras makes them anew; they are traced for one setting."""
+        self.train_function = self.test_function = self.predict_function = None
+
+    def train_on_batch(self, *args, **kwargs):
+        """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
+        self._guard.reset()
+        logs = super().train_on_batch(*args, **kwargs)
+        if self._guard.failed.numpy():
+            raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
+        return logs
+
+    def _steps_done(self) -> int:
+        optimizer = getattr(self, "optimizer", None)
+        return -1 if optimizer is None else int(optimizer.iterations.numpy())
+
+
+def check_distribution(name: str, distribution) -> None:
+    """Raises a `ValueError` unless `distribution` is one over events that are one tensor of reals each, without a batch."""
+    tfd = tfp.distributions
+    if not isinstance(distribution, tfd.Distribution):
+        raise ValueError(f"`{name}` must be a tfd.Distribution, got {distribution!r}.")
+    if isinstance(distribution.dtype, (list, tuple, dict)) or not isinstance(distribution.event_shape, tf.TensorShape):
+        raise ValueError(f"`{name}` must have one tensor as its event, got a joint one: {distribution}.")
+    if not tf.as_dtype(distribution.dtype).is_floating:
+        raise ValueError(f"`{name}` must be over real numbers, got dtype {distribution.dtype}: {distribution}.")
+    if distribution.batch_shape.rank not in (None, 0):
+        raise ValueError(
+            f"`{name}` must have batch shape [], got {distribution.batch_shape}: row i of the data would be "
+            "scored by member i. Wrap it in tfd.Independent, or in tfd.MixtureSameFamily."
+        )
