@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | quality`: everything side by side, on this machine, with this data, in this run."""
+"""`python -m benchmarks speed | quality | planar | neutra | vae`: side by side, on this machine, in this run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import report
+from benchmarks import neutra, planar, report, vae
 from benchmarks.libraries import LIBRARIES, Case, installed
 
 SPEED = [
@@ -137,8 +137,10 @@ def quality(options) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("speed", "quality"))
-    parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), help="default: all that are installed")
+    parser.add_argument("what", choices=("speed", "quality", "planar", "neutra", "vae"))
+    parser.add_argument(
+        "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
+    )
     parser.add_argument("--cases", nargs="+", help="of the speed runs, such as maf-43 (default: all)")
     parser.add_argument(
         "--repetitions",
@@ -148,13 +150,26 @@ def main() -> None:
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of each library (default: 2)")
     parser.add_argument("--power", help="the file power_15k.csv.gz, for the quality runs")
-    parser.add_argument("--learning-rate", type=float, default=3e-3, help="of the quality runs (default: 3e-3, cosine)")
+    parser.add_argument(
+        "--learning-rate", type=float, help="of the quality runs (default: 3e-3, cosine) and of planar (1e-2, cosine)"
+    )
+    parser.add_argument("--steps", type=int, default=5000, help="of planar and neutra (default: 5000)")
+    parser.add_argument("--epochs", type=int, default=20, help="of vae (default: 20)")
+    parser.add_argument("--mnist", help="folder of MNIST's IDX files, for vae")
     parser.add_argument(
         "--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results"), help="folder to write to"
     )
     options = parser.parse_args()
-    results = {"speed": speed, "quality": quality}[options.what](options)
-    report.write(options.what, results, options.output)
+    if options.learning_rate is None:
+        options.learning_rate = 1e-2 if options.what == "planar" else 3e-3
+    measures = {
+        "speed": speed,
+        "quality": quality,
+        "planar": planar.measure,
+        "neutra": neutra.measure,
+        "vae": vae.measure,
+    }
+    report.write(options.what, measures[options.what](options), options.output)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import os
 import pathlib
 import platform
 
+from benchmarks import neutra, planar, vae
+
 OPERATIONS = {
     "train_step": "train step, batch 100",
     "log_prob": "log_prob, 10k rows",
@@ -17,7 +19,18 @@ OPERATIONS = {
     "eager_log_prob": "eager log_prob, batch 100",
 }
 OPERATIONS_INVERSE = {"log_prob": "log_prob, 1k rows", "sample": "sample, 10k rows"}
-PACKAGES = ("tfp_flows", "tensorflow", "tensorflow-probability", "keras", "zuko", "nflows", "torch", "flowjax", "jax")
+PACKAGES = (
+    "tfp_flows",
+    "tensorflow",
+    "tensorflow-probability",
+    "keras",
+    "zuko",
+    "nflows",
+    "normflows",
+    "torch",
+    "flowjax",
+    "jax",
+)
 
 
 def environment() -> str:
@@ -119,11 +132,20 @@ def speed_figure(results: list[dict], path: pathlib.Path) -> None:
 
 
 def write(what: str, results: list[dict], folder: pathlib.Path) -> None:
-    """Writes `<what>.json`, `<what>.md` and, of the speed runs, `speed.png`."""
+    """Writes `<what>.json`, `<what>.md` and, of some, `<what>.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{what}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    table = {"speed": speed_table, "quality": quality_table}[what](results)
+    tables = {
+        "speed": speed_table,
+        "quality": quality_table,
+        "planar": planar.table,
+        "neutra": neutra.table,
+        "vae": vae.table,
+    }
+    table = tables[what](results)
     (folder / f"{what}.md").write_text(f"{environment()}\n\n{table}", encoding="utf-8")
     if what == "speed":
         speed_figure(results, folder / "speed.png")
+    if what == "planar":
+        planar.figure(results, folder / "planar", folder / "planar.png")
     print(table)

@@ -88,6 +88,16 @@ TRANSFORMERS = {
 BIJECTORS = [
     Case("planar", "PlanarFlow", lambda dtype: tff.PlanarFlow(3, dtype=dtype), 3, scale=1.0),
     Case("planar_1d", "PlanarFlow", lambda dtype: tff.PlanarFlow(1, dtype=dtype), 1, scale=1.5),
+    Case("radial", "RadialFlow", lambda dtype: tff.RadialFlow(3, dtype=dtype), 3, scale=1.0),
+    Case("sylvester", "SylvesterFlow", lambda dtype: tff.SylvesterFlow(3, rank=2, seed=1, dtype=dtype), 3, scale=1.0),
+    Case(
+        "sylvester_triangular",
+        "SylvesterFlow",
+        lambda dtype: tff.SylvesterFlow(3, num_reflections=0, seed=1, dtype=dtype),
+        3,
+        np.triu(np.ones([3, 3], bool)),
+        scale=1.0,
+    ),
     Case("real_nvp", "RealNVP", lambda dtype: tff.RealNVP(1, shift_and_log_scale_fn=_coupling(dtype)), 3, _COUPLING),
     Case(
         "real_nvp_last",
@@ -192,6 +202,8 @@ BIJECTORS = [
 _SMALL = {"hidden_units": [8], "activation": "tanh"}
 RECIPES = {
     "planar_flow": {"num_layers": 3, **_SMALL},
+    "radial_flow": {"num_layers": 3, **_SMALL},
+    "sylvester_flow": {"num_layers": 2, **_SMALL},
     "nice": {"num_layers": 2, **_SMALL},
     "real_nvp": {"num_layers": 3, **_SMALL},
     "spline_coupling": {"num_layers": 3, "num_bins": 4, **_SMALL},

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import re
 
 import nbclient
 import nbformat
@@ -70,7 +71,7 @@ def test_cells_are_marked_for_nbgrader(folder):
     for i, (cell, role) in enumerate(zip(notebook.cells, roles(notebook), strict=True)):
         if cell.cell_type == "code" and role["solution"]:
             assert cell.source.startswith("#### GRADED CELL ####")
-            name = cell.source.split("def ")[1].split("(")[0]
+            name = re.search(r"^(?:def|class) (\w+)", cell.source, re.M)[1]
             tests = [c for c, r in zip(notebook.cells, roles(notebook), strict=True) if r["grade"] and r["locked"]]
             assert any(name + "(" in c.source for c in tests), f"{name} has no test"
         if role["grade"] and not role["solution"]:

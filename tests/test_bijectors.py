@@ -68,9 +68,11 @@ def test_float32(case):
 def test_completeness():
     public = {name: getattr(tff, name) for name in tff.__all__}
     bijectors = {n for n, v in public.items() if isinstance(v, type) and issubclass(v, tfp.bijectors.Bijector)}
-    assert bijectors <= {case.covers for case in BIJECTORS}
-    assert set(flows.RECIPES) == set(RECIPES) <= set(public)
-    templates = {n for n in public if n.endswith("_template") and n != "as_template"}
+    # Those of images are in test_images.py.
+    assert bijectors <= {case.covers for case in BIJECTORS} | {"AffineCouplingLayer", "MultiScale", "Squeeze"}
+    assert set(flows.RECIPES) - {"image_real_nvp", "glow"} == set(RECIPES)
+    assert set(flows.RECIPES) <= set(public)
+    templates = {n for n in public if n.endswith("_template") and n not in ("as_template", "conv_resnet_template")}
     assert templates <= {case.covers for case in BIJECTORS}
 
 

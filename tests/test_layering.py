@@ -17,6 +17,7 @@ RANK = {
     "numerics": 0,
     "tracking": 0,
     "data": 0,
+    "diagnostics": 1,
     "transformers": 1,
     "templates": 2,
     "bijectors": 3,

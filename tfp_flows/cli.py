@@ -27,9 +27,11 @@ FLOWS = (
     "neural_autoregressive",
     "nice",
     "planar_flow",
+    "radial_flow",
     "real_nvp",
     "spline_autoregressive",
     "spline_coupling",
+    "sylvester_flow",
 )
 HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
 STEPS = 3200  # of training, about, unless --epochs says otherwise

@@ -1,5 +1,6 @@
 """The maps: `tfb.Bijector` subclasses. `forward` goes from latent to data, as in TFP."""
 
+from tfp_flows.bijectors.affine_coupling import AffineCouplingLayer
 from tfp_flows.bijectors.composition import (
     conditional_kwargs,
     conditional_sizes,
@@ -11,22 +12,35 @@ from tfp_flows.bijectors.composition import (
 )
 from tfp_flows.bijectors.lu_linear import LULinear
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressiveFlow
+from tfp_flows.bijectors.masks import channel_binary_mask, checkerboard_binary_mask
+from tfp_flows.bijectors.multi_scale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNormalization
 from tfp_flows.bijectors.planar import PlanarFlow
+from tfp_flows.bijectors.radial import RadialFlow
 from tfp_flows.bijectors.real_nvp import RealNVP
+from tfp_flows.bijectors.squeeze import Squeeze, get_preprocess_bijector
 from tfp_flows.bijectors.standardize import Standardize, standardize
+from tfp_flows.bijectors.sylvester import SylvesterFlow
 
 __all__ = [
     "ActNorm",
+    "AffineCouplingLayer",
     "BatchNormalization",
     "LULinear",
     "MaskedAutoregressiveFlow",
+    "MultiScale",
     "PlanarFlow",
+    "RadialFlow",
     "RealNVP",
+    "Squeeze",
     "Standardize",
+    "SylvesterFlow",
+    "channel_binary_mask",
+    "checkerboard_binary_mask",
     "conditional_kwargs",
     "conditional_sizes",
     "forward_and_log_det",
+    "get_preprocess_bijector",
     "initialize_layers",
     "inverse_and_log_det",
     "make_bijector_kwargs",

@@ -29,6 +29,13 @@ def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None):
             value, log_det, event_ndims = _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit)
             total += log_det
         return value, total, event_ndims
+    if hasattr(bijector, "walk"):  # a composition of this package, which runs its parts itself
+
+        def run(part, value, event_ndims):
+            return _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit)[:2]
+
+        value, log_det = bijector.walk(value, inverse, run)
+        return value, log_det, (bijector.inverse_event_ndims if inverse else bijector.forward_event_ndims)(event_ndims)
     if visit is not None:
         visit(bijector, value, inverse)
     direction = "inverse" if inverse else "forward"
@@ -97,7 +104,8 @@ def _uninverted(bijector: tfb.Bijector) -> tfb.Bijector:
 def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
     """The members of a composition, to which TFP hands keywords by name; `None` for a single bijector."""
     bijector = _uninverted(bijector)
-    return list(bijector.bijectors) if isinstance(bijector, tfb.Composition) else None
+    composed = isinstance(bijector, tfb.Composition) or hasattr(bijector, "walk")
+    return list(bijector.bijectors) if composed else None
 
 
 def conditional_sizes(bijector: tfb.Bijector) -> set[int]:

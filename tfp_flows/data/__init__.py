@@ -1,4 +1,12 @@
-"""Data: densities whose entropy is known, a real data set, and tables from files. Needs NumPy only."""
+"""Data: densities whose entropy is known, a real data set, and tables from files. Needs NumPy only.
+
+`targets`, which needs TensorFlow, is loaded at its first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tfp_flows.data.density import Density
 from tfp_flows.data.faithful import faithful
@@ -15,6 +23,9 @@ from tfp_flows.data.toys import (
     swiss_roll,
     two_spirals,
 )
+
+if TYPE_CHECKING:
+    from tfp_flows.data import targets
 
 __all__ = [
     "Density",
@@ -33,6 +44,13 @@ __all__ = [
     "read_table",
     "rings",
     "swiss_roll",
+    "targets",
     "two_spirals",
     "write_csv",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "targets":
+        return importlib.import_module("tfp_flows.data.targets")
+    raise AttributeError(f"module 'tfp_flows.data' has no attribute {name!r}")

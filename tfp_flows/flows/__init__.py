@@ -9,20 +9,25 @@ from tfp_flows.flows.autoregressive import (
     spline_autoregressive,
 )
 from tfp_flows.flows.coupling import nice, real_nvp, spline_coupling
-from tfp_flows.flows.planar import planar_flow
+from tfp_flows.flows.image import glow, image_real_nvp
 from tfp_flows.flows.recipe import RECIPES, from_recipe
+from tfp_flows.flows.residual import planar_flow, radial_flow, sylvester_flow
 
 __all__ = [
     "RECIPES",
     "from_recipe",
+    "glow",
     "iaf",
+    "image_real_nvp",
     "made",
     "maf",
     "maf_mog",
     "neural_autoregressive",
     "nice",
     "planar_flow",
+    "radial_flow",
     "real_nvp",
     "spline_autoregressive",
     "spline_coupling",
+    "sylvester_flow",
 ]

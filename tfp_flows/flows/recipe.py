@@ -89,8 +89,13 @@ def assemble(
     """The distribution of base -> layers in order -> preprocess."""
     if base is None:
         base = tfd.MultivariateNormalDiag(tf.zeros([event_size], dtype), tf.ones([event_size], dtype))
+    if isinstance(base, str) and base == "trainable":
+        base = tfd.MultivariateNormalDiag(
+            tf.Variable(tf.zeros([event_size], dtype), name="loc"),
+            tfp.util.TransformedVariable(tf.ones([event_size], dtype), tfb.Exp(), name="scale_diag"),
+        )
     if not isinstance(base, tfd.Distribution):
-        raise ValueError(f"`base` must be a tfd.Distribution, got {base!r}.")
+        raise ValueError(f'`base` must be a tfd.Distribution, None or "trainable", got {base!r}.')
     if base.event_shape.as_list() != [event_size] or base.dtype != dtype:
         raise ValueError(
             f"`base` must have event shape [{event_size}] and dtype {dtype.name}, "

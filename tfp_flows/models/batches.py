@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.models.events import check_conditions, check_element_spec, check_events
+from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels
 from tfp_flows.seeds import resolve_seed
 
 
@@ -23,27 +23,33 @@ class Inputs(NamedTuple):
     event_shape: tuple[int | None, ...]
     dtype: tf.DType
     conditional_size: int | None
+    levels: int | None = None  # of integer data that the model dequantizes
+
+    def _events(self, name: str, x: Any) -> np.ndarray:
+        if self.levels is not None:
+            return check_levels(name, x, self.event_shape, self.levels)
+        return check_events(name, x, self.event_shape, self.dtype)
 
     def check(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")):
         """Checks arrays or a dataset; returns a dataset or generator as it is, arrays as a tuple in Keras' order."""
         if isinstance(x, tf.data.Dataset):
             if y is not None:
                 raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
-            check_element_spec(names[0], x, self.event_shape, self.conditional_size)
+            check_element_spec(names[0], x, self.event_shape, self.conditional_size, self.levels)
             return x
         if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
             return x  # batches of a generator are seen only as they come
         if self.conditional_size is None:
             if y is not None:
                 raise ValueError(f"`{names[1]}` must be left out: this distribution has no conditions.")
-            return (check_events(names[0], x, self.event_shape, self.dtype),)
+            return (self._events(names[0], x),)
         if y is None:
             raise ValueError(
                 f"`{names[1]}` must be given: the distribution is conditional, so `{names[0]}` are the conditions, of shape "
                 f"[N, {self.conditional_size}], and `{names[1]}` the events."
             )
         conditions = check_conditions(names[0], x, self.conditional_size, self.dtype)
-        events = check_events(names[1], y, self.event_shape, self.dtype)
+        events = self._events(names[1], y)
         if len(conditions) != len(events):
             raise ValueError(f"`{names[0]}` has {len(conditions)} rows, `{names[1]}` has {len(events)}.")
         return conditions, events

@@ -24,21 +24,46 @@ def check_events(name: str, x: Any, event_shape: tuple[int | None, ...], dtype: 
     if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
         raise ValueError(
             f"`{name}` has dtype {array.dtype}, but a density is over real numbers. If its values are measurements, "
-            f'convert it with {name}.astype("{dtype.name}"); if they are counts or levels, add uniform noise of one '
-            "level first, since a density of discrete values has no bound."
+            f'convert it with {name}.astype("{dtype.name}"); if they are levels, as in images, '
+            "see FlowModel(..., dequantize=levels), which adds noise: a density of discrete values has no bound."
         )
     if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
         raise ValueError(f"`{name}` must be an array of floating point numbers, got dtype {array.dtype}.")
+    _check_shape(name, array, event_shape)
+    with np.errstate(over="ignore"):
+        array = array.astype(dtype.as_numpy_dtype)
+    check_finite(name, array)
+    return array
+
+
+def _check_shape(name: str, array: np.ndarray, event_shape: tuple[int | None, ...]) -> None:
     expected = "[N" + "".join(f", {'?' if n is None else n}" for n in event_shape) + "]"
     sizes_differ = any(n is not None and n != m for n, m in zip(event_shape, array.shape[1:], strict=False))
     if array.ndim != 1 + len(event_shape) or sizes_differ:
         raise ValueError(f"`{name}` must have shape {expected}, got {list(array.shape)}.")
     if array.size == 0:
         raise ValueError(f"`{name}` is empty: it has shape {list(array.shape)}.")
-    with np.errstate(over="ignore"):
-        array = array.astype(dtype.as_numpy_dtype)
-    check_finite(name, array)
-    return array
+
+
+def check_levels(name: str, x: Any, event_shape: tuple[int | None, ...], levels: int) -> np.ndarray:
+    """Returns an array of integers `0 .. levels - 1`, as bytes if they fit.
+
+    Raises:
+      ValueError: For other values, a wrong rank or size, or no rows.
+    """
+    array = np.asarray(x)
+    if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
+        raise ValueError(f"`{name}` must be an array of integers, got dtype {array.dtype}.")
+    _check_shape(name, array, event_shape)
+    low, high = array.min(), array.max()
+    if not (
+        low >= 0 and high <= levels - 1 and (np.issubdtype(array.dtype, np.integer) or np.all(array == np.floor(array)))
+    ):
+        raise ValueError(
+            f"`{name}` must hold the integers 0 to {levels - 1}, which the model dequantizes, got {array.dtype} from {low} to "
+            f"{high}."
+        )
+    return array.astype(np.uint8 if levels <= 256 else np.int32)
 
 
 def check_finite(name: str, array: np.ndarray) -> None:
@@ -73,7 +98,11 @@ def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarra
 
 
 def check_element_spec(
-    name: str, dataset: tf.data.Dataset, event_shape: tuple[int | None, ...], conditional_size: int | None
+    name: str,
+    dataset: tf.data.Dataset,
+    event_shape: tuple[int | None, ...],
+    conditional_size: int | None,
+    levels: int | None = None,
 ) -> None:
     """Checks dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
     spec = dataset.element_spec
@@ -93,10 +122,10 @@ def check_element_spec(
         raise ValueError(
             f"`{name}` must yield batches of events, one tensor each, got elements {dataset.element_spec}."
         )
-    if not spec.dtype.is_floating:
+    if not (spec.dtype.is_floating or (levels is not None and spec.dtype.is_integer)):
         raise ValueError(
             f"`{name}` yields dtype {spec.dtype.name}, but a density is over real numbers: "
-            f"map it with `lambda x: tf.cast(x, tf.float32)`, after adding uniform noise if the values are levels."
+            f"map it with `lambda x: tf.cast(x, tf.float32)`; for levels, see FlowModel(..., dequantize=levels)."
         )
     if not spec.shape.is_compatible_with((None, *event_shape)):
         hint = " (batch the dataset first)" if spec.shape.is_compatible_with(event_shape) else ""

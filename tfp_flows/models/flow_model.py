@@ -14,9 +14,12 @@ import tensorflow_probability as tfp
 
 from tfp_flows import tracking
 from tfp_flows.bijectors import BatchNormalization, conditional_kwargs, initialize_layers, waits_for_data
+from tfp_flows.checks import positive_int
 from tfp_flows.flows import from_recipe
 from tfp_flows.models.batches import Inputs
+from tfp_flows.models.dequantization import UniformDequantization, dequantization_from_config
 from tfp_flows.models.guarded import GuardedModel, check_distribution
+from tfp_flows.models.noise import step_seed
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.templates.batches import check_condition
 
@@ -44,6 +47,11 @@ class FlowModel(GuardedModel):
 
     Args:
       distribution: Any `tfd.Distribution` with `log_prob`; a recipe's flow, for example.
+      dequantize: For data of integers `0 .. levels - 1`, such as images of bytes: the number of levels (uniform noise is
+        added, and the sum divided by it: the distribution is then over events in [0, 1]), or a
+        `VariationalDequantization`. Losses are then bounds on the discrete NLL, in nats, `history.history` has
+        `bits_per_dim` as well, and `sample` returns integers.
+      seed: Seed of the noise of `dequantize`.
       name: Name of the model.
 
     Raises:
@@ -61,18 +69,37 @@ class FlowModel(GuardedModel):
       TensorShape([5, 2])
     """
 
-    def __init__(self, distribution: tfd.Distribution, *, name: str = "flow_model"):
+    def __init__(
+        self,
+        distribution: tfd.Distribution,
+        *,
+        dequantize: int | UniformDequantization | None = None,
+        seed: int | None = None,
+        name: str = "flow_model",
+    ):
         check_distribution("distribution", distribution)
         super().__init__(name=name, dtype=tf.as_dtype(distribution.dtype).name)
         self.distribution = distribution
         self._event_dtype = tf.as_dtype(distribution.dtype)
         self.conditional_size = getattr(distribution, "conditional_size", None)
-        self._inputs = Inputs(tuple(distribution.event_shape.as_list()), self._event_dtype, self.conditional_size)
+        self.seed = 0 if dequantize is None else resolve_seed(seed)
+        if dequantize is not None and not isinstance(dequantize, UniformDequantization):
+            dequantize = UniformDequantization(positive_int("dequantize", dequantize, 2))
+        self.dequantize = dequantize
+        self._bits_per_dim = None if dequantize is None else keras.metrics.Mean(name="bits_per_dim")
+        self._inputs = Inputs(
+            tuple(distribution.event_shape.as_list()),
+            self._event_dtype,
+            self.conditional_size,
+            None if dequantize is None else dequantize.levels,
+        )
         self._compiled_log_prob = tf.function(lambda x, **c: distribution.log_prob(x, **c), reduce_retracing=True)
         self._compiled_sample = tf.function(
             lambda n, seed, **c: distribution.sample(n, seed=seed, **c), reduce_retracing=True
         )
         self._find_variables()
+        if dequantize is not None:
+            self._adopt(found := tracking.find(dequantize), found.variables)
         # Batch statistics are folded in after each training step.
         self._updated_layers = [m for m in distribution.submodules if isinstance(m, BatchNormalization)]
         self.built = True
@@ -127,6 +154,13 @@ class FlowModel(GuardedModel):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         return (x, None, sample_weight) if self.conditional_size is None else (y, x, sample_weight)
 
+    def _score(self, events, conditions, seed: int, step, training: bool) -> tf.Tensor:
+        """The log-density of events, or the bound on their log-probability."""
+        if self.dequantize is None:
+            return self(events, conditional_input=conditions, training=training)
+        events, excess = self.dequantize(events, step_seed(seed, step), self._event_dtype)
+        return self(events, conditional_input=conditions, training=training) - excess
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The mean of `-y_pred`, weighted by `sample_weight`; in training the networks' own losses are added."""
         del x, y
@@ -142,7 +176,7 @@ class FlowModel(GuardedModel):
     def train_step(self, data):
         events, conditions, sample_weight = self._unpack(data)
         with tf.GradientTape() as tape:
-            log_prob = self(events, conditional_input=conditions, training=True)
+            log_prob = self._score(events, conditions, self.seed, self.optimizer.iterations.value, training=True)
             loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
         self._update(tape, loss)
         for layer in self._updated_layers:
@@ -151,17 +185,19 @@ class FlowModel(GuardedModel):
 
     def test_step(self, data):
         events, conditions, sample_weight = self._unpack(data)
-        log_prob = self(events, conditional_input=conditions, training=False)
+        # The same noise in every evaluation, but not in every batch of one: the loss counts them.
+        log_prob = self._score(events, conditions, self.seed + 1, self._loss_metric().count.value, training=False)
         loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=False)
         return self._logs(loss, events, log_prob, sample_weight)
 
     def predict_step(self, data):
         events, conditions, _ = self._unpack(data)
-        return self(events, conditional_input=conditions, training=False)
+        return self._score(events, conditions, self.seed + 2, 0, training=False)
 
     def _logs(self, loss, x, log_prob, sample_weight):
-        tracker = next(metric for metric in self.metrics if metric.name == "loss")
-        tracker.update_state(loss, sample_weight=tf.shape(log_prob)[0])
+        self._loss_metric().update_state(loss, sample_weight=tf.shape(log_prob)[0])
+        if self._bits_per_dim is not None:
+            self._bits_per_dim.update_state(-log_prob / (np.log(2.0) * np.prod(self._inputs.event_shape)))
         return self.compute_metrics(x, None, log_prob, sample_weight=sample_weight)
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
@@ -215,6 +251,8 @@ class FlowModel(GuardedModel):
         else:
             return
         events, conditions, _ = self._unpack(first)
+        if self.dequantize is not None:
+            events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
         kwargs = {}
         if self.conditional_size is not None:
             kwargs = conditional_kwargs(bijector, tf.cast(conditions, self._event_dtype))
@@ -223,7 +261,10 @@ class FlowModel(GuardedModel):
     # --- the density ---
 
     def log_prob(self, x, conditional_input=None) -> tf.Tensor:
-        """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled once, at the first call."""
+        """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled once, at the first call.
+
+        With `dequantize` too, this is the density over events in [0, 1]; `predict` gives the bound for integers.
+        """
         x = tf.convert_to_tensor(x, dtype=self._event_dtype)
         event_shape = self.distribution.event_shape
         if conditional_input is not None or self.conditional_size is not None:
@@ -272,6 +313,10 @@ class FlowModel(GuardedModel):
                 ) from error
             condition = {"conditional_input": tf.reshape(given, [-1, given.shape[-1]])}
         samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed, **condition)
+        if self.dequantize is not None:
+            levels = self.dequantize.levels
+            samples = tf.clip_by_value(tf.floor(samples * levels), 0, levels - 1)
+            samples = tf.cast(samples, tf.uint8 if levels <= 256 else tf.int32)
         return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
 
     # --- keeping ---
@@ -289,11 +334,20 @@ class FlowModel(GuardedModel):
                 "tfp_flows with plain arguments. Keep its weights with model.save_weights('x.weights.h5'), and load "
                 "them into a model that the same code has built."
             )
-        return {"name": self.name, "flow": text}
+        config = {"name": self.name, "flow": text, "seed": self.seed}
+        if self.dequantize is not None:
+            config["dequantize"] = self.dequantize.get_config()
+        return config
 
     @classmethod
     def from_config(cls, config: dict) -> FlowModel:
-        return cls(from_recipe(config["flow"]), name=config["name"])
+        dequantize = config.get("dequantize")
+        return cls(
+            from_recipe(config["flow"]),
+            dequantize=None if dequantize is None else dequantization_from_config(dequantize),
+            seed=config.get("seed"),
+            name=config["name"],
+        )
 
     def save(self, filepath, overwrite: bool = True, **kwargs) -> None:
         """As `keras.Model.save`. The file appears whole or not at all; an old one stays until the new one is whole."""

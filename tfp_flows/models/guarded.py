@@ -154,6 +154,10 @@ class GuardedModel(keras.Model):
             raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
         return logs
 
+    def _loss_metric(self) -> keras.metrics.Mean:
+        """Keras' own tracker of the loss."""
+        return next(metric for metric in self.metrics if metric.name == "loss")
+
     def _steps_done(self) -> int:
         optimizer = getattr(self, "optimizer", None)
         return -1 if optimizer is None else int(optimizer.iterations.numpy())

@@ -1,0 +1,297 @@
+"""Maps, networks, recipes and training for images."""
+
+import keras
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tfp_flows import flows, testing
+from tfp_flows.bijectors import conditional_sizes
+from tfp_flows.testing import redraw_weights
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+SHAPE = (4, 4, 2)
+
+
+def network(dtype=tf.float64, params=2, shape=SHAPE, **kwargs):
+    return tff.conv_resnet_template(3, 1, image_shape=shape, params=params, seed=1, dtype=dtype, **kwargs)
+
+
+def multi_scale(dtype=tf.float64):
+    blocks = [
+        tfb.Chain(
+            [
+                tff.AffineCouplingLayer(network(dtype), "checkerboard", 0, log_scale_bound=2.0),
+                tfb.Invert(tff.Squeeze()),
+                tff.ActNorm(8, dtype=dtype),
+            ],
+            name="scale_0",
+        ),
+        tff.AffineCouplingLayer(network(dtype, shape=(2, 2, 6)), "channel", 1, log_scale_bound=2.0, name="scale_1"),
+    ]
+    return tfb.Chain([tff.MultiScale(blocks, SHAPE, fraction=0.25), tfb.Reshape([32], SHAPE)])
+
+
+# Each keeps the shape of its events; the flag says whether XLA is tried as well.
+MAPS = {
+    "checkerboard": lambda: tff.AffineCouplingLayer(network(), "checkerboard", 1, log_scale_bound=2.0),
+    "channel": lambda: tff.AffineCouplingLayer(network(), mask_type="channel", orientation=0, log_scale_bound=2.0),
+    "additive": lambda: tff.AffineCouplingLayer(network(params=1), "checkerboard", 0, shift_only=True),
+    "spline": lambda: tff.AffineCouplingLayer(
+        network(params=8), "checkerboard", 0, transformer=tff.SplineTransformer(num_bins=3, bound=3.0)
+    ),
+    "conv1x1": lambda: tfb.Chain([tff.LULinear(2, seed=1, dtype=tf.float64), tfb.Reshape(SHAPE, SHAPE)]),
+    "actnorm": lambda: tfb.Chain([tff.ActNorm(2, dtype=tf.float64), tfb.Reshape(SHAPE, SHAPE)]),
+    "multi_scale": multi_scale,
+}
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_maps_of_images(name):
+    def make():
+        bijector = MAPS[name]()
+        redraw_weights(bijector, seed=3, scale=0.3)
+        return bijector
+
+    testing.check_bijector(make, SHAPE, jit=name in ("checkerboard", "spline", "multi_scale"))
+
+
+def test_the_registry_is_complete():
+    assert {"image_real_nvp", "glow"} <= set(flows.RECIPES)
+
+
+@pytest.mark.parametrize("orientation", [0, 1])
+def test_masks_of_the_courses(orientation):
+    board = tff.checkerboard_binary_mask((4, 6), orientation)
+    assert board.shape == (4, 6, 1)
+    assert board.dtype == tf.float32
+    assert board[0, 0, 0] == orientation
+    np.testing.assert_array_equal(board[:, 1:] + board[:, :-1], 1.0)
+    np.testing.assert_array_equal(board[1:] + board[:-1], 1.0)
+    channels = tff.channel_binary_mask(6, orientation)
+    np.testing.assert_array_equal(channels[0, 0], [orientation] * 3 + [1 - orientation] * 3)
+
+
+def test_both_forms_of_the_courses_are_one_class():
+    net = tff.get_conv_resnet(SHAPE, 4)
+    x = tf.constant(np.random.default_rng(0).normal(size=[3, *SHAPE]).astype("float32"))
+    by_type = tff.AffineCouplingLayer(net, "checkerboard", 1)
+    by_mask = tff.AffineCouplingLayer(net, tff.checkerboard_binary_mask(SHAPE, 1))
+    np.testing.assert_array_equal(by_mask.b, by_type._get_mask(SHAPE))
+    y = by_type.forward(x)
+    np.testing.assert_allclose(by_mask.forward(tf.identity(x)), y)
+    # The formula of the assignment, y = b x + (1 - b) (x exp(log_s) + t).
+    b = by_mask.b
+    shift, log_scale = net(b * x)
+    np.testing.assert_allclose(y, b * x + (1 - b) * (x * tf.exp(log_scale) + shift), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        by_type.forward_log_det_jacobian(x, event_ndims=3),
+        tf.reduce_sum((1 - b) * log_scale, axis=[1, 2, 3]),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    # Vectors too: a mask of rank 1.
+    dense = tff.AffineCouplingLayer(keras.Sequential([keras.Input((3,)), keras.layers.Dense(6)]), [1.0, 0.0, 1.0])
+    v = tf.constant([[1.0, 2.0, 3.0]])
+    z = dense.forward(v).numpy()
+    assert z[0, 0] == 1.0
+    assert z[0, 2] == 3.0
+    np.testing.assert_allclose(dense.inverse(z), v, rtol=1e-5)
+
+
+def test_squeeze_is_space_to_depth():
+    x = tf.constant(np.random.default_rng(0).normal(size=[2, 3, 4, 6, 5]))
+    y = tff.Squeeze().forward(x)
+    flat = tf.reshape(x, [6, 4, 6, 5])
+    np.testing.assert_array_equal(tf.reshape(y, [6, 2, 3, 20]), tf.nn.space_to_depth(flat, 2))
+    np.testing.assert_array_equal(tff.Squeeze().inverse(tf.identity(y)), x)
+    assert tff.Squeeze().forward_event_shape([4, 6, 5]) == [2, 3, 20]
+    assert tff.Squeeze().inverse_event_shape([2, 3, 20]) == [4, 6, 5]
+    assert tff.Squeeze(3).forward(tf.ones([6, 6, 1])).shape == [2, 2, 9]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.05])
+def test_preprocessing(alpha):
+    bijector = tff.get_preprocess_bijector(alpha)
+    x = tf.constant([[0.1, 0.5, 0.99]], tf.float64)
+    p = alpha + (1 - 2 * alpha) * x
+    np.testing.assert_allclose(bijector.forward(x), np.log(p / (1 - p)), rtol=1e-6)
+    expected = np.sum(np.log((1 - 2 * alpha) / (p * (1 - p))), axis=-1)
+    np.testing.assert_allclose(bijector.forward_log_det_jacobian(x, event_ndims=1), expected, rtol=1e-6)
+
+
+def test_multi_scale_factors_out_and_keeps_the_size():
+    squeeze = [tfb.Invert(tff.Squeeze(), name=f"s{i}") for i in range(3)]
+    bijector = tff.MultiScale(squeeze, (8, 8, 1), fraction=0.5)
+    assert bijector.latent_shapes == ((4, 4, 2), (2, 2, 4), (1, 1, 16))
+    image = tf.reshape(tf.range(64.0), [1, 8, 8, 1])
+    z = bijector.inverse(image)
+    assert z.shape == [1, 64]
+    np.testing.assert_array_equal(np.sort(z[0]), np.arange(64.0))
+    # What is factored out first are the last channels of the squeezed image.
+    squeezed = tf.nn.space_to_depth(image, 2)
+    np.testing.assert_array_equal(z[0, :32], tf.reshape(squeezed[..., 2:], [-1]))
+    np.testing.assert_array_equal(bijector.forward(tf.identity(z)), image)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    data = sklearn.datasets.load_digits()
+    images = data.images.astype(np.uint8)[..., np.newaxis]
+    return images, np.eye(10, dtype=np.float32)[data.target]
+
+
+SMALL = {
+    "image_real_nvp": {"num_couplings": 2, "filters": 8, "num_blocks": 1},
+    "glow": {"num_scales": 2, "num_steps": 2, "filters": 8},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_recipes_are_densities_of_images(name):
+    flow = getattr(tff, name)((4, 4, 1), seed=1, dtype=tf.float64, **SMALL[name])
+    assert flow.event_shape == (4, 4, 1)
+    redraw_weights(flow, seed=2, scale=0.1)
+    testing.check_density(flow)
+    x = flow.sample(2, seed=(1, 2))
+    assert np.all((x > 0) & (x < 1))
+    # The log-det of the whole flow, by automatic differentiation.
+    z, log_det = tff.bijectors.inverse_and_log_det(flow.bijector, x, 3)
+    _, expected = np.linalg.slogdet(testing.jacobian(lambda x: flow.bijector.inverse(tf.identity(x)), x, 3))
+    np.testing.assert_allclose(log_det, expected, rtol=1e-7)
+    np.testing.assert_allclose(flow.log_prob(x), flow.distribution.log_prob(z) + expected, rtol=1e-7)
+    again = flows.from_recipe(flow.recipe)
+    assert again.event_shape == (4, 4, 1)
+
+
+@pytest.mark.parametrize("kind", ["weight", "batch"])
+def test_digits_train_and_report_bits(kind, digits):
+    images, _ = digits
+    flow = tff.image_real_nvp((8, 8, 1), seed=1, network_normalization=kind, **SMALL["image_real_nvp"])
+    model = tff.FlowModel(flow, dequantize=17, seed=1)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3, global_clipnorm=10.0))
+    statistics = [w for w in model.non_trainable_weights if "moving_variance" in w.path]
+    assert bool(statistics) == (kind == "batch")
+    start = [w.numpy() for w in statistics]
+    history = model.fit(images[:1500], batch_size=100, epochs=4, validation_data=images[1500:], verbose=0).history
+    assert {"loss", "bits_per_dim", "val_loss", "val_bits_per_dim"} <= set(history)
+    np.testing.assert_allclose(
+        history["val_bits_per_dim"], np.array(history["val_loss"]) / (64 * np.log(2.0)), rtol=1e-3
+    )
+    # log2(17) = 4.09 bits is what a uniform guess needs.
+    assert history["val_bits_per_dim"][-1] < min(3.3, history["val_bits_per_dim"][0])
+    for old, weight in zip(start, statistics, strict=True):
+        assert np.max(np.abs(weight.numpy() - old)) > 1e-3, f"{weight.path} was not learned"
+    samples = model.sample(4, seed=1)
+    assert samples.dtype == tf.uint8
+    assert samples.shape == (4, 8, 8, 1)
+    assert np.max(samples) <= 16
+
+
+def test_bits_per_dimension_of_known_densities():
+    """Uniform on [0, 1]^D is log2(levels) bits exactly; a density that knows the pixels is less."""
+    scale = tf.Variable(1.0)
+    uniform = tfd.Independent(tfd.Uniform(tf.zeros([4, 4, 1]), scale * tf.ones([4, 4, 1])), 3)
+    model = tff.FlowModel(uniform, dequantize=256, seed=1)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    x = np.random.default_rng(0).integers(0, 256, [50, 4, 4, 1], dtype=np.uint8)
+    logs = model.evaluate(x, batch_size=25, verbose=0, return_dict=True)
+    np.testing.assert_allclose(logs["bits_per_dim"], 8.0, rtol=1e-5)
+    np.testing.assert_allclose(logs["loss"], 16 * np.log(256.0), rtol=1e-5)
+    np.testing.assert_allclose(model.predict(x, verbose=0), -16 * np.log(256.0), rtol=1e-5)
+
+
+def test_integers_are_checked():
+    flow = tff.image_real_nvp((4, 4, 1), seed=1, **SMALL["image_real_nvp"])
+    model = tff.FlowModel(flow, dequantize=16)
+    model.compile(optimizer="adam")
+    for bad in (np.full([5, 4, 4, 1], 16), np.full([5, 4, 4, 1], -1), np.full([5, 4, 4, 1], 0.5)):
+        with pytest.raises(ValueError, match="must hold the integers 0 to 15"):
+            model.fit(bad)
+    with pytest.raises(ValueError, match="`dequantize`"):
+        tff.FlowModel(flow, dequantize=1)
+    with pytest.raises(ValueError, match="dequantize=levels"):
+        tff.FlowModel(flow).evaluate(np.zeros([5, 4, 4, 1], np.uint8))
+
+
+def test_variational_dequantization_starts_uniform_and_has_a_density():
+    noise = tff.VariationalDequantization((4, 4, 1), 16, filters=4, seed=1)
+    x = tf.cast(np.random.default_rng(0).integers(0, 16, [2000, 4, 4, 1]), tf.uint8)
+    y, excess = noise(x, (1, 2))
+    u = 16.0 * y.numpy() - x.numpy()
+    assert 0.0 <= u.min() <= u.max() <= 1.0
+    np.testing.assert_allclose(excess, 16 * np.log(16.0), rtol=1e-4)
+    np.testing.assert_allclose(np.quantile(u, [0.25, 0.5, 0.75]), [0.25, 0.5, 0.75], atol=0.01)
+    # Another flow of noise: E[1 / q(u)] = 1, the volume of the cube, for any density on it.
+    redraw_weights(noise, seed=3, scale=0.05)
+    small = tff.VariationalDequantization((2, 2, 1), 16, filters=4, seed=1)
+    redraw_weights(small, seed=3, scale=0.3)
+    one = tf.tile(tf.constant([[[[3], [7]], [[1], [15]]]], tf.uint8), [100_000, 1, 1, 1])
+    y, excess = small(one, (3, 4))
+    log_q = excess.numpy() - 4 * np.log(16.0)
+    assert np.std(log_q) > 0.05
+    np.testing.assert_allclose(np.mean(np.exp(-log_q)), 1.0, atol=0.02)
+
+
+def test_variational_dequantization_trains_and_is_saved(digits, tmp_path):
+    images, _ = digits
+    flow = tff.image_real_nvp((8, 8, 1), seed=1, **SMALL["image_real_nvp"])
+    noise = tff.VariationalDequantization((8, 8, 1), 17, filters=4, seed=2)
+    model = tff.FlowModel(flow, dequantize=noise, seed=1)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3))
+    before = [v.numpy() for v in noise.trainable_variables]
+    model.fit(images[:200], batch_size=50, epochs=2, verbose=0)
+    moved = [np.any(v.numpy() != old) for v, old in zip(noise.trainable_variables, before, strict=True)]
+    assert all(moved)
+    model.save(tmp_path / "digits.keras")
+    loaded = keras.models.load_model(tmp_path / "digits.keras")
+    np.testing.assert_array_equal(loaded.predict(images[:20], verbose=0), model.predict(images[:20], verbose=0))
+
+
+def test_class_conditional(digits):
+    images, classes = digits
+    flow = tff.image_real_nvp((8, 8, 1), conditional_size=10, seed=1, **SMALL["image_real_nvp"])
+    assert conditional_sizes(flow.bijector) == {10}
+    model = tff.FlowModel(flow, dequantize=17, seed=1)
+    model.compile(optimizer=keras.optimizers.Adam(3e-3, global_clipnorm=10.0))
+    model.fit(classes[:400], images[:400], batch_size=50, epochs=2, verbose=0)
+    scores = [model.predict(np.roll(classes[:50], k, axis=1), y=images[:50], verbose=0) for k in range(2)]
+    assert np.max(np.abs(scores[0] - scores[1])) > 1e-3
+    assert model.sample(3, seed=1, conditional_input=classes[:3]).shape == (3, 8, 8, 1)
+
+
+def test_streams_of_images(digits):
+    images, _ = digits
+    model = tff.FlowModel(tff.glow((8, 8, 1), seed=1, **SMALL["glow"]), dequantize=17, seed=1)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    data = tf.data.Dataset.from_tensor_slices(images[:200]).batch(50)
+    history = model.fit(data, epochs=2, verbose=0).history
+    assert history["bits_per_dim"][1] < history["bits_per_dim"][0]
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match="`mask` must be an array of zeros and ones"):
+        tff.AffineCouplingLayer(network(), [0.5, 1.0])
+    with pytest.raises(ValueError, match="both zeros and ones"):
+        tff.AffineCouplingLayer(network(), [1.0, 1.0])
+    with pytest.raises(ValueError, match="`mask_type`"):
+        tff.AffineCouplingLayer(network(), "stripes")
+    with pytest.raises(ValueError, match="either `mask` or `mask_type`"):
+        tff.AffineCouplingLayer(network())
+    with pytest.raises(ValueError, match="`orientation`"):
+        tff.checkerboard_binary_mask((4, 4), 2)
+    with pytest.raises(ValueError, match="must hold 2 parameters"):
+        tff.AffineCouplingLayer(network(params=3), "channel").forward(tf.ones([1, *SHAPE], tf.float64))
+    with pytest.raises(ValueError, match="multiple of 2"):
+        tff.Squeeze().forward(tf.ones([5, 4, 1]))
+    with pytest.raises(ValueError, match="`num_scales`"):
+        tff.image_real_nvp((6, 6, 1), num_scales=3)
+    with pytest.raises(ValueError, match="`fraction`"):
+        tff.MultiScale([tfb.Identity(name="a"), tfb.Identity(name="b")], (4, 4, 1))
+    with pytest.raises(ValueError, match="`alpha`"):
+        tff.get_preprocess_bijector(0.5)
+    with pytest.raises(ValueError, match="`image_shape`"):
+        tff.glow((8, 8))

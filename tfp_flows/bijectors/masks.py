@@ -1,0 +1,73 @@
+"""The masks of coupling layers for images: 1 where a value stays and is read, 0 where it is transformed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.checks import one_of, positive_int
+
+MASK_TYPES = ("checkerboard", "channel")
+
+
+def _orientation(orientation: int) -> int:
+    if orientation not in (0, 1):
+        raise ValueError(f"`orientation` must be 0 or 1, got {orientation!r}.")
+    return int(orientation)
+
+
+def checkerboard_binary_mask(shape: Sequence[int], orientation: int = 0) -> tf.Tensor:
+    """A checkerboard (Dinh et al. 2016, section 3.4), `[H, W, 1]`, float32.
+
+    Args:
+      shape: Height and width; further sizes are ignored.
+      orientation: 0 for a 0 in the upper left corner, 1 for the complement.
+
+    Returns:
+      The mask.
+
+    Raises:
+      ValueError: If `shape` has fewer than two sizes, or `orientation` is neither 0 nor 1.
+
+    Example:
+      >>> print(checkerboard_binary_mask((2, 4))[..., 0].numpy().astype(int))
+      [[0 1 0 1]
+       [1 0 1 0]]
+    """
+    if len(shape) < 2:
+        raise ValueError(f"`shape` must hold height and width, got {shape!r}.")
+    height, width = (positive_int(f"shape[{i}]", size) for i, size in enumerate(tuple(shape)[:2]))
+    board = np.add.outer(np.arange(height), np.arange(width)) + _orientation(orientation)
+    return tf.constant(board % 2, tf.float32)[..., tf.newaxis]
+
+
+def channel_binary_mask(num_channels: int, orientation: int = 0) -> tf.Tensor:
+    """A mask of channels (Dinh et al. 2016, section 3.4), `[1, 1, C]`, float32: the first half is 0, the rest 1.
+
+    Args:
+      num_channels: Number `C` of channels, at least 2.
+      orientation: 1 for the complement.
+
+    Returns:
+      The mask.
+
+    Raises:
+      ValueError: If there are fewer than two channels, or `orientation` is neither 0 nor 1.
+
+    Example:
+      >>> print(channel_binary_mask(4, orientation=1).numpy().astype(int))
+      [[[1 1 0 0]]]
+    """
+    channels = positive_int("num_channels", num_channels, 2)
+    second = np.arange(channels) >= channels // 2
+    return tf.constant(second != bool(_orientation(orientation)), tf.float32)[tf.newaxis, tf.newaxis]
+
+
+def image_mask(mask_type: str, event_shape: Sequence[int], orientation: int) -> tf.Tensor:
+    """The mask of a type for events `[H, W, C]`."""
+    one_of("mask_type", mask_type, MASK_TYPES)
+    if mask_type == "checkerboard":
+        return checkerboard_binary_mask(event_shape, orientation)
+    return channel_binary_mask(event_shape[-1], orientation)

@@ -1,0 +1,130 @@
+"""Squeezing space into channels, and the preprocessing of images."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.checks import positive_int
+
+tfb = tfp.bijectors
+
+
+class Squeeze(tfb.Bijector):
+    """Turns each block of `factor x factor` pixels into channels (Dinh et al. 2016, section 3.6): `[H, W, C]` to
+    `[H / f, W / f, f f C]`.
+
+    The new channels are ordered by the place in the block, row by row, and within a place as before. Forward squeezes, so
+    that a flow from latent values to images holds `tfb.Invert(Squeeze())`.
+
+    Cost per direction: a copy.
+
+    Args:
+      factor: Side of a block.
+      validate_args, name: As in the other bijectors.
+
+    Raises:
+      ValueError: If `factor` is less than 2; at a call, if height or width is no multiple of it.
+
+    Shapes: `[..., H, W, C]` to `[..., H / f, W / f, f f C]`; the log-det is zero.
+
+    Example:
+      >>> Squeeze().forward(tf.ones([5, 4, 4, 3])).shape
+      TensorShape([5, 2, 2, 12])
+    """
+
+    def __init__(self, factor: int = 2, *, validate_args: bool = False, name: str = "squeeze", **kwargs):
+        self._factor = positive_int("factor", factor, 2)
+        super().__init__(
+            forward_min_event_ndims=3, is_constant_jacobian=True, validate_args=validate_args, name=name, **kwargs
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def _squeezed(self, shape: list) -> list:
+        height, width, channels = shape
+        f = self._factor
+        for name, size in (("height", height), ("width", width)):
+            if size is not None and size % f:
+                raise ValueError(f"Squeeze needs a {name} that is a multiple of {f}, got events of shape {shape}.")
+        return [
+            None if height is None else height // f,
+            None if width is None else width // f,
+            None if channels is None else channels * f * f,
+        ]
+
+    def _unsqueezed(self, shape: list) -> list:
+        height, width, channels = shape
+        f = self._factor
+        if channels is not None and channels % (f * f):
+            raise ValueError(f"Squeeze needs a multiple of {f * f} channels, got events of shape {shape}.")
+        return [
+            None if height is None else height * f,
+            None if width is None else width * f,
+            None if channels is None else channels // (f * f),
+        ]
+
+    def _forward(self, x):
+        f, shape = self._factor, tf.shape(x)
+        static = self._squeezed(x.shape[-3:].as_list())
+        batch, (h, w, c) = shape[:-3], tf.unstack(shape[-3:])
+        blocks = tf.reshape(x, tf.stack([-1, h // f, f, w // f, f, c]))
+        y = tf.reshape(
+            tf.transpose(blocks, [0, 1, 3, 2, 4, 5]), tf.concat([batch, [h // f, w // f, f * f * c]], axis=0)
+        )
+        return tf.ensure_shape(y, x.shape[:-3].concatenate(static))
+
+    def _inverse(self, y):
+        f, shape = self._factor, tf.shape(y)
+        static = self._unsqueezed(y.shape[-3:].as_list())
+        batch, (h, w, c) = shape[:-3], tf.unstack(shape[-3:])
+        blocks = tf.reshape(y, tf.stack([-1, h, w, f, f, c // (f * f)]))
+        x = tf.reshape(
+            tf.transpose(blocks, [0, 1, 3, 2, 4, 5]), tf.concat([batch, [h * f, w * f, c // (f * f)]], axis=0)
+        )
+        return tf.ensure_shape(x, y.shape[:-3].concatenate(static))
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.zeros([], x.dtype)
+
+    def _inverse_log_det_jacobian(self, y):
+        return tf.zeros([], y.dtype)
+
+    def _forward_event_shape(self, shape):
+        return tf.TensorShape(self._squeezed(shape.as_list()) if shape.rank else None)
+
+    def _inverse_event_shape(self, shape):
+        return tf.TensorShape(self._unsqueezed(shape.as_list()) if shape.rank else None)
+
+    def _forward_event_shape_tensor(self, shape):
+        f = self._factor
+        return tf.stack([shape[0] // f, shape[1] // f, shape[2] * f * f])
+
+    def _inverse_event_shape_tensor(self, shape):
+        f = self._factor
+        return tf.stack([shape[0] * f, shape[1] * f, shape[2] // (f * f)])
+
+
+def get_preprocess_bijector(alpha: float) -> tfb.Bijector:
+    """`logit(alpha + (1 - 2 alpha) x)`, from values in [0, 1] to the real line (Dinh et al. 2016, section 4.1).
+
+    Forward preprocesses; a flow from latent values to images ends with `tfb.Invert` of it.
+
+    Args:
+      alpha: Distance from 0 and 1 that is kept, in [0, 1/2).
+
+    Returns:
+      A bijector.
+
+    Raises:
+      ValueError: If `alpha` is out of range.
+
+    Example:
+      >>> print(get_preprocess_bijector(0.05).forward(tf.constant([0.0, 0.5, 1.0])).numpy().round(2) + 0.0)
+      [-2.94  0.    2.94]
+    """
+    if not 0 <= alpha < 0.5:
+        raise ValueError(f"`alpha` must be in [0, 1/2), got {alpha!r}.")
+    return tfb.Chain([tfb.Invert(tfb.Sigmoid()), tfb.Shift(alpha), tfb.Scale(1.0 - 2.0 * alpha)], name="preprocess")

@@ -1,0 +1,155 @@
+"""How good an approximation of an unnormalized density is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.checks import positive_int
+from tfp_flows.data.targets import Target
+from tfp_flows.seeds import resolve_seed
+
+tfd = tfp.distributions
+
+
+class ImportanceDiagnostics(NamedTuple):
+    """What importance weights `p(z) / q(z)` of samples from `q` tell. All logarithms are in nats.
+
+    Attributes:
+      elbo: Mean of the log-weights: a lower bound of `log Z`, below it by the reverse KL divergence.
+      elbo_error: Its standard error.
+      log_normalizer: Log of the mean weight, the importance-weighted bound of `log Z` (Burda et al. 2015, arXiv:1509.00519).
+      effective_sample_size: `(sum w)^2 / sum w^2 / n`, as a fraction of the samples: 1 where `q` is `p`.
+      log_weights: Of each sample, `[n]`.
+    """
+
+    elbo: float
+    elbo_error: float
+    log_normalizer: float
+    effective_sample_size: float
+    log_weights: np.ndarray
+
+
+def importance_diagnostics(
+    distribution: tfd.Distribution,
+    target_log_prob_fn: Callable[[tf.Tensor], tf.Tensor],
+    *,
+    num_samples: int = 10_000,
+    seed: int | None = None,
+) -> ImportanceDiagnostics:
+    """ELBO, importance-weighted bound and effective sample size of an approximation.
+
+    Args:
+      distribution: The approximation `q`.
+      target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p` up to a constant.
+      num_samples: Number of samples.
+      seed: Their seed.
+
+    Returns:
+      An `ImportanceDiagnostics`.
+
+    Raises:
+      ValueError: If `num_samples` is not at least 2.
+
+    Example:
+      >>> q = tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2))
+      >>> found = importance_diagnostics(q, lambda z: q.log_prob(z) + 3.0, seed=1)
+      >>> print(round(found.elbo, 4), round(found.log_normalizer, 4), round(found.effective_sample_size, 4))
+      3.0 3.0 1.0
+    """
+    n = positive_int("num_samples", num_samples, 2)
+    seed = tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32)
+    z, log_q = distribution.experimental_sample_and_log_prob(n, seed=seed)
+    log_w = np.asarray(target_log_prob_fn(z), np.float64) - np.asarray(log_q, np.float64)
+    top = np.max(log_w)
+    w = np.exp(log_w - top)
+    return ImportanceDiagnostics(
+        elbo=float(np.mean(log_w)),
+        elbo_error=float(np.std(log_w, ddof=1) / np.sqrt(n)),
+        log_normalizer=float(top + np.log(np.mean(w))),
+        effective_sample_size=float(np.sum(w) ** 2 / np.sum(w**2) / n),
+        log_weights=log_w,
+    )
+
+
+def pareto_k(log_weights) -> float:
+    """The shape `k` of the generalized Pareto distribution that fits the largest importance weights (arXiv:1507.02646).
+
+    Below 0.7 importance sampling from the approximation is reliable, above it is not. Computed by ArviZ
+    (`pip install "tfp_flows[diagnostics]"`).
+
+    Args:
+      log_weights: Array `[n]`, such as those of `importance_diagnostics`.
+
+    Returns:
+      The estimate of `k`.
+
+    Raises:
+      ImportError: If ArviZ is not installed.
+
+    Example:
+      >>> k = pareto_k(0.1 * np.random.default_rng(0).normal(size=2000))  # nearly equal weights
+      >>> k < 0.7
+      True
+    """
+    try:
+        from arviz_stats.base import array_stats
+    except ImportError as error:
+        raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
+    _, k = array_stats.psislw(np.asarray(log_weights, np.float64))
+    return float(k)
+
+
+class QuadratureKL(NamedTuple):
+    """A reverse KL divergence by quadrature, and the mass of the approximation that the quadrature found.
+
+    Attributes:
+      kl: `KL(q || p)` in nats.
+      mass: Integral of `q` over the square: 1, unless the square is too small or `q` too peaked for the nodes.
+    """
+
+    kl: float
+    mass: float
+
+
+def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float = 8.0) -> QuadratureKL:
+    """`KL(q || p)` in two dimensions by quadrature over a square, without Monte Carlo error.
+
+    Args:
+      distribution: The approximation `q`, with event shape `[2]`.
+      target: One of `tff.data.targets`, with its normalizer.
+      reach: Half the side of the square.
+
+    Returns:
+      A `QuadratureKL`. Cost: `log_prob` of 920,000 points for the default reach.
+
+    Raises:
+      ValueError: If the event shapes are not `[2]`.
+
+    Example:
+      >>> q = tfd.MultivariateNormalDiag(tf.zeros(2, tf.float64), tf.ones(2, tf.float64))
+      >>> found = reverse_kl(q, tff.data.targets.Target("normal", 2, lambda z: q.log_prob(z) + 1.0, log_normalizer=1.0))
+      >>> print(round(abs(found.kl), 6), round(found.mass, 6))
+      0.0 1.0
+    """
+    if distribution.event_shape.as_list() != [2] or target.event_size != 2:
+        raise ValueError(f"Quadrature needs event shape [2], got {distribution.event_shape} and {target}.")
+    points, log_weights = target.quadrature(reach)
+    log_prob = tf.function(lambda z: distribution.log_prob(z), reduce_retracing=True)
+    kl = mass = 0.0
+    for z, log_w in zip(
+        np.array_split(points, -(-len(points) // 65_536)),
+        np.array_split(log_weights, -(-len(points) // 65_536)),
+        strict=True,
+    ):
+        log_q = log_prob(tf.constant(z, distribution.dtype)).numpy().astype(np.float64)
+        weight = np.exp(log_q + log_w)
+        log_p = target.log_prob(tf.constant(z)).numpy() - target.log_normalizer
+        mass += float(np.sum(weight))
+        # Where q vanishes the integrand does, whatever log p is.
+        kl += float(np.sum(np.where(weight > 0, weight * (log_q - np.where(weight > 0, log_p, 0.0)), 0.0)))
+    return QuadratureKL(kl, mass)

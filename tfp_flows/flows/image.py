@@ -1,0 +1,236 @@
+"""The recipes of flows of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import (
+    ActNorm,
+    AffineCouplingLayer,
+    BatchNormalization,
+    LULinear,
+    MultiScale,
+    Squeeze,
+    get_preprocess_bijector,
+)
+from tfp_flows.checks import one_of, positive_int
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.flows.mixing import NORMALIZATIONS
+from tfp_flows.flows.recipe import assemble, recipe
+from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
+from tfp_flows.seeds import split_seed
+from tfp_flows.templates import conv_resnet_template
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> tuple[int, int, int]:
+    """The shape, checked to be divisible as often as it is squeezed."""
+    shape = tuple(positive_int(f"image_shape[{i}]", size) for i, size in enumerate(image_shape))
+    if len(shape) != 3:
+        raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
+    if shape[0] % 2**squeezes or shape[1] % 2**squeezes:
+        raise ValueError(
+            f"`num_scales` {num_scales} halves height and width {squeezes} times, which {shape[0]} x {shape[1]} does not allow."
+        )
+    return shape
+
+
+class _Builder:
+    """Makes the layers of one flow: seeds in order, networks of one kind."""
+
+    def __init__(self, *, normalization, network_normalization, filters, num_blocks, conditional_size, seed, dtype):
+        if normalization is not None:
+            one_of("normalization", normalization, NORMALIZATIONS)
+        self.normalization, self.dtype = normalization, dtype
+        self.network = {
+            "filters": filters,
+            "num_blocks": num_blocks,
+            "normalization": network_normalization,
+            "conditional_size": conditional_size,
+            "dtype": dtype,
+        }
+        self._seed, self._count = seed, 0
+
+    def seed(self) -> int:
+        self._count += 1
+        return split_seed(self._seed + self._count, 1)[0]
+
+    def coupling(self, shape, mask_type: str, orientation: int, name: str) -> tfb.Bijector:
+        network = conv_resnet_template(image_shape=shape, seed=self.seed(), name=name, **self.network)
+        return AffineCouplingLayer(
+            network, mask_type, orientation, log_scale_bound=DEFAULT_LOG_SCALE_BOUND, name=f"coupling_{name}"
+        )
+
+    def couplings(self, shape, mask_type: str, count: int, name: str) -> list[tfb.Bijector]:
+        """From the image's side: couplings of alternating masks, each followed by a normalization."""
+        layers: list[tfb.Bijector] = []
+        for i in range(count):
+            layers.append(self.coupling(shape, mask_type, i % 2, f"{name}_{i}"))
+            layers += self.normalized(shape[-1], f"{name}_{i}")
+        return layers
+
+    def normalized(self, channels: int, name: str) -> list[tfb.Bijector]:
+        if self.normalization is None:
+            return []
+        layer = ActNorm if self.normalization == "actnorm" else BatchNormalization
+        return [layer(channels, dtype=self.dtype, name=f"{self.normalization}_{name}")]
+
+
+def _distribution(blocks, image_shape, fraction, alpha, base, preprocess, dtype, name) -> FlowDistribution:
+    """Base -> scales -> pixels in [0, 1]."""
+    layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
+    if alpha is not None:
+        layers.append(tfb.Invert(get_preprocess_bijector(alpha), name="pixels"))
+    return assemble(layers, int(np.prod(image_shape)), base, preprocess, dtype, name)
+
+
+@recipe
+def image_real_nvp(
+    image_shape: Sequence[int],
+    *,
+    num_scales: int = 2,
+    num_couplings: int = 3,
+    filters: int = 64,
+    num_blocks: int = 2,
+    fraction: float = 0.5,
+    normalization: str | None = "actnorm",
+    network_normalization: str = "weight",
+    alpha: float | None = 0.05,
+    base: tfd.Distribution | str | None = None,
+    preprocess: tfb.Bijector | None = None,
+    conditional_size: int | None = None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "image_real_nvp",
+) -> FlowDistribution:
+    """Multi-scale RealNVP for images (Dinh et al. 2016): checkerboard and channel couplings with convolutional networks.
+
+    Each scale but the last: couplings with checkerboard masks, a squeeze, couplings with channel masks; then part of the
+    channels is factored out. The last scale: one checkerboard coupling more, and nothing after them.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width must be multiples of `2 ** (num_scales - 1)`.
+      num_scales: Number of scales.
+      num_couplings: Couplings of each kind at each scale.
+      filters, num_blocks: Of each convolutional network.
+      fraction: Part of the channels that is factored out after each scale.
+      normalization: `"actnorm"` or `"batch_norm"` after each coupling, or `None`.
+      network_normalization: `"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).
+      alpha: Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real line.
+      base, preprocess, conditional_size, seed, dtype, name: As in `planar_flow`; the base has event shape `[H W C]`. Conditions
+        may be one-hot classes.
+
+    Returns:
+      A transformed distribution over images `[H, W, C]`. Cost: one pass of each network, in both directions.
+
+    Raises:
+      ValueError: For an argument out of range; it names the argument.
+
+    Example:
+      >>> flow = image_real_nvp((4, 4, 1), filters=8, num_blocks=1)
+      >>> flow.log_prob(flow.sample(3)).shape
+      TensorShape([3])
+
+    References:
+      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    """
+    num_scales, count = positive_int("num_scales", num_scales), positive_int("num_couplings", num_couplings)
+    shape = image_shape = _image_shape(image_shape, num_scales, num_scales - 1)
+    dtype = tf.as_dtype(dtype)
+    build = _Builder(
+        normalization=normalization,
+        network_normalization=network_normalization,
+        filters=filters,
+        num_blocks=num_blocks,
+        conditional_size=conditional_size,
+        seed=seed,
+        dtype=dtype,
+    )
+    blocks = []
+    for scale in range(num_scales):
+        if scale == num_scales - 1:
+            layers = build.couplings(shape, "checkerboard", count + 1, f"{scale}_checkerboard")
+        else:
+            layers = build.couplings(shape, "checkerboard", count, f"{scale}_checkerboard")
+            layers.append(tfb.Invert(Squeeze(name=f"squeeze_{scale}"), name=f"unsqueeze_{scale}"))
+            shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
+            layers += build.couplings(shape, "channel", count, f"{scale}_channel")
+            shape = (*shape[:-1], shape[-1] - round(fraction * shape[-1]))
+        blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
+    return _distribution(blocks, image_shape, fraction, alpha, base, preprocess, dtype, name)
+
+
+@recipe
+def glow(
+    image_shape: Sequence[int],
+    *,
+    num_scales: int = 2,
+    num_steps: int = 8,
+    filters: int = 64,
+    num_blocks: int = 1,
+    fraction: float = 0.5,
+    normalization: str | None = "actnorm",
+    network_normalization: str = "weight",
+    alpha: float | None = 0.05,
+    base: tfd.Distribution | str | None = None,
+    preprocess: tfb.Bijector | None = None,
+    conditional_size: int | None = None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "glow",
+) -> FlowDistribution:
+    """Glow (Kingma and Dhariwal 2018): at each scale a squeeze, then steps of ActNorm, a 1x1 convolution and a coupling.
+
+    The invertible 1x1 convolutions are `LULinear` maps of the channels.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width must be multiples of `2 ** num_scales`.
+      num_scales: Number of scales.
+      num_steps: Steps at each scale.
+      filters, num_blocks, fraction, normalization, network_normalization, alpha: As in `image_real_nvp`.
+      base, preprocess, conditional_size, seed, dtype, name: As in `image_real_nvp`.
+
+    Returns:
+      A transformed distribution over images `[H, W, C]`. Cost: one pass of each network, in both directions.
+
+    Raises:
+      ValueError: For an argument out of range; it names the argument.
+
+    Example:
+      >>> flow = glow((4, 4, 1), num_scales=1, num_steps=2, filters=8)
+      >>> flow.log_prob(flow.sample(3)).shape
+      TensorShape([3])
+
+    References:
+      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
+    """
+    num_scales, num_steps = positive_int("num_scales", num_scales), positive_int("num_steps", num_steps)
+    shape = image_shape = _image_shape(image_shape, num_scales, num_scales)
+    dtype = tf.as_dtype(dtype)
+    build = _Builder(
+        normalization=normalization,
+        network_normalization=network_normalization,
+        filters=filters,
+        num_blocks=num_blocks,
+        conditional_size=conditional_size,
+        seed=seed,
+        dtype=dtype,
+    )
+    blocks = []
+    for scale in range(num_scales):
+        shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
+        layers: list[tfb.Bijector] = [tfb.Invert(Squeeze(name=f"squeeze_{scale}"), name=f"unsqueeze_{scale}")]
+        for step in range(num_steps):
+            label = f"{scale}_{step}"
+            layers += build.normalized(shape[-1], label)
+            layers.append(LULinear(shape[-1], seed=build.seed(), dtype=dtype, name=f"conv1x1_{label}"))
+            layers.append(build.coupling(shape, "channel", step % 2, label))
+        blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
+        shape = (*shape[:-1], shape[-1] - round(fraction * shape[-1]))
+    return _distribution(blocks, image_shape, fraction, alpha, base, preprocess, dtype, name)

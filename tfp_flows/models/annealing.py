@@ -1,0 +1,53 @@
+"""Weights of a term of a loss that change with the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+Beta = float | Callable[[tf.Tensor], tf.Tensor]
+
+
+def linear_annealing(start: float = 0.01, stop: float = 1.0, steps: int = 10_000) -> Callable:
+    """A weight that grows linearly from `start` to `stop` within `steps` training steps, and then stays.
+
+    The defaults are those of Rezende and Mohamed (2015, arXiv:1505.05770, section 4.3), `min(1, 0.01 + t / 10000)`. It is a
+    Keras schedule; any other of `keras.optimizers.schedules` works as `beta` too.
+
+    Args:
+      start, stop: Weights at the first step and after `steps` steps.
+      steps: Number of steps.
+
+    Returns:
+      A callable from the step to the weight, for `beta=`.
+
+    Raises:
+      ValueError: If `steps` is not positive.
+
+    Example:
+      >>> beta = linear_annealing(0.01, 1.0, steps=100)
+      >>> print([round(float(beta(step)), 3) for step in (0, 50, 100, 1000)])
+      [0.01, 0.505, 1.0, 1.0]
+    """
+    if steps < 1:
+        raise ValueError(f"`steps` must be positive, got {steps!r}.")
+    return keras.optimizers.schedules.PolynomialDecay(start, steps, end_learning_rate=stop)
+
+
+def check_beta(beta: Beta) -> Beta:
+    """Returns a weight, or a function of the step, or raises a `ValueError`."""
+    if callable(beta):
+        return beta
+    if isinstance(beta, (int, float)) and math.isfinite(beta) and beta >= 0:
+        return float(beta)
+    raise ValueError(
+        f"`beta` must be a finite number >= 0, or a function of the step such as linear_annealing(), got {beta!r}."
+    )
+
+
+def beta_at(beta: Beta, step, dtype: tf.DType) -> tf.Tensor:
+    """The weight at a step."""
+    return tf.cast(beta(step) if callable(beta) else beta, dtype)

@@ -1,0 +1,238 @@
+"""Convolutional conditioners: what coupling layers for images read their shifts and log-scales from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from tfp_flows.checks import one_of, positive_int
+from tfp_flows.seeds import resolve_seed, split_seed
+
+NORMALIZATIONS = ("weight", "batch")
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class WeightNormalizedConv2D(keras.layers.Layer):
+    """A convolution whose kernel is `gain v / |v|` for each output channel (Salimans and Kingma 2016, arXiv:1602.07868).
+
+    Args:
+      filters: Number of output channels.
+      kernel_size: Side of the kernel.
+      gain: Start of the gains; zero makes the layer start at zero.
+      seed: Integer seed of the kernel.
+    """
+
+    def __init__(self, filters: int, kernel_size: int, *, gain: float = 1.0, seed: int | None = None, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.kernel_size = positive_int("filters", filters), positive_int("kernel_size", kernel_size)
+        self._gain, self._seed = float(gain), resolve_seed(seed)
+
+    def build(self, input_shape):
+        shape = (self.kernel_size, self.kernel_size, input_shape[-1], self.filters)
+        start = keras.initializers.RandomNormal(stddev=0.05, seed=self._seed)
+        self.direction = self.add_weight(name="direction", shape=shape, initializer=start)
+        gain = keras.initializers.Constant(self._gain)
+        self.gain = self.add_weight(name="gain", shape=(self.filters,), initializer=gain)
+        self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
+        self.built = True
+
+    def call(self, x):
+        direction = tf.cast(self.direction.value, self.compute_dtype)
+        norm = tf.math.rsqrt(tf.reduce_sum(tf.square(direction), axis=[0, 1, 2]) + 1e-12)
+        kernel = direction * (tf.cast(self.gain.value, self.compute_dtype) * norm)
+        return keras.ops.conv(x, kernel, padding="same") + tf.cast(self.bias.value, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ConvResNet(keras.layers.Layer):
+    """A residual network of convolutions whose output starts at zero, so that the flow starts as the identity.
+
+    The activations of all blocks, each through a convolution of its own of size 1, add up to the output (Dinh et al. 2016,
+    section 3.6, "skip connections").
+
+    Args:
+      filters: Channels of the hidden layers.
+      num_blocks: Number of residual blocks, of two 3x3 convolutions each.
+      output_channels: Channels of the output.
+      normalization: `"weight"`: weight-normalized convolutions. `"batch"`: batch normalization before each activation, whose
+        moving statistics are learned in `fit` and used everywhere else.
+      conditional_size: Size of a `conditional_input` `[N, C]`, such as one-hot classes, of which a linear map is added to
+        the first hidden layer.
+      seed: Integer seed of the weights.
+
+    Call arguments: `x` `[N, H, W, C]`, `conditional_input` `[N, conditional_size]`. Returns `[N, H, W, output_channels]`.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        num_blocks: int,
+        output_channels: int,
+        *,
+        normalization: str = "weight",
+        conditional_size: int | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        one_of("normalization", normalization, NORMALIZATIONS)
+        self.filters = positive_int("filters", filters)
+        self.num_blocks = positive_int("num_blocks", num_blocks, 0)
+        self.output_channels = positive_int("output_channels", output_channels)
+        self.normalization = normalization
+        self.conditional_size = None
+        if conditional_size is not None:
+            self.conditional_size = positive_int("conditional_size", conditional_size)
+        seeds = iter(split_seed(resolve_seed(seed), 3 * self.num_blocks + 3))
+        self._first = self._convolution(self.filters, 3, seeds)
+        self._blocks, self._norms, self._skips = [], [], []
+        for _ in range(self.num_blocks):
+            self._blocks.append([self._convolution(self.filters, 3, seeds) for _ in range(2)])
+            if normalization == "batch":
+                self._norms.append([keras.layers.BatchNormalization(dtype=self.dtype_policy) for _ in range(2)])
+        for _ in range(self.num_blocks + 1):
+            self._skips.append(self._convolution(self.output_channels, 1, seeds, zero=True))
+        self._condition = None
+        if self.conditional_size is not None:
+            start = keras.initializers.GlorotUniform(next(seeds))
+            self._condition = keras.layers.Dense(
+                self.filters, use_bias=False, kernel_initializer=start, dtype=self.dtype_policy
+            )
+
+    def _convolution(self, filters, size, seeds, zero=False):
+        if self.normalization == "weight":
+            return WeightNormalizedConv2D(
+                filters, size, gain=0.0 if zero else 1.0, seed=next(seeds) if not zero else 0, dtype=self.dtype_policy
+            )
+        start = "zeros" if zero else keras.initializers.HeNormal(next(seeds))
+        return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer=start, dtype=self.dtype_policy)
+
+    def build(self, x_shape, conditional_input_shape=None):
+        del conditional_input_shape
+        hidden = (None, *x_shape[1:-1], self.filters)
+        self._first.build(x_shape)
+        for layers in (*self._blocks, *self._norms):
+            for layer in layers:
+                layer.build(hidden)
+        for skip in self._skips:
+            skip.build(hidden)
+        if self._condition is not None:
+            self._condition.build((None, self.conditional_size))
+        self.built = True
+
+    def call(self, x, conditional_input=None, training=None):
+        h = self._first(x)
+        if self._condition is not None:
+            h += self._condition(conditional_input)[:, tf.newaxis, tf.newaxis]
+        total = self._skips[0](tf.nn.relu(h))
+        for i, block in enumerate(self._blocks):
+            r = h
+            for j, convolution in enumerate(block):
+                if self._norms:
+                    r = self._norms[i][j](r, training=training)
+                r = convolution(tf.nn.relu(r))
+            h += r
+            total += self._skips[i + 1](tf.nn.relu(h))
+        return total
+
+
+def conv_resnet_template(
+    filters: int = 64,
+    num_blocks: int = 2,
+    *,
+    image_shape: Sequence[int],
+    params: int = 2,
+    normalization: str = "weight",
+    conditional_size: int | None = None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "conv_resnet",
+) -> ConvResNet:
+    """A residual convolutional conditioner for `AffineCouplingLayer`, with its weights made.
+
+    Args:
+      filters: Channels of the hidden layers.
+      num_blocks: Number of residual blocks.
+      image_shape: `[H, W, C]` of the events of the layer; the sizes of the image may be `None`.
+      params: Parameters for each channel: 2 for affine, 1 for additive coupling, `transformer.params` for another.
+      normalization: `"weight"` or `"batch"`, see below.
+      conditional_size: Size of the `conditional_input` of conditional flows, such as one-hot classes.
+      seed: Integer seed of the weights.
+      dtype: Of weights and computation.
+      name: Name of the network.
+
+    Returns:
+      A Keras 3 layer from `[N, H, W, C]` to `[N, H, W, params C]`. Its output starts at zero. With
+      `normalization="batch"`, batch normalization uses the statistics of the batch in training, and moving ones, which
+      `fit` learns, elsewhere; with `"weight"` the network is the same function in both.
+
+    Raises:
+      ValueError: For a size out of range, or an unknown `normalization`.
+
+    Example:
+      >>> network = conv_resnet_template(8, 1, image_shape=(4, 4, 3))
+      >>> network(tf.ones([5, 4, 4, 3])).shape
+      TensorShape([5, 4, 4, 6])
+
+    References:
+      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    """
+    if len(image_shape) != 3:
+        raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
+    channels = positive_int("image_shape[2]", image_shape[2])
+    network = ConvResNet(
+        filters,
+        num_blocks,
+        positive_int("params", params) * channels,
+        normalization=normalization,
+        conditional_size=conditional_size,
+        seed=seed,
+        dtype=tf.as_dtype(dtype).name,
+        name=name,
+    )
+    network.build((None, *image_shape))
+    return network
+
+
+def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
+    """The convolutional residual network of the RealNVP course assignment: a Keras 3 model with outputs `[shift, log_scale]`.
+
+    Two blocks of a 3x3 convolution (ReLU), batch normalization, a 3x3 convolution back to the channels of the input, batch
+    normalization, and the sum with the block's input; then a 3x3 convolution to shift and log-scale, the latter through
+    tanh. Kernels have L2 regularization of 5e-5.
+
+    Args:
+      input_shape: `(H, W, C)`.
+      filters: Channels of the hidden convolutions.
+
+    Returns:
+      A `keras.Model`.
+
+    Raises:
+      ValueError: If `input_shape` has not three sizes, or `filters` is not positive.
+
+    Example:
+      >>> shift, log_scale = get_conv_resnet((8, 8, 2), filters=16)(tf.ones([5, 8, 8, 2]))
+      >>> shift.shape, log_scale.shape
+      (TensorShape([5, 8, 8, 2]), TensorShape([5, 8, 8, 2]))
+    """
+    if len(input_shape) != 3:
+        raise ValueError(f"`input_shape` must be (H, W, C), got {input_shape!r}.")
+    channels, filters = positive_int("input_shape[2]", input_shape[2]), positive_int("filters", filters)
+
+    def convolution(units, activation=None):
+        return keras.layers.Conv2D(
+            units, 3, padding="same", activation=activation, kernel_regularizer=keras.regularizers.L2(5e-5)
+        )
+
+    inputs = h = keras.Input(tuple(input_shape))
+    for _ in range(2):
+        r = keras.layers.BatchNormalization()(convolution(filters, "relu")(h))
+        r = keras.layers.BatchNormalization()(convolution(channels)(r))
+        h = keras.layers.Add()([h, r])
+    out = convolution(2 * channels)(h)
+    shift = keras.layers.Lambda(lambda t: t[..., :channels], output_shape=tuple(input_shape))(out)
+    log_scale = keras.layers.Lambda(lambda t: tf.tanh(t[..., channels:]), output_shape=tuple(input_shape))(out)
+    return keras.Model(inputs, [shift, log_scale])
