@@ -230,6 +230,16 @@ class NflowsFlow(TorchFlow):
         import torch
         from nflows import distributions, flows, nn, transforms
 
+        class _WithContext(torch.nn.Module):
+            """Couplings hand a context to their network, which this one does not take."""
+
+            def __init__(self, network):
+                super().__init__()
+                self.network = network
+
+            def forward(self, inputs, context=None):
+                return self.network(inputs)
+
         torch.manual_seed(1)
         d, hidden, blocks = case.event_size, case.hidden_units[0], len(case.hidden_units)
         parts = []
@@ -256,7 +266,7 @@ class NflowsFlow(TorchFlow):
                 parts.append(
                     transforms.AffineCouplingTransform(
                         mask.int(),
-                        lambda inputs, outputs: nn.nets.MLP([inputs], [outputs], list(case.hidden_units)),
+                        lambda inputs, outputs: _WithContext(nn.nets.MLP([inputs], [outputs], list(case.hidden_units))),
                     )
                 )
             if case.flow != "real_nvp":

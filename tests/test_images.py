@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows import flows, testing
+from tfp_flows import cli, flows, testing
 from tfp_flows.bijectors import conditional_sizes
 from tfp_flows.testing import redraw_weights
 
@@ -295,3 +295,61 @@ def test_bad_arguments_are_named():
         tff.get_preprocess_bijector(0.5)
     with pytest.raises(ValueError, match="`image_shape`"):
         tff.glow((8, 8))
+
+
+def test_temperature_interpolation_and_sample_grids(digits, tmp_path):
+    images, _ = digits
+    flow = tff.image_real_nvp((8, 8, 1), seed=1, **SMALL["image_real_nvp"])
+    redraw_weights(flow, seed=2, scale=0.05)
+    cold = tff.at_temperature(flow, 0.5)
+    z, cold_z = (f.bijector.inverse(f.sample(200, seed=(1, 2))).numpy() for f in (flow, cold))
+    np.testing.assert_allclose(cold_z, 0.5 * z, rtol=1e-2, atol=1e-2)
+    ends = tf.constant(images[:2] / 17.0 + 0.01, tf.float32)
+    way = tff.interpolate(flow, ends[0], ends[1], num_steps=5)
+    assert way.shape == (5, 8, 8, 1)
+    np.testing.assert_allclose(way[0], ends[0], atol=1e-3)
+    np.testing.assert_allclose(way[-1], ends[1], atol=1e-3)
+    # Between, the latent values keep their length.
+    lengths = np.linalg.norm(flow.bijector.inverse(tf.identity(way)), axis=-1)
+    assert np.all(lengths > 0.95 * min(lengths[0], lengths[-1]))
+    with pytest.raises(ValueError, match="`temperature`"):
+        tff.at_temperature(flow, 0.0)
+    with pytest.raises(ValueError, match="`num_steps`"):
+        tff.interpolate(flow, ends[0], ends[1], num_steps=1)
+    model = tff.FlowModel(flow, dequantize=17)
+    model.compile(optimizer="adam")
+    grid = tff.callbacks.SampleGrid(tmp_path / "samples", every=2, num_samples=4)
+    model.fit(images[:50], batch_size=50, epochs=3, verbose=0, callbacks=[grid])
+    assert [p.name for p in (tmp_path / "samples").iterdir()] == ["epoch-0002.png"]
+
+
+def test_the_shell_names_what_is_wrong_with_a_file(tmp_path, capsys):
+    path = tmp_path / "images.npy"
+    cases = {
+        "expected shape": np.zeros([20, 5]),
+        "expected integers": np.zeros([20, 4, 4]),
+        "too few": np.zeros([5, 4, 4], int),
+        "expected levels": np.zeros([20, 4, 4], int),
+    }
+    for message, array in cases.items():
+        np.save(path, array)
+        assert cli.main(["fit", str(path), "--flow", "glow", "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+    assert cli.main(["fit", "moons", "--flow", "glow"]) == 2
+    assert "read from a .npy file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_the_shell_fits_samples_scores_and_draws(tmp_path, capsys, digits):
+    images, out = tmp_path / "images.npy", tmp_path / "digits"
+    np.save(images, digits[0][:600, ..., 0])
+    fit = ["fit", str(images), "--flow", "image_real_nvp", "--epochs", "3", "--batch-size", "50", "--verbose", "0"]
+    assert cli.main([*fit, "--out", str(out)]) == 0
+    assert "bits per dimension" in capsys.readouterr().out
+    assert {p.name for p in out.iterdir()} == {"flow.keras", "report.json", "held_out.npy", "flow.png"}
+    assert cli.main(["sample", str(out), "-n", "5", "--out", str(tmp_path / "s.npy")]) == 0
+    assert np.load(tmp_path / "s.npy").shape == (5, 8, 8, 1)
+    assert cli.main(["score", str(out), str(out / "held_out.npy")]) == 0
+    assert cli.main(["plot", str(out), "--out", str(tmp_path / "again.png")]) == 0
+    assert (tmp_path / "again.png").exists()

@@ -26,8 +26,10 @@ RANK = {
     "models": 6,
     "testing": 7,
     "plots": 7,
+    "callbacks": 8,
     "folder": 8,
-    "cli": 9,
+    "image_folder": 9,
+    "cli": 10,
 }
 FILES = [p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py"]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_flows._version import __version__
 
 if TYPE_CHECKING:
-    from tfp_flows import data, diagnostics, plots, testing
+    from tfp_flows import callbacks, data, diagnostics, plots, testing
     from tfp_flows.bijectors import (
         ActNorm,
         AffineCouplingLayer,
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     )
     from tfp_flows.distribution import FlowDistribution
     from tfp_flows.flows import (
+        at_temperature,
         glow,
         iaf,
         image_real_nvp,
+        interpolate,
         made,
         maf,
         maf_mog,
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
         Transformer,
     )
 
-_MODULES = ("data", "diagnostics", "plots", "testing")
+_MODULES = ("callbacks", "data", "diagnostics", "plots", "testing")
 _HOME = {
     "bijectors": (
         "ActNorm",
@@ -101,9 +103,11 @@ _HOME = {
     ),
     "distribution": ("FlowDistribution",),
     "flows": (
+        "at_temperature",
         "glow",
         "iaf",
         "image_real_nvp",
+        "interpolate",
         "made",
         "maf",
         "maf_mog",
@@ -178,7 +182,9 @@ __all__ = [
     "VariationalFlow",
     "__version__",
     "as_template",
+    "at_temperature",
     "bound_log_scale",
+    "callbacks",
     "channel_binary_mask",
     "checkerboard_binary_mask",
     "conv_resnet_template",
@@ -189,6 +195,7 @@ __all__ = [
     "glow",
     "iaf",
     "image_real_nvp",
+    "interpolate",
     "linear_annealing",
     "made",
     "maf",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tfp_flows import data
+from tfp_flows import data, image_folder
 from tfp_flows.folder import UsageError, draw, free_folder, load, load_tensorflow, next_name, write_folder
 
 if TYPE_CHECKING:
@@ -93,6 +93,9 @@ def gaussian_nll(train: np.ndarray, test: np.ndarray) -> float:
 def fit(args: argparse.Namespace) -> int:
     """Fits a flow to SOURCE, reports its NLL on held-out rows, and writes a folder."""
     out = free_folder(args.out, args.overwrite)  # before any work is done
+    if args.flow in image_folder.IMAGE_FLOWS:
+        out = out or next_name(f"{pathlib.Path(args.source).stem}-{args.flow}")
+        return image_folder.fit_images(args, out, HELD_OUT, STEPS)
     source = load_source(args.source, args.rows, args.seed)
     out = out or next_name(f"{source.name}-{args.flow}")
     train, validation, test = split(source.values, args.seed)
@@ -159,7 +162,14 @@ def fit(args: argparse.Namespace) -> int:
     if not np.isfinite(report["nll"]):
         raise FloatingPointError(f"the held-out rows have NLL {report['nll']}: look for outliers among them.")
     _print_report(report)
-    write_folder(out, model, report, test, args.overwrite)
+    write_folder(
+        out,
+        model,
+        report,
+        lambda folder: data.write_csv(folder / "held_out.csv", test, report["columns"]),
+        lambda path: draw(path, model, report, test),
+        args.overwrite,
+    )
     print(f"wrote {out}{os.sep}")
     return 0
 
@@ -210,6 +220,13 @@ def sample(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {args.out}: the folder {out.parent} does not exist.")
     model, report = load(args.dir)
     values = model.sample(args.n, seed=args.seed).numpy()
+    if "images" in report:
+        if out.suffix.lower() != ".npy":
+            raise UsageError(f"--out {args.out}: images are written to a .npy file.")
+        with open(out, "wb") as file:
+            np.save(file, values)
+        print(f"wrote {args.n} images to {out}")
+        return 0
     data.write_csv(out, values, report["columns"])
     print(f"wrote {args.n} samples of {', '.join(report['columns'])} to {out}")
     return 0
@@ -219,8 +236,10 @@ def score(args: argparse.Namespace) -> int:
     """Prints the log-density of the rows of a file under a fitted flow."""
     if args.out and not pathlib.Path(args.out).parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {pathlib.Path(args.out).parent} does not exist.")
-    table = data.read_table(args.file)
     model, report = load(args.dir)
+    if "images" in report:
+        return image_folder.score_images(args, model, report)
+    table = data.read_table(args.file)
     values = _columns_of(args.file, table, report["columns"])
     log_prob = np.asarray(model.log_prob(values), dtype=np.float64)
     worst = int(np.argmin(log_prob))
@@ -236,13 +255,17 @@ def score(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """Draws the picture of a fitted flow again."""
     model, report = load(args.dir)
-    held_out = data.read_table(pathlib.Path(args.dir) / "held_out.csv").values
     out = pathlib.Path(args.out) if args.out else pathlib.Path(args.dir) / "flow.png"
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--out {out}: expected a name that ends in .png, .pdf or .svg.")
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
-    if not draw(out, model, report, held_out):
+    folder = pathlib.Path(args.dir)
+    if "images" in report:
+        drawn = image_folder.draw_images(out, model, report, image_folder.read_images(str(folder / "held_out.npy")))
+    else:
+        drawn = draw(out, model, report, data.read_table(folder / "held_out.csv").values)
+    if not drawn:
         return 1
     print(f"wrote {out}")
     return 0
@@ -274,8 +297,10 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("fit", help="fit a flow, and report how well it describes held-out rows")
     names = ", ".join([*data.densities, "faithful"])
-    p.add_argument("source", metavar="SOURCE", help=f"a .csv or .npy file, or one of {names}")
-    p.add_argument("--flow", choices=FLOWS, default="maf", help="which flow (default: maf)")
+    p.add_argument("source", metavar="SOURCE", help=f"a .csv or .npy file, or one of {names}; for images a .npy file")
+    p.add_argument(
+        "--flow", choices=(*FLOWS, *image_folder.IMAGE_FLOWS), default="maf", help="which flow (default: maf)"
+    )
     p.add_argument("--epochs", type=number, help="number of epochs at most (default: by the number of rows)")
     p.add_argument("--batch-size", type=number, default=256, help="rows for each step (default: 256)")
     p.add_argument("--learning-rate", type=_positive(float), help="at the start (default: by the number of rows)")
@@ -290,7 +315,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("dir", metavar="DIR")
     p.add_argument("-n", type=number, default=1000, help="number of samples (default: 1000)")
     p.add_argument("--seed", type=_seed, default=0, help="seed (default: 0)")
-    p.add_argument("--out", metavar="FILE", required=True, help="CSV file to write")
+    p.add_argument("--out", metavar="FILE", required=True, help="CSV file to write; .npy for images")
     p.set_defaults(run=sample)
 
     p = commands.add_parser("score", help="the log-density of the rows of a file")

@@ -9,17 +9,15 @@ import pathlib
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfp_flows import data
-
 if TYPE_CHECKING:
     from tfp_flows.models import FlowModel
 
-WRITTEN = {"flow.keras", "report.json", "held_out.csv", "flow.png"}  # by `fit`, and nothing else
+WRITTEN = {"flow.keras", "report.json", "held_out.csv", "held_out.npy", "flow.png"}  # by `fit`, and nothing else
 
 
 class UsageError(Exception):
@@ -80,16 +78,19 @@ def free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
     return path
 
 
-def write_folder(out: pathlib.Path, model, report: dict, held_out: np.ndarray, overwrite: bool) -> None:
-    """Writes everything into a new folder beside `out`, and gives it its name when it is complete."""
+def write_folder(out: pathlib.Path, model, report: dict, save: Callable, draw_into: Callable, overwrite: bool) -> None:
+    """Writes everything into a new folder beside `out`, and gives it its name when it is complete.
+
+    `save(folder)` writes the held-out data, `draw_into(path)` the picture.
+    """
     part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         part.chmod(0o755)
         model.save(part / "flow.keras")
-        data.write_csv(part / "held_out.csv", held_out, report["columns"])
+        save(part)
         (part / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         try:
-            draw(part / "flow.png", model, report, held_out)
+            draw_into(part / "flow.png")
         except Exception as error:  # a picture is not worth a trained model
             print(f"no picture was drawn: {error}", file=sys.stderr)
         if overwrite and out.exists():

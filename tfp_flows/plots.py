@@ -211,3 +211,40 @@ def corner(
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="upper right")
     return axes
+
+
+def image_grid(images: Any, *, columns: int | None = None, figure: Figure | None = None) -> Figure:
+    """Draws images beside each other, as many to a row as makes a square.
+
+    Args:
+      images: Array `[N, H, W, C]` with one or three channels: floating point in [0, 1], or integers, the largest of which
+        is white.
+      columns: Number of images in a row.
+      figure: Figure to draw into.
+
+    Returns:
+      The figure.
+
+    Raises:
+      ValueError: If the shape is another.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4 or len(images) == 0 or images.shape[-1] not in (1, 3):
+        raise ValueError(f"`images` must have shape [N, H, W, 1 or 3], got {list(images.shape)}.")
+    if np.issubdtype(images.dtype, np.integer):
+        images = images / max(1, images.max())
+    columns = columns or int(np.ceil(np.sqrt(len(images))))
+    rows = -(-len(images) // columns)
+    height, width, channels = images.shape[1:]
+    canvas = np.ones([rows * (height + 1) + 1, columns * (width + 1) + 1, channels])
+    for i, image in enumerate(np.clip(images, 0.0, 1.0)):
+        top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
+        canvas[top : top + height, left : left + width] = image
+    if figure is None:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(0.7 * columns, 0.7 * rows * height / width), layout="constrained")
+    ax = figure.subplots()
+    ax.imshow(canvas[..., 0] if channels == 1 else canvas, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    ax.set_axis_off()
+    return figure

@@ -13,6 +13,9 @@ from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transfor
 
 tfb = tfp.bijectors
 
+# Up to this size D passes of the network are as quick as one pass in a loop of D steps, and need no compilation.
+_FEW = 3
+
 
 class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     """Autoregressive flow `y[i] = x[i] exp(log_scale(y[:i])) + shift(y[:i])` (Papamakarios et al. 2017, eq. 2-5).
@@ -29,7 +32,7 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
       size compiles for about half a second to two seconds. Sizes are rounded up (to powers of two up to 1024, beyond to
       one of four sizes per octave) and layers of equal architecture share what is compiled, so that few compilations
       serve all. Gradients reach inputs, conditions and weights; second derivatives need `unroll_loop=True`.
-      Other functions run TFP's loop of D passes.
+      Other functions run TFP's loop of D passes. (For D up to 3, D passes are as quick, and are what is done.)
 
     Cost per direction and event: inverse (density) one pass of the network; forward (sampling) about one pass in one
     loop of `D` steps (other functions: `D` passes).
@@ -106,7 +109,16 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
             self._conditioner(tf.zeros_like(x), **condition_kwargs)
         if network.params != transformer.params:
             raise ValueError(f"The network has {network.params} parameters, {transformer} needs {transformer.params}.")
+        if network.event_size <= _FEW:
+            return self._in_passes(x, network.event_size, condition_kwargs)
         return one_pass.forward_and_log_det(network, transformer, x, **condition_kwargs)
+
+    def _in_passes(self, x: tf.Tensor, count: int, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """`forward(x)` and its log-det by `count` passes, each of which gets one dimension more right."""
+        y, log_det = tf.zeros_like(x), None
+        for _ in range(count):
+            y, log_det = scalar_maps(self._conditioner, y, **condition_kwargs).forward(x)
+        return y, sum_log_det(log_det, y)
 
     def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`inverse(y)` and its log-det, from one evaluation and past TFP's cache."""
