@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | quality | planar | neutra | vae`: side by side, on this machine, in this run."""
+"""`python -m benchmarks speed | quality | planar | neutra | vae | images`: side by side, on this machine, in this run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import neutra, planar, report, vae
+from benchmarks import images, neutra, planar, report, vae
 from benchmarks.libraries import LIBRARIES, Case, installed
 
 SPEED = [
@@ -137,7 +137,7 @@ def quality(options) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("speed", "quality", "planar", "neutra", "vae"))
+    parser.add_argument("what", choices=("speed", "quality", "planar", "neutra", "vae", "images"))
     parser.add_argument(
         "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
     )
@@ -154,8 +154,9 @@ def main() -> None:
         "--learning-rate", type=float, help="of the quality runs (default: 3e-3, cosine) and of planar (1e-2, cosine)"
     )
     parser.add_argument("--steps", type=int, default=5000, help="of planar and neutra (default: 5000)")
-    parser.add_argument("--epochs", type=int, default=20, help="of vae (default: 20)")
-    parser.add_argument("--mnist", help="folder of MNIST's IDX files, for vae")
+    parser.add_argument("--epochs", type=int, default=20, help="of vae and images (default: 20)")
+    parser.add_argument("--mnist", help="folder of MNIST's IDX files, for vae and images")
+    parser.add_argument("--rows", type=int, default=60_000, help="training images, for images (default: all)")
     parser.add_argument(
         "--output", type=pathlib.Path, default=pathlib.Path("benchmarks/results"), help="folder to write to"
     )
@@ -168,6 +169,7 @@ def main() -> None:
         "planar": planar.measure,
         "neutra": neutra.measure,
         "vae": vae.measure,
+        "images": images.measure,
     }
     report.write(options.what, measures[options.what](options), options.output)
 

@@ -10,7 +10,7 @@ import os
 import pathlib
 import platform
 
-from benchmarks import neutra, planar, vae
+from benchmarks import images, neutra, planar, vae
 
 OPERATIONS = {
     "train_step": "train step, batch 100",
@@ -141,11 +141,14 @@ def write(what: str, results: list[dict], folder: pathlib.Path) -> None:
         "planar": planar.table,
         "neutra": neutra.table,
         "vae": vae.table,
+        "images": images.table,
     }
     table = tables[what](results)
     (folder / f"{what}.md").write_text(f"{environment()}\n\n{table}", encoding="utf-8")
     if what == "speed":
         speed_figure(results, folder / "speed.png")
+    if what == "images":
+        images.figure(results, folder / "images.png")
     if what == "planar":
         planar.figure(results, folder / "planar", folder / "planar.png")
     print(table)

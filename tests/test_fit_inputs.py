@@ -44,20 +44,29 @@ def test_validation_split_must_leave_rows_on_both_sides(split):
 
 def test_several_steps_in_one_call_where_nobody_looks():
     x = tff.data.moons().sample(250, seed=1)
-    seen = []
+    seen, settings = [], []
     watcher = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(batch))
     results = []
+
+    class Settings(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            settings.append(self.model.steps_per_execution)
+            self.model.predict(x[:30], batch_size=10, verbose=0)
+
     for callbacks, steps in (([], 16), ([watcher], 1)):
         model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[8], seed=1))
         model.compile(optimizer=keras.optimizers.SGD(1e-2))
-        model.fit(x, batch_size=10, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
-        assert model.steps_per_execution == steps
+        model.fit(
+            x, batch_size=10, epochs=2, shuffle=False, verbose=0, callbacks=[*callbacks, Settings()], validation_data=x
+        )
+        assert settings[-2:] == [steps, steps]
+        assert model.steps_per_execution == 1
         assert model.optimizer.iterations.numpy() == 50
         results.append([w.numpy() for w in model.weights] + [model.evaluate(x, verbose=0)])
     assert seen == 2 * list(range(25))
     for a, b in zip(*results, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     data = tf.data.Dataset.from_tensor_slices(x).batch(10).repeat()
-    model.fit(data, steps_per_epoch=12, epochs=2, verbose=0)
-    assert model.steps_per_execution == 12
+    model.fit(data, steps_per_epoch=12, epochs=2, verbose=0, callbacks=[Settings()])
+    assert settings[-1] == 12
     assert model.optimizer.iterations.numpy() == 74

@@ -18,7 +18,8 @@ def test_radial_inverse_is_exact_also_at_its_limits(beta, scale):
     x, log_det = flow.inverse_and_log_det(y)
     back, forward_log_det = flow.forward_and_log_det(x)
     size = np.maximum(np.linalg.norm(y, axis=-1), np.linalg.norm(x - flow.center, axis=-1)) + 1.0
-    assert np.max(np.linalg.norm(back - y, axis=-1) / size) < 1e-13
+    # Around its centre the map stretches by up to `beta`, and with it the rounding of x.
+    assert np.max(np.linalg.norm(back - y, axis=-1) / size) < 1e-13 + 1e-15 * max(0.0, beta)
     np.testing.assert_allclose(log_det, -forward_log_det, atol=1e-9)
 
 

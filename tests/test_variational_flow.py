@@ -204,7 +204,7 @@ def test_as_the_bijector_of_a_transformed_kernel():
     flow = tff.iaf(2, num_layers=2, hidden_units=[8], seed=1)
     target = tfd.MultivariateNormalDiag([1.0, -1.0], [0.5, 2.0])
     kernel = tfp.mcmc.TransformedTransitionKernel(
-        tfp.mcmc.HamiltonianMonteCarlo(target.log_prob, step_size=0.4, num_leapfrog_steps=4), bijector=flow.bijector
+        tfp.mcmc.HamiltonianMonteCarlo(target.log_prob, step_size=0.4, num_leapfrog_steps=3), bijector=flow.bijector
     )
 
     @tf.function

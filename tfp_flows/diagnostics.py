@@ -100,7 +100,7 @@ def pareto_k(log_weights) -> float:
         from arviz_stats.base import array_stats
     except ImportError as error:
         raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
-    _, k = array_stats.psislw(np.asarray(log_weights, np.float64))
+    _, k = array_stats.psislw(-np.asarray(log_weights, np.float64))  # it takes log-likelihoods, for leave-one-out
     return float(k)
 
 
@@ -146,9 +146,10 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
         np.array_split(log_weights, -(-len(points) // 65_536)),
         strict=True,
     ):
-        log_q = log_prob(tf.constant(z, distribution.dtype)).numpy().astype(np.float64)
+        z = tf.constant(z, distribution.dtype)
+        log_q = log_prob(z).numpy().astype(np.float64)
         weight = np.exp(log_q + log_w)
-        log_p = target.log_prob(tf.constant(z)).numpy() - target.log_normalizer
+        log_p = target.log_prob(z).numpy().astype(np.float64) - target.log_normalizer
         mass += float(np.sum(weight))
         # Where q vanishes the integrand does, whatever log p is.
         kl += float(np.sum(np.where(weight > 0, weight * (log_q - np.where(weight > 0, log_p, 0.0)), 0.0)))

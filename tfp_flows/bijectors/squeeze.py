@@ -107,13 +107,14 @@ class Squeeze(tfb.Bijector):
         return tf.stack([shape[0] * f, shape[1] * f, shape[2] // (f * f)])
 
 
-def get_preprocess_bijector(alpha: float) -> tfb.Bijector:
+def get_preprocess_bijector(alpha: float, dtype: tf.DType = tf.float32) -> tfb.Bijector:
     """`logit(alpha + (1 - 2 alpha) x)`, from values in [0, 1] to the real line (Dinh et al. 2016, section 4.1).
 
     Forward preprocesses; a flow from latent values to images ends with `tfb.Invert` of it.
 
     Args:
       alpha: Distance from 0 and 1 that is kept, in [0, 1/2).
+      dtype: Of the values.
 
     Returns:
       A bijector.
@@ -127,4 +128,5 @@ def get_preprocess_bijector(alpha: float) -> tfb.Bijector:
     """
     if not 0 <= alpha < 0.5:
         raise ValueError(f"`alpha` must be in [0, 1/2), got {alpha!r}.")
-    return tfb.Chain([tfb.Invert(tfb.Sigmoid()), tfb.Shift(alpha), tfb.Scale(1.0 - 2.0 * alpha)], name="preprocess")
+    shift, scale = tf.constant(alpha, dtype), tf.constant(1.0 - 2.0 * alpha, dtype)
+    return tfb.Chain([tfb.Invert(tfb.Sigmoid()), tfb.Shift(shift), tfb.Scale(scale)], name="preprocess")

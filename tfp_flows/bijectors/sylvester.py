@@ -109,7 +109,9 @@ class SylvesterFlow(AmortizedBijector):
         r, r_tilde = (tfp.math.fill_triangular(t, upper=True) for t in (r, r_tilde))
         tilde = tf.linalg.diag_part(r_tilde)
         r_hat, slope = constrained_u(tf.linalg.diag_part(r)[..., tf.newaxis], tilde[..., tf.newaxis])
-        return tf.linalg.set_diag(r, r_hat[..., 0]), r_tilde, b, reflections, slope
+        # (XLA cannot compile the gradient of `tf.linalg.set_diag` for a batch whose size is not known statically.)
+        above = r * (1.0 - tf.eye(self.rank, dtype=r.dtype))
+        return above + tf.linalg.diag(r_hat[..., 0]), r_tilde, b, reflections, slope
 
     def _reflect(self, x, reflections, order):
         """`H_1 ... H_n x`, or, from first to last, the transpose of it."""

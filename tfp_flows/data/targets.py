@@ -14,8 +14,6 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.checks import positive_int
-
 # Nodes of a composite Gauss-Legendre rule: the energies have features of width 0.3.
 _PANEL, _NODES = 0.1, 6
 
@@ -190,7 +188,8 @@ def _normal(x, scale):
 
 def funnel(event_size: int = 10) -> Target:
     """Neal's funnel: `z1 ~ N(0, 9)`, and the others `N(0, exp(z1))` given `z1` (Neal 2003, Slice sampling). Normalized."""
-    event_size = positive_int("event_size", event_size, 2)
+    if isinstance(event_size, bool) or not isinstance(event_size, (int, np.integer)) or event_size < 2:
+        raise ValueError(f"`event_size` must be an integer of at least 2, got {event_size!r}.")
 
     def log_prob(z):
         log_variance, rest = z[..., 0], z[..., 1:]

@@ -86,7 +86,7 @@ def _distribution(blocks, image_shape, fraction, alpha, base, preprocess, dtype,
     """Base -> scales -> pixels in [0, 1]."""
     layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
     if alpha is not None:
-        layers.append(tfb.Invert(get_preprocess_bijector(alpha), name="pixels"))
+        layers.append(tfb.Invert(get_preprocess_bijector(alpha, dtype), name="pixels"))
     return assemble(layers, int(np.prod(image_shape)), base, preprocess, dtype, name)
 
 

@@ -12,6 +12,7 @@ from tfp_flows.checks import positive_int
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates import conv_resnet_template
+from tfp_flows.tracking import Mirror
 
 
 class UniformDequantization(tf.Module):
@@ -106,10 +107,9 @@ class VariationalDequantization(UniformDequantization):
         }
         seeds = split_seed(seed, 2)
         # Each network sees the noise that stays, and the image.
-        self.networks = [
-            conv_resnet_template(filters, num_blocks, image_shape=(height, width, 2 * channels), params=1, seed=s)
-            for s in seeds
-        ]
+        shape = (height, width, 2 * channels)
+        networks = [conv_resnet_template(filters, num_blocks, image_shape=shape, params=1, seed=s) for s in seeds]
+        self.networks = [Mirror(network) for network in networks]
 
     def get_config(self) -> dict:
         return dict(self._config)

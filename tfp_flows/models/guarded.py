@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import warnings
 
 import keras
@@ -39,6 +41,7 @@ class GuardedModel(keras.Model):
         self._guard = NonFiniteGuard()
         self._jit_is_optional = False
         self._chooses_steps_per_execution = False
+        self._functions: dict[int, tuple] = {}
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable]) -> None:
         """Makes networks and variables that were found those of this model."""
@@ -72,6 +75,7 @@ class GuardedModel(keras.Model):
         if jit_compile == "auto":
             jit_compile = not run_eagerly and all(layer.supports_jit for layer in self._networks)
         self._chooses_steps_per_execution = steps_per_execution == "auto"
+        self._functions = {}
         super().compile(
             optimizer=optimizer,
             jit_compile=jit_compile,
@@ -108,8 +112,8 @@ class GuardedModel(keras.Model):
         else:
             given = [] if callbacks is None else list(tf.nest.flatten(callbacks))
             callbacks = [*given, own]
-        if self._chooses_steps_per_execution:
-            self._set_steps_per_execution(self._steps_per_execution_for(data, given, options.get("steps_per_epoch")))
+        limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
+        steps = self._steps_per_execution_for(data, given, limits)
         optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras says so below
         if optimizer is not None and not optimizer.built:
             # Variables that are made inside of the training step would have it traced twice.
@@ -117,34 +121,63 @@ class GuardedModel(keras.Model):
                 optimizer.build(self.trainable_variables)
         done = self._steps_done()
         try:
-            return super().fit(data, callbacks=callbacks, **options)
+            with self._executing(steps):
+                return super().fit(data, callbacks=callbacks, **options)
         except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
             # Not a step was made, so the compiler is the likely cause.
             if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
                 raise
             warnings.warn(f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3)
             self.jit_compile = False
-            self._forget_functions()
-            return super().fit(data, callbacks=callbacks, **options)
+            self._functions = {}
+            self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
+            with self._executing(steps):
+                return super().fit(data, callbacks=callbacks, **options)
 
-    def _steps_per_execution_for(self, data, callbacks, steps_per_epoch: int | None) -> int:
+    def _steps_per_execution_for(self, data, callbacks, limits: list[int | None]) -> int:
         distributed = tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
         looked_at = any(map(_looks_at_batches, callbacks))
         if not isinstance(data, tf.data.Dataset) or self.run_eagerly or distributed or looked_at:
             return 1
-        if steps_per_epoch is None:
-            return MOST_STEPS_PER_EXECUTION
         # Keras would run over the end of an epoch that is not a multiple.
-        return max(n for n in range(1, MOST_STEPS_PER_EXECUTION + 1) if steps_per_epoch % n == 0)
+        limit = math.gcd(*[n for n in limits if n])  # 0 if there is none
+        return max(n for n in range(1, MOST_STEPS_PER_EXECUTION + 1) if limit % n == 0)
 
-    def _set_steps_per_execution(self, steps: int) -> None:
-        if steps != self.steps_per_execution:
-            self.steps_per_execution = steps
-            self._forget_functions()
+    @contextlib.contextmanager
+    def _executing(self, steps: int):
+        """A setting of `steps_per_execution` for a while, with the functions that Keras traces for it.
 
-    def _forget_functions(self) -> None:
-        """Keras makes them anew; they are traced for one setting."""
-        self.train_function = self.test_function = self.predict_function = None
+        Outside of `fit` it is 1: `predict` would unroll its steps, and `evaluate(steps=...)` run over.
+        """
+        if not self._chooses_steps_per_execution:
+            yield
+            return
+        before = self.steps_per_execution
+        self._switch(steps)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def _switch(self, steps: int) -> None:
+        if steps == self.steps_per_execution:
+            return
+        self._functions[self.steps_per_execution] = (self.train_function, self.test_function, self.predict_function)
+        self.steps_per_execution = steps
+        found = self._functions.get(steps, (None, None, None))
+        self.train_function, self.test_function, self.predict_function = found
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`."""
+        if kwargs.get("_use_cached_eval_dataset"):  # the validation in `fit`, whose batches are counted by its setting
+            return super().evaluate(*args, **kwargs)
+        with self._executing(1):
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        """As `keras.Model.predict`."""
+        with self._executing(1):
+            return super().predict(*args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
