@@ -107,7 +107,7 @@ def speed_figure(results: list[dict], path: pathlib.Path) -> None:
     if not rows:
         return
     figure, axes = plt.subplots(1, len(OPERATIONS), figsize=(14, 3.6), layout="constrained")
-    markers = "osv^DPX"
+    markers = "osv^DPX*<>"
     for axis, (key, title) in zip(axes, OPERATIONS.items(), strict=True):
         for i, library in enumerate(dict.fromkeys(r["library"] for r in rows)):
             own = [r for r in rows if r["library"] == library]
@@ -126,7 +126,7 @@ def speed_figure(results: list[dict], path: pathlib.Path) -> None:
     figure.suptitle(
         "Masked autoregressive flows: time of each operation (networks grow with D, see the table)", fontsize=11
     )
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=7, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=8, frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 

@@ -53,7 +53,7 @@ def test_several_steps_in_one_call_where_nobody_looks():
             settings.append(self.model.steps_per_execution)
             self.model.predict(x[:30], batch_size=10, verbose=0)
 
-    for callbacks, steps in (([], 16), ([watcher], 1)):
+    for callbacks, steps in (([], 13), ([watcher], 1)):  # 25 batches are nearly twice 13
         model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[8], seed=1))
         model.compile(optimizer=keras.optimizers.SGD(1e-2))
         model.fit(
@@ -70,3 +70,25 @@ def test_several_steps_in_one_call_where_nobody_looks():
     model.fit(data, steps_per_epoch=12, epochs=2, verbose=0, callbacks=[Settings()])
     assert settings[-1] == 12
     assert model.optimizer.iterations.numpy() == 74
+
+
+def test_moving_statistics_too_are_those_before_the_step_that_failed():
+    flow = tff.maf(2, num_layers=1, hidden_units=[4], normalization="batch_norm", seed=1)
+    model = tff.FlowModel(flow)
+    model.compile(optimizer=keras.optimizers.Adam(1e-3))
+    model.fit(X, batch_size=32, verbose=0)
+    before = [w.numpy() for w in model.weights]
+    bad = np.concatenate([np.full([32, 2], np.nan, np.float32), np.full([320, 2], 100.0, np.float32)])
+    with pytest.raises(FloatingPointError, match="epoch 1, step 1"):
+        model.fit(tf.data.Dataset.from_tensor_slices(bad).batch(32), verbose=0)
+    for old, weight in zip(before, model.weights, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), old, err_msg=weight.path)
+
+
+@pytest.mark.parametrize(("batches", "steps"), [(1, 1), (4, 4), (10, 10), (50, 10), (47, 16), (None, 16)])
+def test_the_last_call_hardly_overshoots_the_data(batches, steps):
+    model = compiled()
+    data = tf.data.Dataset.range(100) if batches is None else tf.data.Dataset.range(batches)
+    if batches is None:
+        data = data.filter(lambda i: i < 50)
+    assert model._steps_per_execution_for(data, [], [None, None]) == steps

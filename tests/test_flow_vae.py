@@ -180,6 +180,13 @@ def test_bad_arguments_are_named():
         make(prior=tff.planar_flow(L, conditional_size=6))
     with pytest.raises(ValueError, match="`free_bits`"):
         make(free_bits=-1.0)
+    scalar = compiled(make(likelihood=lambda out: tfd.Normal(out, 1.0)))
+    with pytest.raises(ValueError, match=r"does it need tfd\.Independent"):
+        scalar.fit(events(5), batch_size=5, verbose=0)
+    with pytest.raises(ValueError, match="takes no conditions and no weights"):
+        scalar.fit(tf.data.Dataset.from_tensors((events(), events(), np.ones(40))))
+    with pytest.raises(NotImplementedError, match="reconstruct"):
+        scalar.predict(events())
     model = compiled(make())
     with pytest.raises(ValueError, match="`x` must"):
         model.fit(np.zeros([5, 3], np.float32))
@@ -189,3 +196,10 @@ def test_bad_arguments_are_named():
         model.fit(np.full([5, 5], np.nan, np.float32))
     with pytest.raises(ValueError, match=r"cannot be described in a \.keras file"):
         model.save("x.keras")
+
+
+def test_a_likelihood_s_own_variables_are_trained_and_bits_are_data():
+    scale = tf.Variable(0.5)
+    model = compiled(build(likelihood=lambda out: tfd.Independent(tfd.Normal(out, tf.exp(scale)), 1)), 1e-1)
+    model.fit(events().astype(np.uint8), batch_size=20, epochs=1, verbose=0)
+    assert scale.numpy() != 0.5

@@ -126,7 +126,7 @@ def test_base_and_its_variables(name):
     [
         ("event_size", 0),
         ("event_size", 2.5),
-        ("num_layers", 0),
+        ("num_layers", -1),
         ("seed", -1),
         ("base", "normal"),
         ("base", tfd.MultivariateNormalDiag(tf.zeros(3))),

@@ -30,9 +30,9 @@ def read_images(path: str) -> np.ndarray:
         raise UsageError(f"{path}: expected shape [N, H, W] or [N, H, W, 1 or 3], got {list(images.shape)}.")
     if not np.issubdtype(images.dtype, np.integer):
         raise UsageError(f"{path}: expected integers, such as bytes from 0 to 255, got dtype {images.dtype}.")
-    if len(images) < 10:
-        raise UsageError(f"{path}: {len(images)} images are too few to hold some out; at least 10 are needed.")
-    if images.min() < 0 or images.max() > 65_535 or images.max() == images.min():
+    if len(images) == 0:
+        raise UsageError(f"{path}: holds no image.")
+    if images.min() < 0 or images.max() > 65_535:
         raise UsageError(f"{path}: expected levels from 0 up to at most 65535, got {images.min()} to {images.max()}.")
     return images
 
@@ -40,6 +40,10 @@ def read_images(path: str) -> np.ndarray:
 def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int) -> int:
     """Fits a flow to a file of images, reports bits per dimension on held-out ones, and writes a folder."""
     images = read_images(args.source)
+    if len(images) < 10:
+        raise UsageError(f"{args.source}: {len(images)} images are too few to hold some out; at least 10 are needed.")
+    if images.max() == images.min():
+        raise UsageError(f"{args.source}: every pixel is {images.max()}: there is nothing to learn.")
     # Bytes, unless the file uses few of their levels: then as many as it uses.
     levels = 256 if 64 < images.max() < 256 else int(images.max()) + 1
     order = np.random.default_rng(args.seed).permutation(len(images))

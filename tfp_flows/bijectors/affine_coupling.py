@@ -38,7 +38,7 @@ class AffineCouplingLayer(tfb.Bijector):
       mask_type: The type of the mask, by keyword.
       shift_only: Whether the network returns the shift alone (NICE).
       transformer: A `Transformer`, such as `SplineTransformer()`, instead of the affine map.
-      log_scale_bound: Bound of the log-scale by `bound_log_scale`, or `None` for none.
+      log_scale_bound: Bound of the log-scale of the affine map by `bound_log_scale`, or `None` for none.
       event_ndims: Rank of the events, if it is not that of the mask.
       validate_args, name: As in the other bijectors.
 
@@ -91,6 +91,10 @@ class AffineCouplingLayer(tfb.Bijector):
             self.b = tf.constant(values, tf.float32)
         else:
             one_of("mask_type", mask_type, MASK_TYPES)
+            if orientation not in (0, 1):
+                raise ValueError(f"`orientation` must be 0 or 1, got {orientation!r}.")
+            if event_ndims not in (None, 3):
+                raise ValueError(f"`event_ndims` must be 3 for a mask of images, got {event_ndims!r}.")
         if transformer is not None and (shift_only or not isinstance(transformer, Transformer)):
             raise ValueError(f"`transformer` must be a Transformer, without `shift_only`, got {transformer!r}.")
         self.mask_type, self.orientation = mask_type, orientation
@@ -149,12 +153,14 @@ class AffineCouplingLayer(tfb.Bijector):
         event = value.shape[-rank:]
         mask = tf.broadcast_to(tf.cast(self._get_mask(event), tf.bool), event)
         batch = tf.shape(value)[: tf.rank(value) - rank]
-        flat = tf.reshape(value, [-1, *event])
         condition = condition_kwargs.get("conditional_input")
         if condition is not None:
             condition = tf.cast(tf.convert_to_tensor(condition), value.dtype)
+            batch = tf.broadcast_dynamic_shape(batch, tf.shape(condition)[:-1])
+            value = tf.broadcast_to(value, tf.concat([batch, event], axis=0))
             rows = tf.broadcast_to(condition, tf.concat([batch, tf.shape(condition)[-1:]], axis=0))
             condition_kwargs = {**condition_kwargs, "conditional_input": tf.reshape(rows, [-1, condition.shape[-1]])}
+        flat = tf.reshape(value, [-1, *event])
         zeros = tf.zeros_like(flat)
         params = self._params(tf.where(mask, flat, zeros), condition_kwargs)
         moved, log_slope = getattr(self._transformer, direction)(flat, params)

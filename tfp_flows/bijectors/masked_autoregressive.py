@@ -116,6 +116,10 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     def _in_passes(self, x: tf.Tensor, count: int, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det by `count` passes, each of which gets one dimension more right."""
         y, log_det = tf.zeros_like(x), None
+        condition = condition_kwargs.get("conditional_input")
+        if condition is not None:
+            batch = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(condition)[:-1])
+            y = tf.broadcast_to(y, tf.concat([batch, tf.shape(x)[-1:]], axis=0))
         for _ in range(count):
             y, log_det = scalar_maps(self._conditioner, y, **condition_kwargs).forward(x)
         return y, sum_log_det(log_det, y)

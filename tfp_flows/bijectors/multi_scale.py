@@ -40,7 +40,7 @@ class MultiScale(tfb.Bijector):
     Shapes: `[..., H W C]` to `[..., H, W, C]`; the log-det has shape `[...]` and is in nats.
 
     Example:
-      >>> blocks = [tfb.Invert(Squeeze(name="squeeze_0")), tfb.Invert(Squeeze(name="squeeze_1"))]
+      >>> blocks = [tfb.Invert(tff.Squeeze(name="squeeze_0")), tfb.Invert(tff.Squeeze(name="squeeze_1"))]
       >>> bijector = MultiScale(blocks, (4, 4, 1))
       >>> bijector.latent_shapes, bijector.forward(tf.ones([5, 16])).shape
       (((2, 2, 2), (1, 1, 8)), TensorShape([5, 4, 4, 1]))
@@ -97,13 +97,18 @@ class MultiScale(tfb.Bijector):
         """One direction, with `run(block, value, event_ndims)` for each block; the value and the log-det."""
         total = tf.zeros([], value.dtype)
         if inverse:
-            batch, latents = tf.shape(value)[:-3], []
+            latents = []
             for i, block in enumerate(self.bijectors):
                 value, log_det = run(block, value, 3)
                 total += log_det
                 kept = self._kept[i] if i < len(self._kept) else 0
+                batch = tf.shape(value)[:-3]  # a condition may have broadcast it
                 latents.append(tf.reshape(value[..., kept:], tf.concat([batch, [self._sizes[i]]], axis=0)))
                 value = value[..., :kept]
+            rows = tf.shape(latents[-1])[:-1]
+            latents = [
+                tf.broadcast_to(z, tf.concat([rows, [n]], axis=0)) for z, n in zip(latents, self._sizes, strict=True)
+            ]
             return tf.concat(latents, axis=-1), total
         batch = tf.shape(value)[:-1]
         latents = [
@@ -115,7 +120,9 @@ class MultiScale(tfb.Bijector):
             value, log_det = run(self.bijectors[i], value, 3)
             total += log_det
             if i:
-                value = tf.concat([value, latents.pop()], axis=-1)
+                latent = latents.pop()
+                rows = tf.concat([tf.shape(value)[:-3], tf.shape(latent)[-3:]], axis=0)
+                value = tf.concat([value, tf.broadcast_to(latent, rows)], axis=-1)
         return value, total
 
     def forward_and_log_det(self, x: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:

@@ -76,7 +76,7 @@ class RadialFlow(AmortizedBijector):
     def _parts(self, x, conditional_input):
         """The offset from the centre and its length, the centre, `alpha`, and `alpha + beta_hat > 0`."""
         center, raw_alpha, beta = self._values(x, conditional_input)
-        tiny = np.finfo(self.dtype.as_numpy_dtype).tiny
+        tiny = np.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny)  # so that their product does not vanish
         alpha, reach = (tf.maximum(tf.math.softplus(t), tiny) for t in (raw_alpha, beta))
         offset = x - center
         # The gradient of a norm at zero is not defined: there the square is replaced, and the length is zero.

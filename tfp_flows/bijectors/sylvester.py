@@ -86,14 +86,17 @@ class SylvesterFlow(AmortizedBijector):
         start[diagonal] = rng.normal(size=self.rank) * 0.01 + np.log(np.e - 1.0)
         start_tilde = 0.01 * rng.normal(size=entries)
         start_tilde[diagonal] = 1.0
+        variables = {
+            "r": _fill_order(start, self.rank),
+            "r_tilde": _fill_order(start_tilde, self.rank),
+            "b": rng.normal(size=self.rank),
+        }
+        if count:
+            variables["reflections"] = rng.normal(size=[count, size])
+        self._count = count
         super().__init__(
             size,
-            {
-                "r": _fill_order(start, self.rank),
-                "r_tilde": _fill_order(start_tilde, self.rank),
-                "b": rng.normal(size=self.rank),
-                "reflections": rng.normal(size=[count, size]),
-            },
+            variables,
             conditional_size=conditional_size,
             hidden_units=hidden_units,
             activation=activation,
@@ -105,7 +108,8 @@ class SylvesterFlow(AmortizedBijector):
 
     def _parts(self, x, conditional_input):
         """`R` with its constrained diagonal, `R~`, `b`, the reflections, and `1 + r_ii r~_ii`."""
-        r, r_tilde, b, reflections = self._values(x, conditional_input)
+        r, r_tilde, b, *rest = self._values(x, conditional_input)
+        reflections = rest[0] if rest else None
         r, r_tilde = (tfp.math.fill_triangular(t, upper=True) for t in (r, r_tilde))
         tilde = tf.linalg.diag_part(r_tilde)
         r_hat, slope = constrained_u(tf.linalg.diag_part(r)[..., tf.newaxis], tilde[..., tf.newaxis])
@@ -131,10 +135,6 @@ class SylvesterFlow(AmortizedBijector):
         """`Q v`."""
         paddings = [[0, 0]] * (v.shape.rank - 1) + [[0, self._event_size - self.rank]]
         return self._reflect(tf.pad(v, paddings), reflections, reversed(range(self._count)))
-
-    @property
-    def _count(self) -> int:
-        return self._shapes["reflections"][0]
 
     def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det, past TFP's cache."""

@@ -24,7 +24,7 @@ class Target:
     Args:
       name: Its name.
       event_size: `D`.
-      log_prob_fn: Callable from `[..., D]` to `[...]`, differentiable, in nats.
+      log_prob_fn: Callable from `[..., D]` to `[...]`, differentiable, in nats, in float32 and float64.
       box: Half the side of the square within which the density is taken, or `None` for all of space.
       wall: Outside of the box the log-density falls as `-((|z_i| - box) / wall)^2 / 2` along each axis, so that gradients
         lead back; `None` lets it be minus infinity, which no gradient can leave.
@@ -55,6 +55,8 @@ class Target:
         for key, value in (("box", box), ("wall", wall)):
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"`{key}` must be positive and finite, or None, got {value!r}.")
+        if wall is not None and box is None:
+            raise ValueError("`wall` needs a `box` to stand around.")
         if log_normalizer is None and (box is None or event_size != 2):
             raise ValueError("`log_normalizer` must be given, except in two dimensions within a `box`.")
         self.name, self.event_size, self.box, self.wall = name, event_size, box, wall

@@ -41,6 +41,14 @@ def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> 
     return shape
 
 
+def _kept(channels: int, fraction: float) -> int:
+    """Channels that stay after part of them was factored out."""
+    kept = channels - round(fraction * channels)
+    if not 0 < kept < channels:
+        raise ValueError(f"`fraction` must leave some of {channels} channels and factor out some, got {fraction!r}.")
+    return kept
+
+
 class _Builder:
     """Makes the layers of one flow: seeds in order, networks of one kind."""
 
@@ -82,12 +90,12 @@ class _Builder:
         return [layer(channels, dtype=self.dtype, name=f"{self.normalization}_{name}")]
 
 
-def _distribution(blocks, image_shape, fraction, alpha, base, preprocess, dtype, name) -> FlowDistribution:
+def _distribution(blocks, image_shape, fraction, alpha, base, dtype, name) -> FlowDistribution:
     """Base -> scales -> pixels in [0, 1]."""
     layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
     if alpha is not None:
         layers.append(tfb.Invert(get_preprocess_bijector(alpha, dtype), name="pixels"))
-    return assemble(layers, int(np.prod(image_shape)), base, preprocess, dtype, name)
+    return assemble(layers, int(np.prod(image_shape)), base, None, dtype, name)
 
 
 @recipe
@@ -103,7 +111,6 @@ def image_real_nvp(
     network_normalization: str = "weight",
     alpha: float | None = 0.05,
     base: tfd.Distribution | str | None = None,
-    preprocess: tfb.Bijector | None = None,
     conditional_size: int | None = None,
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
@@ -123,7 +130,7 @@ def image_real_nvp(
       normalization: `"actnorm"` or `"batch_norm"` after each coupling, or `None`.
       network_normalization: `"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).
       alpha: Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real line.
-      base, preprocess, conditional_size, seed, dtype, name: As in `planar_flow`; the base has event shape `[H W C]`. Conditions
+      base, conditional_size, seed, dtype, name: As in `planar_flow`; the base has event shape `[H W C]`. Conditions
         may be one-hot classes.
 
     Returns:
@@ -161,9 +168,9 @@ def image_real_nvp(
             layers.append(tfb.Invert(Squeeze(name=f"squeeze_{scale}"), name=f"unsqueeze_{scale}"))
             shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
             layers += build.couplings(shape, "channel", count, f"{scale}_channel")
-            shape = (*shape[:-1], shape[-1] - round(fraction * shape[-1]))
+            shape = (*shape[:-1], _kept(shape[-1], fraction))
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
-    return _distribution(blocks, image_shape, fraction, alpha, base, preprocess, dtype, name)
+    return _distribution(blocks, image_shape, fraction, alpha, base, dtype, name)
 
 
 @recipe
@@ -179,7 +186,6 @@ def glow(
     network_normalization: str = "weight",
     alpha: float | None = 0.05,
     base: tfd.Distribution | str | None = None,
-    preprocess: tfb.Bijector | None = None,
     conditional_size: int | None = None,
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
@@ -194,7 +200,7 @@ def glow(
       num_scales: Number of scales.
       num_steps: Steps at each scale.
       filters, num_blocks, fraction, normalization, network_normalization, alpha: As in `image_real_nvp`.
-      base, preprocess, conditional_size, seed, dtype, name: As in `image_real_nvp`.
+      base, conditional_size, seed, dtype, name: As in `image_real_nvp`.
 
     Returns:
       A transformed distribution over images `[H, W, C]`. Cost: one pass of each network, in both directions.
@@ -232,5 +238,6 @@ def glow(
             layers.append(LULinear(shape[-1], seed=build.seed(), dtype=dtype, name=f"conv1x1_{label}"))
             layers.append(build.coupling(shape, "channel", step % 2, label))
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
-        shape = (*shape[:-1], shape[-1] - round(fraction * shape[-1]))
-    return _distribution(blocks, image_shape, fraction, alpha, base, preprocess, dtype, name)
+        if scale < num_scales - 1:
+            shape = (*shape[:-1], _kept(shape[-1], fraction))
+    return _distribution(blocks, image_shape, fraction, alpha, base, dtype, name)

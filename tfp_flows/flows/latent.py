@@ -44,7 +44,7 @@ def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistributi
 
 
 def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditional_input=None) -> tf.Tensor:
-    """Events on the way from one to another, along the great circle between their latent values.
+    """Events on the way from one to another: their latent values turn along the great circle, and change their length evenly.
 
     Args:
       flow: A flow.
@@ -74,12 +74,15 @@ def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditio
         return tf.reduce_sum(t, axis=axes, keepdims=True)
 
     lengths = [tf.sqrt(total(tf.square(z))) for z in ends]
-    cosine = total(ends[0] * ends[1]) / tf.maximum(lengths[0] * lengths[1], 1e-12)
+    units = [z / tf.maximum(length, 1e-12) for z, length in zip(ends, lengths, strict=True)]
+    cosine = total(units[0] * units[1])
     angle = tf.acos(tf.clip_by_value(cosine, -0.9999, 0.9999))
+    straight = tf.abs(cosine) > 0.9999  # parallel, or opposite, where no great circle is singled out
     on_the_way = []
     for i in range(steps):
         t = tf.cast(i / (steps - 1), flow.dtype)
-        # The ends themselves, and between them the same speed along the circle.
-        z = (tf.sin((1.0 - t) * angle) * ends[0] + tf.sin(t * angle) * ends[1]) / tf.sin(angle)
+        turned = (tf.sin((1.0 - t) * angle) * units[0] + tf.sin(t * angle) * units[1]) / tf.sin(angle)
+        turned *= (1.0 - t) * lengths[0] + t * lengths[1]
+        z = tf.where(straight, (1.0 - t) * ends[0] + t * ends[1], turned)
         on_the_way.append(forward_and_log_det(bijector, z, latent_ndims, **kwargs)[0])
     return tf.stack(on_the_way)

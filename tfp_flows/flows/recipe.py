@@ -46,7 +46,7 @@ def _describe(name: str, arguments: dict[str, Any]) -> str | None:
     """The call as JSON, or `None` where an argument has no name (a base distribution, a function)."""
     plain = dict(arguments)
     plain["dtype"] = tf.as_dtype(plain["dtype"]).name
-    if isinstance(plain["preprocess"], Standardize):
+    if isinstance(plain.get("preprocess"), Standardize):
         plain["preprocess"] = {"standardize": plain["preprocess"].event_size}
     if "hidden_units" in plain:
         plain["hidden_units"] = [int(n) for n in plain["hidden_units"]]
@@ -75,7 +75,7 @@ def from_recipe(text: str) -> FlowDistribution:
         if described["format"] != FORMAT:
             raise KeyError("format")
         build, arguments = RECIPES[described["recipe"]], dict(described["arguments"])
-        if isinstance(arguments["preprocess"], dict):
+        if isinstance(arguments.get("preprocess"), dict):
             size = arguments["preprocess"]["standardize"]
             arguments["preprocess"] = Standardize(size, dtype=arguments["dtype"])
         return build(**arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
 import keras
@@ -41,7 +42,7 @@ def check_beta(beta: Beta) -> Beta:
     """Returns a weight, or a function of the step, or raises a `ValueError`."""
     if callable(beta):
         return beta
-    if isinstance(beta, (int, float)) and math.isfinite(beta) and beta >= 0:
+    if isinstance(beta, numbers.Real) and math.isfinite(beta) and beta >= 0:
         return float(beta)
     raise ValueError(
         f"`beta` must be a finite number >= 0, or a function of the step such as linear_annealing(), got {beta!r}."

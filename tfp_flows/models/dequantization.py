@@ -96,6 +96,8 @@ class VariationalDequantization(UniformDequantization):
         name: str = "variational_dequantization",
     ):
         super().__init__(levels, name=name)
+        if len(image_shape) != 3:
+            raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
         height, width, channels = (positive_int(f"image_shape[{i}]", size) for i, size in enumerate(image_shape))
         seed = resolve_seed(seed)
         self._config = {
@@ -122,7 +124,8 @@ class VariationalDequantization(UniformDequantization):
         image = 2.0 * x / (self.levels - 1) - 1.0
         for orientation, network in enumerate(self.networks):
             mask = tf.cast(checkerboard_binary_mask(x.shape[1:], orientation), x.dtype)
-            shift, log_scale = tf.split(network(tf.concat([mask * u, image], axis=-1)), 2, axis=-1)
+            seen = tf.cast(tf.concat([mask * u, image], axis=-1), tf.float32)  # of the networks
+            shift, log_scale = tf.split(tf.cast(network(seen), x.dtype), 2, axis=-1)
             log_scale = (1.0 - mask) * bound_log_scale(log_scale)
             u = u * tf.exp(log_scale) + (1.0 - mask) * shift
             log_q -= tf.reduce_sum(log_scale, axis=axes)

@@ -122,7 +122,11 @@ def check_element_spec(
         raise ValueError(
             f"`{name}` must yield batches of events, one tensor each, got elements {dataset.element_spec}."
         )
-    if not (spec.dtype.is_floating or (levels is not None and spec.dtype.is_integer)):
+    if levels is not None and not spec.dtype.is_integer:
+        raise ValueError(
+            f"`{name}` must yield integers 0 to {levels - 1}, which the model dequantizes, got {spec.dtype.name}."
+        )
+    if levels is None and not spec.dtype.is_floating:
         raise ValueError(
             f"`{name}` yields dtype {spec.dtype.name}, but a density is over real numbers: "
             f"map it with `lambda x: tf.cast(x, tf.float32)`; for levels, see FlowModel(..., dequantize=levels)."

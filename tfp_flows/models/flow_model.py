@@ -175,12 +175,14 @@ class FlowModel(GuardedModel):
 
     def train_step(self, data):
         events, conditions, sample_weight = self._unpack(data)
+        before = self._snapshot()
         with tf.GradientTape() as tape:
             log_prob = self._score(events, conditions, self.seed, self.optimizer.iterations.value, training=True)
             loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
         self._update(tape, loss)
         for layer in self._updated_layers:
             layer.update()
+        self._restore(before)
         return self._logs(loss, events, log_prob, sample_weight)
 
     def test_step(self, data):
@@ -192,7 +194,9 @@ class FlowModel(GuardedModel):
 
     def predict_step(self, data):
         events, conditions, _ = self._unpack(data)
-        return self._score(events, conditions, self.seed + 2, 0, training=False)
+        # Other noise for other batches, and the same for the same.
+        step = 0 if self.dequantize is None else tf.reduce_sum(tf.cast(events, tf.int32))
+        return self._score(events, conditions, self.seed + 2, step, training=False)
 
     def _logs(self, loss, x, log_prob, sample_weight):
         self._loss_metric().update_state(loss, sample_weight=tf.shape(log_prob)[0])

@@ -129,10 +129,9 @@ class FlowVAE(GuardedModel):
         self.free_bits = float(free_bits)
         self._inputs = Inputs(tuple(event_shape), self._event_dtype, None)
         # Keras tracks the networks by their attributes; what the flows hold it cannot see.
-        for flow in (self.posterior, self.prior):
-            if flow is not None:
-                found = tracking.find(flow.bijector if flow is self.posterior else flow)
-                self._adopt(found, found.variables)
+        bijector = None if self.posterior is None else self.posterior.bijector
+        found = tracking.find(bijector, self.prior, self._likelihood)
+        self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]), found.variables)
         self._networks = [*self._networks, encoder, decoder]
         self._means = [keras.metrics.Mean(name=key) for key in ("negative_elbo", "reconstruction", "kl")]
         self._compiled_bounds = tf.function(self._importance_bounds, reduce_retracing=True)
@@ -193,10 +192,22 @@ class FlowVAE(GuardedModel):
     def _terms(self, x, seed, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """`-log p(x | z)` and `log q(z | x) - log p(z)`, `[N]` each."""
         z, log_q = self.encode(x, seed, training)
-        return -self.likelihood(z, training).log_prob(x), log_q - self.prior.log_prob(z)
+        return -self._log_likelihood(x, z, training), log_q - self.prior.log_prob(z)
+
+    def _log_likelihood(self, x, z, training: bool) -> tf.Tensor:
+        """`log p(x | z)`, `[N]`, with a check that the likelihood is one of whole events."""
+        likelihood = self.likelihood(z, training)
+        if not likelihood.event_shape.is_compatible_with(x.shape[1:]):
+            raise ValueError(
+                f"`likelihood` must be a distribution over events of shape {x.shape[1:]}, got event shape "
+                f"{likelihood.event_shape} and batch shape {likelihood.batch_shape}: does it need tfd.Independent, and does "
+                "the decoder's output have the shape of the events?"
+            )
+        return likelihood.log_prob(x)
 
     def train_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        before = self._snapshot()
         step = self.optimizer.iterations.value
         beta = beta_at(self.beta, step, self._event_dtype)
         with tf.GradientTape() as tape:
@@ -208,6 +219,7 @@ class FlowVAE(GuardedModel):
             for penalty in self.losses:
                 loss += tf.cast(penalty, loss.dtype)
         self._update(tape, loss)
+        self._restore(before)
         return self._logs(loss, reconstruction, kl)
 
     def test_step(self, data):
@@ -244,12 +256,27 @@ class FlowVAE(GuardedModel):
         for key in ("y", "sample_weight"):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out.")
-        data, kwargs = self._inputs.for_training(x, None, batch_size, kwargs)
+        data, kwargs = self._inputs.for_training(self._real(x), None, batch_size, kwargs)
         return self._fit(data, callbacks, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x, batch_size=None, verbose="auto", **kwargs):
         """Loss (the negative ELBO) and its parts, in nats for each event; as `keras.Model.evaluate`."""
-        return super().evaluate(self._inputs.dataset(x, None, batch_size), verbose=verbose, **kwargs)
+        return super().evaluate(self._inputs.dataset(self._real(x), None, batch_size), verbose=verbose, **kwargs)
+
+    def _real(self, x):
+        """Arrays of bits or integers as real numbers; what is no array, checked for weights, as it is."""
+        if isinstance(x, tf.data.Dataset):
+            if isinstance(x.element_spec, (tuple, list)) and len(x.element_spec) > 1:
+                raise ValueError("`x` must yield events alone: a FlowVAE takes no conditions and no weights.")
+            return x
+        if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
+            return x
+        array = np.asarray(x)
+        return array.astype(self._event_dtype.as_numpy_dtype) if array.dtype.kind in "biu" else array
+
+    def predict(self, *args, **kwargs):
+        """Not defined: use `reconstruct` or `log_likelihood`."""
+        raise NotImplementedError("A FlowVAE predicts nothing: use reconstruct(x), log_likelihood(x) or sample(n).")
 
     def sample(self, n: int, seed: int | None = None, mean: bool = True) -> tf.Tensor:
         """`n` events from the model, `[n, *event_shape]`: means of the likelihood, or, with `mean=False`, samples of it."""
@@ -258,7 +285,7 @@ class FlowVAE(GuardedModel):
 
     def reconstruct(self, x, seed: int | None = None, mean: bool = True) -> tf.Tensor:
         """Events `x` encoded and decoded again, `[N, *event_shape]`."""
-        (x,) = self._inputs.check(x, None)
+        (x,) = self._inputs.check(self._real(x), None)
         seeds = self._seeds(seed)
         return self._decoded(self.encode(tf.constant(x), seeds[0])[0], seeds[1], mean)
 
@@ -276,7 +303,7 @@ class FlowVAE(GuardedModel):
         In expectation a lower bound, which tightens with `num_samples`; one is the ELBO. Cost: `num_samples` passes of the
         decoder for each event.
         """
-        (x,) = self._inputs.check(x, None)
+        (x,) = self._inputs.check(self._real(x), None)
         seed, n = resolve_seed(seed), positive_int("num_samples", num_samples)
         size = positive_int("batch_size", batch_size)
         bounds = []
@@ -292,7 +319,7 @@ class FlowVAE(GuardedModel):
 
         def one(i):
             z, log_q = self._draw(h, loc, log_scale, tf.random.experimental.stateless_fold_in(seed, i))
-            return self.likelihood(z).log_prob(x) + self.prior.log_prob(z) - log_q
+            return self._log_likelihood(x, z, training=False) + self.prior.log_prob(z) - log_q
 
         # One sample of all events at a time: memory does not grow with their number.
         log_w = tf.map_fn(one, tf.range(n), fn_output_signature=tf.TensorSpec([None], self._event_dtype))

@@ -15,13 +15,14 @@ from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 
 # Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
-_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_train_batch_begin", "on_train_batch_end")
+_BATCH_HOOKS = tuple(f"on_{kind}batch_{end}" for kind in ("", "train_", "test_") for end in ("begin", "end"))
 
 
 def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback is called at every batch, so that each must be a call of its own."""
-    if getattr(callback, "save_freq", None) == "epoch":  # ModelCheckpoint, BackupAndRestore: nothing to do at a batch
-        return False
+    kind = type(callback)
+    if kind in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore) and callback.save_freq == "epoch":
+        return False  # nothing to do at a batch
     return any(
         name in vars(callback) or getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
         for name in _BATCH_HOOKS
@@ -103,6 +104,15 @@ class GuardedModel(keras.Model):
         scale = self.optimizer.scale_loss(tf.ones_like(loss) / self.distribute_strategy.num_replicas_in_sync)
         self._guard.apply(self.optimizer, tape.gradient(loss, weights, output_gradients=scale), weights, loss)
 
+    def _snapshot(self) -> list[tuple]:
+        """The weights that are not trained, such as moving statistics, as they are at the beginning of a step."""
+        return [(w, tf.identity(w.value)) for w in self.non_trainable_weights]
+
+    def _restore(self, before: list[tuple]) -> None:
+        """Takes them back after a step whose loss was not finite, and after those that follow it."""
+        for weight, old in before:
+            weight.assign(tf.where(self._guard.failed, old, weight.value))
+
     def _fit(self, data, callbacks, **options) -> keras.callbacks.History:
         """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
         own = StopAtNonFinite(self._guard)
@@ -141,7 +151,14 @@ class GuardedModel(keras.Model):
             return 1
         # Keras would run over the end of an epoch that is not a multiple.
         limit = math.gcd(*[n for n in limits if n])  # 0 if there is none
-        return max(n for n in range(1, MOST_STEPS_PER_EXECUTION + 1) if limit % n == 0)
+        if limit:
+            return max(n for n in range(1, MOST_STEPS_PER_EXECUTION + 1) if limit % n == 0)
+        batches = int(data.cardinality())
+        if batches < 1:  # unknown
+            return MOST_STEPS_PER_EXECUTION
+        # The data's end ends the last call as well, but the progress bar counts it in full.
+        most = min(MOST_STEPS_PER_EXECUTION, batches)
+        return min(range(most, most // 2, -1), key=lambda n: -batches % n)
 
     @contextlib.contextmanager
     def _executing(self, steps: int):

@@ -103,21 +103,27 @@ class VariationalFlow(GuardedModel):
         self._elbo = keras.metrics.Mean(name="elbo")
         self.built = True
 
+    def call(self, seed, training=None):
+        """Samples and their log-density; Keras hands `training` on to the networks through its call context."""
+        del training
+        return self.flow.experimental_sample_and_log_prob(self.sample_size, seed=seed)
+
     def _integrand(self, z: tf.Tensor, log_q: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`log q - beta log p` and `log p - log q`, `[n]` each."""
         log_p = self.target_log_prob_fn(z)
-        if log_p.shape != log_q.shape:
+        if not log_p.shape.is_compatible_with(log_q.shape):
             raise ValueError(f"`target_log_prob_fn` must return shape {log_q.shape} for {z.shape}, got {log_p.shape}.")
-        log_p = tf.cast(log_p, log_q.dtype)
+        log_p = tf.ensure_shape(tf.cast(log_p, log_q.dtype), log_q.shape)
         return log_q - beta * log_p, log_p - log_q
 
     def train_step(self, data):
         del data
         step = self.optimizer.iterations.value
         seed, beta = step_seed(self.seed, step), beta_at(self.beta, step, self._event_dtype)
+        before = self._snapshot()
         with tf.GradientTape() as tape:
             if self.path_derivative:
-                z = self.flow.sample(self.sample_size, seed=seed)
+                z, _ = self(seed, training=True)
                 with tape.stop_recording(), tf.GradientTape(watch_accessed_variables=False) as inner:
                     points = tf.identity(z)
                     inner.watch(points)
@@ -126,16 +132,17 @@ class VariationalFlow(GuardedModel):
                 moved = tf.reduce_sum(tf.stop_gradient(slope) * z) / self.sample_size
                 loss = moved + tf.stop_gradient(tf.reduce_mean(integrand) - moved)
             else:
-                z, log_q = self.flow.experimental_sample_and_log_prob(self.sample_size, seed=seed)
+                z, log_q = self(seed, training=True)
                 integrand, elbo = self._integrand(z, log_q, beta)
                 loss = tf.reduce_mean(integrand)
             for penalty in self.losses:
                 loss += tf.cast(penalty, loss.dtype)
         self._update(tape, loss)
+        self._restore(before)
         return self._logs(loss, elbo)
 
     def test_step(self, data):
-        z, log_q = self.flow.experimental_sample_and_log_prob(self.sample_size, seed=step_seed(self.seed + 1, data))
+        z, log_q = self(step_seed(self.seed + 1, data), training=False)
         integrand, elbo = self._integrand(z, log_q, tf.ones([], self._event_dtype))
         return self._logs(tf.reduce_mean(integrand), elbo)
 
@@ -169,6 +176,10 @@ class VariationalFlow(GuardedModel):
     def evaluate(self, *, steps: int = 10, verbose="auto", **kwargs):
         """Loss and ELBO with `beta = 1`, over `steps` draws of `sample_size`; as `keras.Model.evaluate`."""
         return super().evaluate(tf.data.Dataset.counter(), steps=steps, verbose=verbose, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        """There is no data to predict for: ask the flow."""
+        raise NotImplementedError("A VariationalFlow predicts nothing: use flow.sample(n) and flow.log_prob(z).")
 
     def get_config(self) -> dict:
         raise ValueError(
