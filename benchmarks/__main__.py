@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 
 import numpy as np
 
-from benchmarks import images, neutra, planar, report, vae
+from benchmarks import images, neutra, planar, process, report, vae
 from benchmarks.libraries import LIBRARIES, Case, installed
 
 SPEED = [
@@ -40,15 +38,7 @@ def run(library: str, case: Case, threads: int, data: str | None = None, batch_s
         "CUDA_VISIBLE_DEVICES": "",
         "JAX_PLATFORMS": "cpu",
     }
-    command = [sys.executable, "-m", "benchmarks.worker", json.dumps(task)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        print(f"{library}, {case.title}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
-        return None
-    result = json.loads(lines[-1][len("RESULT ") :])
-    print(f"{library:16} {case.title}: " + ", ".join(f"{k} {v:.4g}" for k, v in result.items()), flush=True)
-    return result
+    return process.run("benchmarks.worker", task, f"{library}, {case.title}", environment)
 
 
 def chosen_libraries(names: list[str] | None) -> list[str]:

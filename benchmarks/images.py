@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import pathlib
-import subprocess
 import sys
 import time
 
 import numpy as np
+
+from benchmarks.process import run
 
 ALPHA, BATCH, RATE = 0.05, 100, 1e-3
 MODELS = ("image_real_nvp", "glow", "TFP Glow")
@@ -108,8 +109,8 @@ def worker(task: dict) -> None:
 
     train, test = (part[..., np.newaxis] for part in images(task["mnist"]))
     train = train[: task["rows"]]
-    run = train_tfp if task["model"] == "TFP Glow" else lambda *args: train_ours(task["model"], *args)
-    print("RESULT " + json.dumps(run(train, test, task["epochs"], task["output"])))
+    fit = train_tfp if task["model"] == "TFP Glow" else lambda *args: train_ours(task["model"], *args)
+    print("RESULT " + json.dumps(fit(train, test, task["epochs"], task["output"])))
 
 
 def measure(options) -> list[dict]:
@@ -128,15 +129,9 @@ def measure(options) -> list[dict]:
             "rows": options.rows,
             "output": str(folder / f"{name.replace(' ', '_')}.npz"),
         }
-        command = [sys.executable, "-m", "benchmarks.images", json.dumps(task)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        if not lines:
-            print(f"{name}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
-            continue
-        result = {**task, **json.loads(lines[-1][len("RESULT ") :])}
-        print(", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()), flush=True)
-        results.append(result)
+        result = run("benchmarks.images", task, name)
+        if result is not None:
+            results.append({**task, **result})
     return results
 
 

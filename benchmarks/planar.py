@@ -11,11 +11,12 @@ from __future__ import annotations
 import importlib.util
 import json
 import pathlib
-import subprocess
 import sys
 import time
 
 import numpy as np
+
+from benchmarks.process import run
 
 LAYERS = (2, 8, 32)
 ENERGIES = ("u1", "u2", "u3", "u4")
@@ -159,18 +160,9 @@ def measure(options) -> list[dict]:
                         "seed": seed,
                         "density": str(densities / f"{energy}-{layers}.npz") if drawn else "",
                     }
-                    command = [sys.executable, "-m", "benchmarks.planar", json.dumps(task)]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False)
-                    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-                    if not lines:
-                        print(f"{library} {energy} K={layers}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
-                        continue
-                    result = {**task, **json.loads(lines[-1][len("RESULT ") :])}
-                    print(
-                        ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else str(v) for k, v in result.items()),
-                        flush=True,
-                    )
-                    results.append(result)
+                    result = run("benchmarks.planar", task, f"{library} {energy} K={layers} seed {seed}")
+                    if result is not None:
+                        results.append({**task, **result})
     return results
 
 

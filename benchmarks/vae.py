@@ -7,11 +7,12 @@ every posterior; what differs is the flow between the encoder's normal distribut
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 
 import numpy as np
+
+from benchmarks.process import run
 
 LATENT, HIDDEN, BATCH = 20, 300, 100
 POSTERIORS = ("gaussian", "planar", "sylvester", "iaf")
@@ -76,22 +77,9 @@ def measure(options) -> list[dict]:
                 "rows": 1000,
                 "samples": 200,
             }
-            command = [sys.executable, "-m", "benchmarks.vae", json.dumps(task)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-            if not lines:
-                print(f"{name}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
-                continue
-            result = {
-                "posterior": name,
-                "seed": seed,
-                "epochs": options.epochs,
-                **json.loads(lines[-1][len("RESULT ") :]),
-            }
-            print(
-                ", ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in result.items()), flush=True
-            )
-            results.append(result)
+            result = run("benchmarks.vae", task, f"{name}, seed {seed}")
+            if result is not None:
+                results.append({**task, **result})
     return results
 
 

@@ -196,7 +196,7 @@ for s in (0.3, 2.0):
     half = np.linspace(1e-3, 0.999, 5000)
     assert abs(half[np.argmax(density.prob(half))] - positive_mode(s)) < 1e-3
     # And the density is one: it integrates to one.
-    assert abs(integral(lambda x: density.log_prob(x).numpy(), -0.99999, 0.99999, 200_001) - 1.0) < 1e-3
+    assert abs(integral(lambda x, p=density: p.log_prob(x).numpy(), -0.99999, 0.99999, 200_001) - 1.0) < 1e-3
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-4", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 4. More dimensions

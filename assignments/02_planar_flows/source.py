@@ -69,7 +69,11 @@ def planar(z, w, u, b):
 # %% nbgrader={"grade": true, "grade_id": "planar-test", "locked": true, "points": 2, "schema_version": 3, "solution": false, "task": false}
 rng = np.random.default_rng(0)
 z = tf.constant(rng.normal(size=[6, 3]))
-w, u, b = tf.constant([1.0, -0.5, 0.3], tf.float64), tf.constant([0.4, 0.1, -0.2], tf.float64), tf.constant(0.2, tf.float64)
+w, u, b = (
+    tf.constant([1.0, -0.5, 0.3], tf.float64),
+    tf.constant([0.4, 0.1, -0.2], tf.float64),
+    tf.constant(0.2, tf.float64),
+)
 with tf.GradientTape() as tape:
     tape.watch(z)
     y, log_det = planar(z, w, u, b)
@@ -224,7 +228,9 @@ for name in names:
     for num_layers in layers:
         keras.utils.set_random_seed(1)
         flow = planar_flow(num_layers)
-        model = tff.VariationalFlow(flow, target, sample_size=256, beta=tff.linear_annealing(0.01, 1.0, steps // 2), seed=1)
+        model = tff.VariationalFlow(
+            flow, target, sample_size=256, beta=tff.linear_annealing(0.01, 1.0, steps // 2), seed=1
+        )
         rate = keras.optimizers.schedules.CosineDecay(1e-2, steps)
         model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
         history = model.fit(steps_per_epoch=steps // 10, epochs=10, verbose=0).history
@@ -243,7 +249,9 @@ for name in names:
 def table(flows):
     """Reverse KL divergences in nats, by (name of the energy, number of layers), of a dictionary of flows with these keys."""
     ### BEGIN SOLUTION
-    return {key: tff.diagnostics.reverse_kl(flow, tff.data.targets.energies[key[0]]()).kl for key, flow in flows.items()}
+    return {
+        key: tff.diagnostics.reverse_kl(flow, tff.data.targets.energies[key[0]]()).kl for key, flow in flows.items()
+    }
     ### END SOLUTION
 
 
@@ -261,7 +269,9 @@ if not SMOKE:
 # %% nbgrader={"grade": false, "grade_id": "figure", "locked": true, "schema_version": 3, "solution": false, "task": false}
 side = np.linspace(-4.5, 4.5, 150).astype(np.float32)
 grid = np.stack(np.meshgrid(side, side), axis=-1)
-figure, axes = plt.subplots(len(names), 1 + len(layers), figsize=(3 * (1 + len(layers)), 3 * len(names)), layout="constrained")
+figure, axes = plt.subplots(
+    len(names), 1 + len(layers), figsize=(3 * (1 + len(layers)), 3 * len(names)), layout="constrained"
+)
 for row, name in zip(axes, names):
     target = tff.data.targets.energies[name]()
     row[0].imshow(np.exp(target.log_prob(tf.constant(grid))), origin="lower", extent=[-4.5, 4.5, -4.5, 4.5])
