@@ -1,5 +1,7 @@
 """`FlowVAE`: against the plain autoencoder, a model whose likelihood is known, and on digits."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -196,6 +198,7 @@ def test_bad_arguments_are_named():
         model.fit(np.full([5, 5], np.nan, np.float32))
     with pytest.raises(ValueError, match=r"cannot be described in a \.keras file"):
         model.save("x.keras")
+    assert not pathlib.Path("x.keras").exists()
 
 
 def test_a_likelihood_s_own_variables_are_trained_and_bits_are_data():

@@ -1,5 +1,7 @@
 """`VariationalFlow`: reverse KL in Keras, and the same flows in TFP's own inference."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
@@ -145,6 +147,7 @@ def test_bad_arguments_are_named():
         model.fit(x=np.zeros([5, 2]), steps_per_epoch=1)
     with pytest.raises(ValueError, match="target is a function"):
         model.save("x.keras")
+    assert not pathlib.Path("x.keras").exists()
 
 
 @pytest.mark.parametrize("name", ["planar_flow", "radial_flow", "sylvester_flow", "iaf"])

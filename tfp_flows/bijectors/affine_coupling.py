@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.masks import MASK_TYPES, image_mask
+from tfp_flows.bijectors.masks import MASK_TYPES, check_orientation, image_mask
 from tfp_flows.checks import one_of
 from tfp_flows.templates.batches import check_condition
 from tfp_flows.tracking import Mirror
@@ -91,8 +91,7 @@ class AffineCouplingLayer(tfb.Bijector):
             self.b = tf.constant(values, tf.float32)
         else:
             one_of("mask_type", mask_type, MASK_TYPES)
-            if orientation not in (0, 1):
-                raise ValueError(f"`orientation` must be 0 or 1, got {orientation!r}.")
+            check_orientation(orientation)
             if event_ndims not in (None, 3):
                 raise ValueError(f"`event_ndims` must be 3 for a mask of images, got {event_ndims!r}.")
         if transformer is not None and (shift_only or not isinstance(transformer, Transformer)):

@@ -12,7 +12,8 @@ from tfp_flows.checks import one_of, positive_int
 MASK_TYPES = ("checkerboard", "channel")
 
 
-def _orientation(orientation: int) -> int:
+def check_orientation(orientation: int) -> int:
+    """Returns 0 or 1, or raises a `ValueError`."""
     if orientation not in (0, 1):
         raise ValueError(f"`orientation` must be 0 or 1, got {orientation!r}.")
     return int(orientation)
@@ -39,7 +40,7 @@ def checkerboard_binary_mask(shape: Sequence[int], orientation: int = 0) -> tf.T
     if len(shape) < 2:
         raise ValueError(f"`shape` must hold height and width, got {shape!r}.")
     height, width = (positive_int(f"shape[{i}]", size) for i, size in enumerate(tuple(shape)[:2]))
-    board = np.add.outer(np.arange(height), np.arange(width)) + _orientation(orientation)
+    board = np.add.outer(np.arange(height), np.arange(width)) + check_orientation(orientation)
     return tf.constant(board % 2, tf.float32)[..., tf.newaxis]
 
 
@@ -62,7 +63,7 @@ def channel_binary_mask(num_channels: int, orientation: int = 0) -> tf.Tensor:
     """
     channels = positive_int("num_channels", num_channels, 2)
     second = np.arange(channels) >= channels // 2
-    return tf.constant(second != bool(_orientation(orientation)), tf.float32)[tf.newaxis, tf.newaxis]
+    return tf.constant(second != bool(check_orientation(orientation)), tf.float32)[tf.newaxis, tf.newaxis]
 
 
 def image_mask(mask_type: str, event_shape: Sequence[int], orientation: int) -> tf.Tensor:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pathlib
-import tempfile
 import warnings
 
 import keras
@@ -352,16 +349,3 @@ class FlowModel(GuardedModel):
             seed=config.get("seed"),
             name=config["name"],
         )
-
-    def save(self, filepath, overwrite: bool = True, **kwargs) -> None:
-        """As `keras.Model.save`. The file appears whole or not at all; an old one stays until the new one is whole."""
-        path = pathlib.Path(filepath)
-        if path.suffix != ".keras":
-            raise ValueError(f"`filepath` must end in .keras, got {str(filepath)!r}.")
-        if path.exists() and not overwrite:
-            raise ValueError(f"`filepath` exists: {path}. Pass overwrite=True to replace it.")
-        self.get_config()
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-            part = os.path.join(folder, path.name)
-            super().save(part, **kwargs)
-            os.replace(part, path)
