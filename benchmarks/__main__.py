@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import pathlib
 import sys
 import tempfile
@@ -30,15 +29,7 @@ SPEED = [
 def run(library: str, case: Case, threads: int, data: str | None = None, batch_size: int = 256) -> dict | None:
     """One measurement in a fresh process; `None`, and a line on stderr, if it fails."""
     task = {"library": library, "case": dataclasses.asdict(case), "data": data, "batch_size": batch_size}
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": str(threads),
-        "TF_NUM_INTRAOP_THREADS": str(threads),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "CUDA_VISIBLE_DEVICES": "",
-        "JAX_PLATFORMS": "cpu",
-    }
-    return process.run("benchmarks.worker", task, f"{library}, {case.title}", environment)
+    return process.run("benchmarks.worker", task, f"{library}, {case.title}", threads)
 
 
 def chosen_libraries(names: list[str] | None) -> list[str]:

@@ -129,7 +129,7 @@ def measure(options) -> list[dict]:
             "rows": options.rows,
             "output": str(folder / f"{name.replace(' ', '_')}.npz"),
         }
-        result = run("benchmarks.images", task, name)
+        result = run("benchmarks.images", task, name, options.threads)
         if result is not None:
             results.append({**task, **result})
     return results

@@ -78,7 +78,6 @@ def train_normflows(energy: str, layers: int, steps: int, rate: float, seed: int
 
     import tfp_flows as tff
 
-    torch.set_num_threads(2)
     torch.manual_seed(seed)
     start = time.perf_counter()
     flows = [normflows.flows.Planar((2,)) for _ in range(layers)]
@@ -117,13 +116,15 @@ TRAIN = {"tfp_flows": train_ours, "normflows": train_normflows}
 
 def worker(task: dict) -> None:
     """One fit in this process; prints its result, and saves its density."""
+    if task["library"] == "normflows":  # before TensorFlow: after it, what PyTorch's Adam imports crashes the process
+        import normflows  # noqa: F401
+        import torch._dynamo
+
     import tensorflow as tf
 
     import tfp_flows as tff
     import tfp_flows.models  # imports are not training time
 
-    if task["library"] == "normflows":
-        import normflows  # noqa: F401
     flow, seconds = TRAIN[task["library"]](*(task[key] for key in ("energy", "layers", "steps", "rate", "seed")))
     target = tff.data.targets.energies[task["energy"]]()
     found = tff.diagnostics.reverse_kl(flow, target)
@@ -160,7 +161,9 @@ def measure(options) -> list[dict]:
                         "seed": seed,
                         "density": str(densities / f"{energy}-{layers}.npz") if drawn else "",
                     }
-                    result = run("benchmarks.planar", task, f"{library} {energy} K={layers} seed {seed}")
+                    result = run(
+                        "benchmarks.planar", task, f"{library} {energy} K={layers} seed {seed}", options.threads
+                    )
                     if result is not None:
                         results.append({**task, **result})
     return results

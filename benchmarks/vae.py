@@ -77,7 +77,7 @@ def measure(options) -> list[dict]:
                 "rows": 1000,
                 "samples": 200,
             }
-            result = run("benchmarks.vae", task, f"{name}, seed {seed}")
+            result = run("benchmarks.vae", task, f"{name}, seed {seed}", options.threads)
             if result is not None:
                 results.append({**task, **result})
     return results
