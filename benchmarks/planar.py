@@ -118,7 +118,7 @@ def worker(task: dict) -> None:
     """One fit in this process; prints its result, and saves its density."""
     if task["library"] == "normflows":  # before TensorFlow: after it, what PyTorch's Adam imports crashes the process
         import normflows  # noqa: F401
-        import torch._dynamo
+        import torch._dynamo  # noqa: F401
 
     import tensorflow as tf
 
