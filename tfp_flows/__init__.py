@@ -68,6 +68,7 @@ if TYPE_CHECKING:
         as_template,
         conv_resnet_template,
         get_conv_resnet,
+        glow_template,
         masked_autoregressive_template,
         real_nvp_template,
     )
@@ -137,6 +138,7 @@ _HOME = {
         "as_template",
         "conv_resnet_template",
         "get_conv_resnet",
+        "glow_template",
         "masked_autoregressive_template",
         "real_nvp_template",
     ),
@@ -191,6 +193,7 @@ __all__ = [
     "data",
     "diagnostics",
     "get_conv_resnet",
+    "glow_template",
     "get_preprocess_bijector",
     "glow",
     "iaf",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,7 +24,7 @@ from tfp_flows.flows.mixing import NORMALIZATIONS
 from tfp_flows.flows.recipe import assemble, recipe
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
 from tfp_flows.seeds import split_seed
-from tfp_flows.templates import conv_resnet_template
+from tfp_flows.templates import conv_resnet_template, glow_template
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -52,17 +53,10 @@ def _kept(channels: int, fraction: float) -> int:
 class _Builder:
     """Makes the layers of one flow: seeds in order, networks of one kind."""
 
-    def __init__(self, *, normalization, network_normalization, filters, num_blocks, conditional_size, seed, dtype):
+    def __init__(self, template, *, normalization, seed, dtype):
         if normalization is not None:
             one_of("normalization", normalization, NORMALIZATIONS)
-        self.normalization, self.dtype = normalization, dtype
-        self.network = {
-            "filters": filters,
-            "num_blocks": num_blocks,
-            "normalization": network_normalization,
-            "conditional_size": conditional_size,
-            "dtype": dtype,
-        }
+        self.template, self.normalization, self.dtype = template, normalization, dtype
         self._seed, self._count = seed, 0
 
     def seed(self) -> int:
@@ -70,7 +64,7 @@ class _Builder:
         return split_seed(self._seed + self._count, 1)[0]
 
     def coupling(self, shape, mask_type: str, orientation: int, name: str) -> tfb.Bijector:
-        network = conv_resnet_template(image_shape=shape, seed=self.seed(), name=name, **self.network)
+        network = self.template(image_shape=shape, seed=self.seed(), dtype=self.dtype, name=name)
         return AffineCouplingLayer(
             network, mask_type, orientation, log_scale_bound=DEFAULT_LOG_SCALE_BOUND, name=f"coupling_{name}"
         )
@@ -150,15 +144,14 @@ def image_real_nvp(
     num_scales, count = positive_int("num_scales", num_scales), positive_int("num_couplings", num_couplings)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales - 1)
     dtype = tf.as_dtype(dtype)
-    build = _Builder(
-        normalization=normalization,
-        network_normalization=network_normalization,
-        filters=filters,
-        num_blocks=num_blocks,
+    template = functools.partial(
+        conv_resnet_template,
+        filters,
+        num_blocks,
+        normalization=network_normalization,
         conditional_size=conditional_size,
-        seed=seed,
-        dtype=dtype,
     )
+    build = _Builder(template, normalization=normalization, seed=seed, dtype=dtype)
     blocks = []
     for scale in range(num_scales):
         if scale == num_scales - 1:
@@ -180,7 +173,6 @@ def glow(
     num_scales: int = 2,
     num_steps: int = 8,
     filters: int = 64,
-    num_blocks: int = 1,
     fraction: float = 0.5,
     normalization: str | None = "actnorm",
     network_normalization: str = "weight",
@@ -193,13 +185,13 @@ def glow(
 ) -> FlowDistribution:
     """Glow (Kingma and Dhariwal 2018): at each scale a squeeze, then steps of ActNorm, a 1x1 convolution and a coupling.
 
-    The invertible 1x1 convolutions are `LULinear` maps of the channels.
+    The invertible 1x1 convolutions are `LULinear` maps of the channels; the networks are those of `glow_template`.
 
     Args:
       image_shape: `(H, W, C)`; height and width must be multiples of `2 ** num_scales`.
       num_scales: Number of scales.
       num_steps: Steps at each scale.
-      filters, num_blocks, fraction, normalization, network_normalization, alpha: As in `image_real_nvp`.
+      filters, fraction, normalization, network_normalization, alpha: As in `image_real_nvp`.
       base, conditional_size, seed, dtype, name: As in `image_real_nvp`.
 
     Returns:
@@ -219,15 +211,10 @@ def glow(
     num_scales, num_steps = positive_int("num_scales", num_scales), positive_int("num_steps", num_steps)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales)
     dtype = tf.as_dtype(dtype)
-    build = _Builder(
-        normalization=normalization,
-        network_normalization=network_normalization,
-        filters=filters,
-        num_blocks=num_blocks,
-        conditional_size=conditional_size,
-        seed=seed,
-        dtype=dtype,
+    template = functools.partial(
+        glow_template, filters, normalization=network_normalization, conditional_size=conditional_size
     )
+    build = _Builder(template, normalization=normalization, seed=seed, dtype=dtype)
     blocks = []
     for scale in range(num_scales):
         shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])

@@ -68,7 +68,8 @@ class GuardedModel(keras.Model):
           optimizer: Any Keras optimizer, or its name.
           loss: Must be left out.
           jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
-            a model that XLA cannot compile; `True` insists; `False` does without (a shorter first step).
+            a model that XLA cannot compile, and without one for convolutions on a CPU, where XLA's are slower; `True` insists;
+            `False` does without (a shorter first step).
           steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
             up to 16, and one where a callback looks at batches.
           run_eagerly, kwargs: As in `keras.Model.compile`.
@@ -77,7 +78,9 @@ class GuardedModel(keras.Model):
             raise ValueError(f"`loss` must be left out: a {type(self).__name__} has its own.")
         self._jit_is_optional = jit_compile == "auto"
         if jit_compile == "auto":
-            jit_compile = not run_eagerly and all(layer.supports_jit for layer in self._networks)
+            jit_compile = (
+                not run_eagerly and all(layer.supports_jit for layer in self._networks) and not self._convolves()
+            )
         self._chooses_steps_per_execution = steps_per_execution == "auto"
         self._functions = {}
         super().compile(
@@ -87,6 +90,11 @@ class GuardedModel(keras.Model):
             steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
             **kwargs,
         )
+
+    def _convolves(self) -> bool:
+        """Whether the time goes into convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
+        on_cpu = all(device.device_type == "CPU" for device in tf.config.list_physical_devices())
+        return on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
 
     def get_compile_config(self):
         config = super().get_compile_config()

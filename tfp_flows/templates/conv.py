@@ -45,24 +45,80 @@ class WeightNormalizedConv2D(keras.layers.Layer):
         return keras.ops.conv(x, kernel, padding="same") + tf.cast(self.bias.value, self.compute_dtype)
 
 
-@keras.saving.register_keras_serializable(package="tfp_flows")
-class ConvResNet(keras.layers.Layer):
-    """A residual network of convolutions whose output starts at zero, so that the flow starts as the identity.
-
-    The activations of all blocks, each through a convolution of its own of size 1, add up to the output (Dinh et al. 2016,
-    section 3.6, "skip connections").
+class _ConvNetwork(keras.layers.Layer):
+    """What the networks have in common: convolutions of one kind, a condition, and an output that starts at zero.
 
     Args:
       filters: Channels of the hidden layers.
-      num_blocks: Number of residual blocks, of two 3x3 convolutions each.
       output_channels: Channels of the output.
-      normalization: `"weight"`: weight-normalized convolutions. `"batch"`: batch normalization before each activation, whose
+      normalization: `"weight"`: weight-normalized convolutions. `"batch"`: batch normalization before activations, whose
         moving statistics are learned in `fit` and used everywhere else.
       conditional_size: Size of a `conditional_input` `[N, C]`, such as one-hot classes, of which a linear map is added to
         the first hidden layer.
       seed: Integer seed of the weights.
+      num_layers: Number of layers, at most, that need a seed.
 
     Call arguments: `x` `[N, H, W, C]`, `conditional_input` `[N, conditional_size]`. Returns `[N, H, W, output_channels]`.
+    """
+
+    def __init__(self, filters, output_channels, *, normalization, conditional_size, seed, num_layers, **kwargs):
+        super().__init__(**kwargs)
+        one_of("normalization", normalization, NORMALIZATIONS)
+        self.filters = positive_int("filters", filters)
+        self.output_channels = positive_int("output_channels", output_channels)
+        self.normalization = normalization
+        self.conditional_size = None
+        if conditional_size is not None:
+            self.conditional_size = positive_int("conditional_size", conditional_size)
+        self._seeds = iter(split_seed(resolve_seed(seed), num_layers + 1))
+        self._first = self._convolution(self.filters, 3)
+        self._condition = None
+
+    def _make_condition(self):
+        if self.conditional_size is not None:
+            start = keras.initializers.GlorotUniform(next(self._seeds))
+            self._condition = keras.layers.Dense(
+                self.filters, use_bias=False, kernel_initializer=start, dtype=self.dtype_policy
+            )
+
+    def _convolution(self, filters, size, zero=False):
+        if self.normalization == "weight":
+            return WeightNormalizedConv2D(
+                filters,
+                size,
+                gain=0.0 if zero else 1.0,
+                seed=next(self._seeds) if not zero else 0,
+                dtype=self.dtype_policy,
+            )
+        start = "zeros" if zero else keras.initializers.HeNormal(next(self._seeds))
+        return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer=start, dtype=self.dtype_policy)
+
+    def _normalizers(self, count):
+        if self.normalization == "weight":
+            return []
+        return [keras.layers.BatchNormalization(dtype=self.dtype_policy) for _ in range(count)]
+
+    def _build(self, x_shape, hidden_layers):
+        self._first.build(x_shape)
+        for layer in hidden_layers:
+            layer.build((None, *x_shape[1:-1], self.filters))
+        if self._condition is not None:
+            self._condition.build((None, self.conditional_size))
+        self.built = True
+
+    def _start(self, x, conditional_input):
+        h = self._first(x)
+        if self._condition is not None:
+            h += self._condition(conditional_input)[:, tf.newaxis, tf.newaxis]
+        return h
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class ConvResNet(_ConvNetwork):
+    """A residual network of convolutions whose output starts at zero, so that the flow starts as the identity.
+
+    The activations of all blocks, each through a convolution of its own of size 1, add up to the output (Dinh et al. 2016,
+    section 3.6, "skip connections"). Arguments: `num_blocks`, of two 3x3 convolutions each, and those of `_ConvNetwork`.
     """
 
     def __init__(
@@ -76,66 +132,78 @@ class ConvResNet(keras.layers.Layer):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(**kwargs)
-        one_of("normalization", normalization, NORMALIZATIONS)
-        self.filters = positive_int("filters", filters)
         self.num_blocks = positive_int("num_blocks", num_blocks, 0)
-        self.output_channels = positive_int("output_channels", output_channels)
-        self.normalization = normalization
-        self.conditional_size = None
-        if conditional_size is not None:
-            self.conditional_size = positive_int("conditional_size", conditional_size)
-        seeds = iter(split_seed(resolve_seed(seed), 3 * self.num_blocks + 3))
-        self._first = self._convolution(self.filters, 3, seeds)
-        self._blocks, self._norms, self._skips = [], [], []
-        for _ in range(self.num_blocks):
-            self._blocks.append([self._convolution(self.filters, 3, seeds) for _ in range(2)])
-            if normalization == "batch":
-                self._norms.append([keras.layers.BatchNormalization(dtype=self.dtype_policy) for _ in range(2)])
-        for _ in range(self.num_blocks + 1):
-            self._skips.append(self._convolution(self.output_channels, 1, seeds, zero=True))
-        self._condition = None
-        if self.conditional_size is not None:
-            start = keras.initializers.GlorotUniform(next(seeds))
-            self._condition = keras.layers.Dense(
-                self.filters, use_bias=False, kernel_initializer=start, dtype=self.dtype_policy
-            )
-
-    def _convolution(self, filters, size, seeds, zero=False):
-        if self.normalization == "weight":
-            return WeightNormalizedConv2D(
-                filters, size, gain=0.0 if zero else 1.0, seed=next(seeds) if not zero else 0, dtype=self.dtype_policy
-            )
-        start = "zeros" if zero else keras.initializers.HeNormal(next(seeds))
-        return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer=start, dtype=self.dtype_policy)
+        super().__init__(
+            filters,
+            output_channels,
+            normalization=normalization,
+            conditional_size=conditional_size,
+            seed=seed,
+            num_layers=3 * num_blocks + 2,
+            **kwargs,
+        )
+        self._blocks = [[self._convolution(self.filters, 3) for _ in range(2)] for _ in range(self.num_blocks)]
+        self._norms = [self._normalizers(2) for _ in range(self.num_blocks)]
+        self._skips = [self._convolution(self.output_channels, 1, zero=True) for _ in range(self.num_blocks + 1)]
+        self._make_condition()
 
     def build(self, x_shape, conditional_input_shape=None):
         del conditional_input_shape
-        hidden = (None, *x_shape[1:-1], self.filters)
-        self._first.build(x_shape)
-        for layers in (*self._blocks, *self._norms):
-            for layer in layers:
-                layer.build(hidden)
-        for skip in self._skips:
-            skip.build(hidden)
-        if self._condition is not None:
-            self._condition.build((None, self.conditional_size))
-        self.built = True
+        self._build(x_shape, [layer for part in (*self._blocks, *self._norms, self._skips) for layer in part])
 
     def call(self, x, conditional_input=None, training=None):
-        h = self._first(x)
-        if self._condition is not None:
-            h += self._condition(conditional_input)[:, tf.newaxis, tf.newaxis]
+        h = self._start(x, conditional_input)
         total = self._skips[0](tf.nn.relu(h))
-        for i, block in enumerate(self._blocks):
+        for block, norms, skip in zip(self._blocks, self._norms, self._skips[1:], strict=True):
             r = h
             for j, convolution in enumerate(block):
-                if self._norms:
-                    r = self._norms[i][j](r, training=training)
+                if norms:
+                    r = norms[j](r, training=training)
                 r = convolution(tf.nn.relu(r))
             h += r
-            total += self._skips[i + 1](tf.nn.relu(h))
+            total += skip(tf.nn.relu(h))
         return total
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class GlowNetwork(_ConvNetwork):
+    """Convolutions of sizes 3, 1 and 3, the last of which starts at zero (Kingma and Dhariwal 2018, section 4)."""
+
+    def __init__(
+        self,
+        filters: int,
+        output_channels: int,
+        *,
+        normalization: str = "weight",
+        conditional_size: int | None = None,
+        seed: int | None = None,
+        **kwargs,
+    ):
+        super().__init__(
+            filters,
+            output_channels,
+            normalization=normalization,
+            conditional_size=conditional_size,
+            seed=seed,
+            num_layers=3,
+            **kwargs,
+        )
+        self._second = self._convolution(self.filters, 1)
+        self._last = self._convolution(self.output_channels, 3, zero=True)
+        self._norms = self._normalizers(2)
+        self._make_condition()
+
+    def build(self, x_shape, conditional_input_shape=None):
+        del conditional_input_shape
+        self._build(x_shape, [self._second, self._last, *self._norms])
+
+    def call(self, x, conditional_input=None, training=None):
+        h = self._start(x, conditional_input)
+        for i, convolution in enumerate((self._second, self._last)):
+            if self._norms:
+                h = self._norms[i](h, training=training)
+            h = convolution(tf.nn.relu(h))
+        return h
 
 
 def conv_resnet_template(
@@ -179,9 +247,7 @@ def conv_resnet_template(
     References:
       L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
-    if len(image_shape) != 3:
-        raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
-    channels = positive_int("image_shape[2]", image_shape[2])
+    channels = _channels(image_shape)
     network = ConvResNet(
         filters,
         num_blocks,
@@ -194,6 +260,49 @@ def conv_resnet_template(
     )
     network.build((None, *image_shape))
     return network
+
+
+def glow_template(
+    filters: int = 64,
+    *,
+    image_shape: Sequence[int],
+    params: int = 2,
+    normalization: str = "weight",
+    conditional_size: int | None = None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "glow_network",
+) -> GlowNetwork:
+    """The convolutional conditioner of Glow: convolutions of sizes 3, 1 and 3, of which the last starts at zero.
+
+    Args, returns and errors are those of `conv_resnet_template`, which has blocks besides.
+
+    Example:
+      >>> network = glow_template(8, image_shape=(4, 4, 3))
+      >>> network(tf.ones([5, 4, 4, 3])).shape
+      TensorShape([5, 4, 4, 6])
+
+    References:
+      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
+    """
+    channels = _channels(image_shape)
+    network = GlowNetwork(
+        filters,
+        positive_int("params", params) * channels,
+        normalization=normalization,
+        conditional_size=conditional_size,
+        seed=seed,
+        dtype=tf.as_dtype(dtype).name,
+        name=name,
+    )
+    network.build((None, *image_shape))
+    return network
+
+
+def _channels(image_shape: Sequence[int]) -> int:
+    if len(image_shape) != 3:
+        raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
+    return positive_int("image_shape[2]", image_shape[2])
 
 
 def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
