@@ -122,7 +122,9 @@ def main() -> None:
     parser.add_argument(
         "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
     )
-    parser.add_argument("--cases", nargs="+", help="of the speed runs, such as maf-43 (default: all)")
+    parser.add_argument(
+        "--cases", nargs="+", help="of the speed runs, such as maf-43, and of images, such as glow (default: all)"
+    )
     parser.add_argument(
         "--repetitions",
         type=int,
@@ -135,7 +137,8 @@ def main() -> None:
         "--learning-rate", type=float, help="of the quality runs (default: 3e-3, cosine) and of planar (1e-2, cosine)"
     )
     parser.add_argument("--steps", type=int, default=5000, help="of planar and neutra (default: 5000)")
-    parser.add_argument("--epochs", type=int, default=20, help="of vae and images (default: 20)")
+    parser.add_argument("--epochs", type=int, default=20, help="of vae (default: 20)")
+    parser.add_argument("--minutes", type=float, default=20, help="of images, for each model (default: 20)")
     parser.add_argument("--mnist", help="folder of MNIST's IDX files, for vae and images")
     parser.add_argument("--rows", type=int, default=60_000, help="training images, for images (default: all)")
     parser.add_argument(

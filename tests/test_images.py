@@ -39,6 +39,7 @@ def multi_scale(dtype=tf.float64):
 MAPS = {
     "checkerboard": lambda: tff.AffineCouplingLayer(network(), "checkerboard", 1, log_scale_bound=2.0),
     "channel": lambda: tff.AffineCouplingLayer(network(), mask_type="channel", orientation=0, log_scale_bound=2.0),
+    "sliced": lambda: tff.AffineCouplingLayer(network(shape=(4, 4, 1)), "channel", 1, sliced=True, log_scale_bound=2.0),
     "additive": lambda: tff.AffineCouplingLayer(network(params=1), "checkerboard", 0, shift_only=True),
     "spline": lambda: tff.AffineCouplingLayer(
         network(params=8), "checkerboard", 0, transformer=tff.SplineTransformer(num_bins=3, bound=3.0)
@@ -100,6 +101,29 @@ def test_both_forms_of_the_courses_are_one_class():
     assert z[0, 0] == 1.0
     assert z[0, 2] == 3.0
     np.testing.assert_allclose(dense.inverse(z), v, rtol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", [0, 1])
+def test_slices_of_channels_are_the_channel_mask(orientation):
+    net = network(shape=(4, 4, 3))
+    redraw_weights(net)
+
+    def whole(x):  # the same network, behind zeros
+        halves = tf.split(x, 2, axis=-1)
+        zeros = tf.zeros_like(halves[0])
+        seen = halves[1] if orientation == 0 else halves[0]
+        shift, log_scale = tf.split(net(seen), 2, axis=-1)
+        order = (lambda t: [t, zeros]) if orientation == 0 else (lambda t: [zeros, t])
+        return tf.concat(order(shift), -1), tf.concat(order(log_scale), -1)
+
+    x = tf.constant(np.random.default_rng(0).normal(size=[5, 4, 4, 6]))
+    sliced = tff.AffineCouplingLayer(net, "channel", orientation, sliced=True)
+    masked = tff.AffineCouplingLayer(whole, "channel", orientation)
+    for direction in ("forward_and_log_det", "inverse_and_log_det"):
+        for a, b in zip(getattr(sliced, direction)(x), getattr(masked, direction)(x), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12)
+    with pytest.raises(ValueError, match="sliced"):
+        tff.AffineCouplingLayer(net, "checkerboard", orientation, sliced=True)
 
 
 def test_squeeze_is_space_to_depth():

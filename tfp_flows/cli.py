@@ -111,6 +111,7 @@ def fit(args: argparse.Namespace) -> int:
     from tfp_flows.bijectors import standardize
     from tfp_flows.flows import RECIPES
     from tfp_flows.models import FlowModel
+    from tfp_flows.models.batches import without_autotuning
 
     keras.utils.set_random_seed(args.seed)
     try:
@@ -133,7 +134,8 @@ def fit(args: argparse.Namespace) -> int:
     )
     # Every batch of one size, and validation in one: XLA compiles anew for each size. Each epoch leaves out other rows.
     rows = tf.data.Dataset.from_tensor_slices(train.astype(np.float32))
-    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True).prefetch(2)
+    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
+    rows = without_autotuning(rows.prefetch(2))
     history = model.fit(
         rows,
         epochs=epochs,

@@ -56,6 +56,7 @@ def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int)
 
     from tfp_flows.flows import RECIPES
     from tfp_flows.models import FlowModel
+    from tfp_flows.models.batches import without_autotuning
 
     keras.utils.set_random_seed(args.seed)
     try:
@@ -78,7 +79,8 @@ def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int)
         flush=True,
     )
     rows = tf.data.Dataset.from_tensor_slices(train)
-    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True).prefetch(2)
+    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
+    rows = without_autotuning(rows.prefetch(2))
     history = model.fit(
         rows,
         epochs=epochs,

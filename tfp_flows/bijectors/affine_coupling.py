@@ -39,6 +39,8 @@ class AffineCouplingLayer(tfb.Bijector):
       shift_only: Whether the network returns the shift alone (NICE).
       transformer: A `Transformer`, such as `SplineTransformer()`, instead of the affine map.
       log_scale_bound: Bound of the log-scale of the affine map by `bound_log_scale`, or `None` for none.
+      sliced: With channel masks: whether the network reads only the channels that stay, `[N, H, W, C / 2]`, and returns the
+        parameters of the others alone, which is half the work. Else it reads zeros in the place of the others.
       event_ndims: Rank of the events, if it is not that of the mask.
       validate_args, name: As in the other bijectors.
 
@@ -71,6 +73,7 @@ class AffineCouplingLayer(tfb.Bijector):
         shift_only: bool = False,
         transformer: Transformer | None = None,
         log_scale_bound: float | None = None,
+        sliced: bool = False,
         event_ndims: int | None = None,
         validate_args: bool = False,
         name: str = "affine_coupling",
@@ -96,7 +99,9 @@ class AffineCouplingLayer(tfb.Bijector):
                 raise ValueError(f"`event_ndims` must be 3 for a mask of images, got {event_ndims!r}.")
         if transformer is not None and (shift_only or not isinstance(transformer, Transformer)):
             raise ValueError(f"`transformer` must be a Transformer, without `shift_only`, got {transformer!r}.")
-        self.mask_type, self.orientation = mask_type, orientation
+        if sliced and mask_type != "channel":
+            raise ValueError("`sliced` is for `mask_type='channel'`: no other mask splits the channels.")
+        self.mask_type, self.orientation, self.sliced = mask_type, orientation, bool(sliced)
         self._affine = transformer is None
         if transformer is None:
             transformer = ShiftTransformer() if shift_only else AffineTransformer(log_scale_bound)
@@ -125,8 +130,8 @@ class AffineCouplingLayer(tfb.Bijector):
         """The mask for events of a shape."""
         return self.b if self.mask_type is None else image_mask(self.mask_type, list(shape), self.orientation)
 
-    def _params(self, x: tf.Tensor, condition_kwargs: dict) -> tf.Tensor:
-        """The network's output for masked events `[N, ...]`, as `[N, ..., params]`."""
+    def _params(self, x: tf.Tensor, moves: tf.Tensor, condition_kwargs: dict) -> tf.Tensor:
+        """The network's output for `x` `[N, ...]`, as `[N, ..., params]` for each of the values that it moves."""
         if "conditional_input" in condition_kwargs or self.conditional_size is not None:
             check_condition(condition_kwargs.get("conditional_input"), self.conditional_size)
         result = self._conditioner(x, **condition_kwargs)
@@ -137,20 +142,19 @@ class AffineCouplingLayer(tfb.Bijector):
                 raise ValueError(f"The network must return {expected}, got {len(result)} outputs.")
             parts = list(result)
         else:
-            if result.shape[-1] != count * x.shape[-1]:
+            if result.shape[-1] != count * moves.shape[-1]:
                 raise ValueError(
                     f"The network returned shape {result.shape} for events of shape {x.shape[1:]}: its last axis must hold "
-                    f"{count} parameters for each of {x.shape[-1]} channels."
+                    f"{count} parameters for each of {moves.shape[-1]} channels."
                 )
             if not self._affine:
-                return tf.reshape(result, tf.concat([tf.shape(x), [count]], axis=0))
+                return tf.reshape(result, tf.concat([tf.shape(moves), [count]], axis=0))
             parts = tf.split(result, count, axis=-1)
         return tf.stack(parts, axis=-1)
 
     def _transform(self, direction: str, value: tf.Tensor, condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         rank = self.forward_min_event_ndims
         event = value.shape[-rank:]
-        mask = tf.broadcast_to(tf.cast(self._get_mask(event), tf.bool), event)
         batch = tf.shape(value)[: tf.rank(value) - rank]
         condition = condition_kwargs.get("conditional_input")
         if condition is not None:
@@ -160,12 +164,25 @@ class AffineCouplingLayer(tfb.Bijector):
             rows = tf.broadcast_to(condition, tf.concat([batch, tf.shape(condition)[-1:]], axis=0))
             condition_kwargs = {**condition_kwargs, "conditional_input": tf.reshape(rows, [-1, condition.shape[-1]])}
         flat = tf.reshape(value, [-1, *event])
-        zeros = tf.zeros_like(flat)
-        params = self._params(tf.where(mask, flat, zeros), condition_kwargs)
-        moved, log_slope = getattr(self._transformer, direction)(flat, params)
-        total = tf.reduce_sum(tf.where(mask, zeros, log_slope), axis=list(range(1, rank + 1)))
-        result = tf.where(mask, flat, moved)
+        move = self._move_slice if self.sliced else self._move_masked
+        result, log_slope = move(direction, flat, condition_kwargs)
+        total = tf.reduce_sum(log_slope, axis=list(range(1, rank + 1)))
         return tf.reshape(result, tf.shape(value)), tf.reshape(total, batch)
+
+    def _move_masked(self, direction: str, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        mask = tf.broadcast_to(tf.cast(self._get_mask(x.shape[1:]), tf.bool), x.shape[1:])
+        zeros = tf.zeros_like(x)
+        params = self._params(tf.where(mask, x, zeros), x, condition_kwargs)
+        moved, log_slope = getattr(self._transformer, direction)(x, params)
+        return tf.where(mask, x, moved), tf.where(mask, zeros, log_slope)
+
+    def _move_slice(self, direction: str, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `_move_masked` with `channel_binary_mask`: of orientation 0, the second half stays."""
+        sizes = [x.shape[-1] // 2, x.shape[-1] - x.shape[-1] // 2]
+        moves, stays = tf.split(x, sizes, axis=-1) if self.orientation == 0 else tf.split(x, sizes, axis=-1)[::-1]
+        params = self._params(stays, moves, condition_kwargs)
+        moved, log_slope = getattr(self._transformer, direction)(moves, params)
+        return tf.concat([moved, stays] if self.orientation == 0 else [stays, moved], axis=-1), log_slope
 
     def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det, from one evaluation and past TFP's cache."""

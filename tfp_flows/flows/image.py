@@ -64,9 +64,16 @@ class _Builder:
         return split_seed(self._seed + self._count, 1)[0]
 
     def coupling(self, shape, mask_type: str, orientation: int, name: str) -> tfb.Bijector:
-        network = self.template(image_shape=shape, seed=self.seed(), dtype=self.dtype, name=name)
+        sliced = mask_type == "channel"  # after a squeeze the number of channels is even
+        seen = (*shape[:2], shape[2] // 2) if sliced else shape
+        network = self.template(image_shape=seen, seed=self.seed(), dtype=self.dtype, name=name)
         return AffineCouplingLayer(
-            network, mask_type, orientation, log_scale_bound=DEFAULT_LOG_SCALE_BOUND, name=f"coupling_{name}"
+            network,
+            mask_type,
+            orientation,
+            sliced=sliced,
+            log_scale_bound=DEFAULT_LOG_SCALE_BOUND,
+            name=f"coupling_{name}",
         )
 
     def couplings(self, shape, mask_type: str, count: int, name: str) -> list[tfb.Bijector]:
@@ -223,7 +230,8 @@ def glow(
             label = f"{scale}_{step}"
             layers += build.normalized(shape[-1], label)
             layers.append(LULinear(shape[-1], seed=build.seed(), dtype=dtype, name=f"conv1x1_{label}"))
-            layers.append(build.coupling(shape, "channel", step % 2, label))
+            # The last one moves the half that is factored out, given the half that stays.
+            layers.append(build.coupling(shape, "channel", (num_steps - step) % 2, label))
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
         if scale < num_scales - 1:
             shape = (*shape[:-1], _kept(shape[-1], fraction))

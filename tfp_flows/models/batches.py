@@ -12,6 +12,8 @@ from tfp_flows.checks import positive_int
 from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels
 from tfp_flows.seeds import resolve_seed
 
+PREFETCHED = 2  # batches
+
 
 class Inputs(NamedTuple):
     """What a batch of a distribution looks like.
@@ -144,4 +146,15 @@ def to_dataset(
     batches = order.batch(batch_size).map(rows_of)
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+    return without_autotuning(batches.with_options(options).prefetch(PREFETCHED))
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset, with iterators that end at once.
+
+    tf.data's tuning thread can sleep through the end of its iterator (seen in TF 2.21), and whoever waits for the end waits
+    for the thread's next look, whose period doubles: at times as long as the epoch itself was.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.checks import positive_int
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
+from tfp_flows.models.batches import without_autotuning
 from tfp_flows.models.guarded import GuardedModel, check_distribution
 from tfp_flows.models.noise import step_seed
 from tfp_flows.seeds import resolve_seed
@@ -171,11 +172,13 @@ class VariationalFlow(GuardedModel):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out: a VariationalFlow trains on samples of the flow.")
         options = {"steps_per_epoch": positive_int("steps_per_epoch", steps_per_epoch), "epochs": epochs, **kwargs}
-        return self._fit(tf.data.Dataset.counter(), callbacks, verbose=verbose, shuffle=False, **options)
+        return self._fit(
+            without_autotuning(tf.data.Dataset.counter()), callbacks, verbose=verbose, shuffle=False, **options
+        )
 
     def evaluate(self, *, steps: int = 10, verbose="auto", **kwargs):
         """Loss and ELBO with `beta = 1`, over `steps` draws of `sample_size`; as `keras.Model.evaluate`."""
-        return super().evaluate(tf.data.Dataset.counter(), steps=steps, verbose=verbose, **kwargs)
+        return super().evaluate(without_autotuning(tf.data.Dataset.counter()), steps=steps, verbose=verbose, **kwargs)
 
     def predict(self, *args, **kwargs):
         """There is no data to predict for: ask the flow."""
