@@ -68,8 +68,8 @@ class GuardedModel(keras.Model):
           optimizer: Any Keras optimizer, or its name.
           loss: Must be left out.
           jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
-            a model that XLA cannot compile, and without one for convolutions on a CPU, which gain nothing but compile for long; `True` insists;
-            `False` does without (a shorter first step).
+            a model that XLA cannot compile. Convolutions on a CPU, which take long to compile and gain little, go without.
+            `True` insists; `False` does without (a shorter first step).
           steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
             up to 16, and one where a callback looks at batches.
           run_eagerly, kwargs: As in `keras.Model.compile`.
