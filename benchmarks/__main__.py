@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="threads of each library (default: 2)")
     parser.add_argument("--power", help="the file power_15k.csv.gz, for the quality runs")
     parser.add_argument(
-        "--learning-rate", type=float, help="of the quality runs (default: 3e-3, cosine) and of planar (1e-2, cosine)"
+        "--learning-rate", type=float, help="of the quality runs (default: 3e-3, cosine) and of planar (3e-2, cosine)"
     )
     parser.add_argument("--steps", type=int, default=5000, help="of planar and neutra (default: 5000)")
     parser.add_argument("--epochs", type=int, default=20, help="of vae (default: 20)")
@@ -146,7 +146,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     if options.learning_rate is None:
-        options.learning_rate = 1e-2 if options.what == "planar" else 3e-3
+        options.learning_rate = 3e-2 if options.what == "planar" else 3e-3
     measures = {
         "speed": speed,
         "quality": quality,
