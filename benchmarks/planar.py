@@ -2,8 +2,9 @@
 
 Both libraries train K planar layers over a normal distribution with trainable mean and scale: the same target, steps, batch,
 annealing of beta from 0.01 to 1 over the first half, Adam, learning rates, cosine schedule and clipping. What differs: the
-initial values, and the gradient, which here leaves out the score term (`path_derivative=True`). The divergence of every fit is computed by the same quadrature: the weights of normflows' layers, which have no inverse for `tanh`, are copied
-into ours, and the copy is checked on samples.
+initial values, and the gradient, which here leaves out the score term (`path_derivative=True`). The divergence of every fit
+is computed by the same quadrature: the weights of normflows' layers, which have no inverse for `tanh`, are copied into ours,
+and the copy is checked on samples.
 """
 
 from __future__ import annotations
