@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.masks import MASK_TYPES, check_orientation, image_mask
+from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.checks import one_of
 from tfp_flows.templates.batches import check_condition
 from tfp_flows.tracking import Mirror
@@ -18,7 +19,7 @@ from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transfor
 tfb = tfp.bijectors
 
 
-class AffineCouplingLayer(tfb.Bijector):
+class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
     """Masked coupling `y = b x + (1 - b) (x exp(log_scale(b x)) + shift(b x))` (Dinh et al. 2016, eq. 9).
 
     `log |det dy/dx| = sum((1 - b) log_scale(b x))`. Values where the mask `b` is 1 stay, and the network reads them; it
@@ -191,15 +192,3 @@ class AffineCouplingLayer(tfb.Bijector):
     def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`inverse(y)` and its log-det, from one evaluation and past TFP's cache."""
         return self._transform("inverse", y, condition_kwargs)
-
-    def _forward(self, x, **condition_kwargs):
-        return self._transform("forward", x, condition_kwargs)[0]
-
-    def _inverse(self, y, **condition_kwargs):
-        return self._transform("inverse", y, condition_kwargs)[0]
-
-    def _forward_log_det_jacobian(self, x, **condition_kwargs):
-        return self._transform("forward", x, condition_kwargs)[1]
-
-    def _inverse_log_det_jacobian(self, y, **condition_kwargs):
-        return self._transform("inverse", y, condition_kwargs)[1]

@@ -9,12 +9,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
+from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.checks import positive_int
 
 tfb = tfp.bijectors
 
 
-class MultiScale(tfb.Bijector):
+class MultiScale(OneEvaluation, tfb.Bijector):
     """From one vector of latent values to images, through blocks that each see part of them (Dinh et al. 2016, section 3.6).
 
     From the image: the first block's inverse, then part of the channels is latent (factored out), the rest goes through the
@@ -136,18 +137,6 @@ class MultiScale(tfb.Bijector):
         return self.walk(
             y, True, lambda block, v, ndims: inverse_and_log_det(block, v, ndims, **kwargs.get(block.name, {}))
         )
-
-    def _forward(self, x, **kwargs):
-        return self.forward_and_log_det(x, **kwargs)[0]
-
-    def _inverse(self, y, **kwargs):
-        return self.inverse_and_log_det(y, **kwargs)[0]
-
-    def _forward_log_det_jacobian(self, x, **kwargs):
-        return self.forward_and_log_det(x, **kwargs)[1]
-
-    def _inverse_log_det_jacobian(self, y, **kwargs):
-        return self.inverse_and_log_det(y, **kwargs)[1]
 
     def _forward_event_shape(self, shape):
         del shape

@@ -8,12 +8,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_conditioner
+from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.templates import Template, TransformerTemplate
 
 tfb = tfp.bijectors
 
 
-class RealNVP(tfb.RealNVP):
+class RealNVP(OneEvaluation, tfb.RealNVP):
     """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (Dinh et al. 2016, eq. 4-7).
 
     `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in for `tfb.RealNVP`, with the same arguments. It
@@ -100,15 +101,3 @@ class RealNVP(tfb.RealNVP):
     def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`inverse(y)` and its log-det, from one evaluation and past TFP's cache."""
         return self._transform("inverse", y, condition_kwargs)
-
-    def _forward(self, x, **condition_kwargs):
-        return self._transform("forward", x, condition_kwargs)[0]
-
-    def _inverse(self, y, **condition_kwargs):
-        return self._transform("inverse", y, condition_kwargs)[0]
-
-    def _forward_log_det_jacobian(self, x, **condition_kwargs):
-        return self._transform("forward", x, condition_kwargs)[1]
-
-    def _inverse_log_det_jacobian(self, y, **condition_kwargs):
-        return self._transform("inverse", y, condition_kwargs)[1]
