@@ -49,6 +49,7 @@ EXEMPT = {"Template", "FlowDistribution", "DenseNetwork", "AutoregressiveNetwork
         "docs/flows/autoregressive.md",
         "docs/flows/transformers.md",
         "docs/flows/image.md",
+        "docs/course.md",
     ],
 )
 def test_pages(page, tmp_path, monkeypatch):

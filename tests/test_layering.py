@@ -24,6 +24,7 @@ RANK = {
     "distribution": 4,
     "flows": 5,
     "models": 6,
+    "course": 7,
     "testing": 7,
     "plots": 7,
     "callbacks": 8,

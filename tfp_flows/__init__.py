@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_flows._version import __version__
 
 if TYPE_CHECKING:
-    from tfp_flows import callbacks, data, diagnostics, plots, testing
+    from tfp_flows import callbacks, course, data, diagnostics, plots, testing
     from tfp_flows.bijectors import (
         ActNorm,
         AffineCouplingLayer,
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
         Transformer,
     )
 
-_MODULES = ("callbacks", "data", "diagnostics", "plots", "testing")
+_MODULES = ("callbacks", "course", "data", "diagnostics", "plots", "testing")
 _HOME = {
     "bijectors": (
         "ActNorm",
@@ -190,6 +190,7 @@ __all__ = [
     "channel_binary_mask",
     "checkerboard_binary_mask",
     "conv_resnet_template",
+    "course",
     "data",
     "diagnostics",
     "get_conv_resnet",

@@ -1,0 +1,139 @@
+"""The names of the course notebooks, with their signatures, used as a learner uses them."""
+
+import inspect
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+import tfp_flows as tff
+from tfp_flows import course
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+SIGNATURES = {
+    "get_conv_resnet": ["input_shape", "filters"],
+    "checkerboard_binary_mask": ["shape", "orientation"],
+    "channel_binary_mask": ["num_channels", "orientation"],
+    "forward": ["x", "b", "shift_and_log_scale_fn"],
+    "inverse": ["y", "b", "shift_and_log_scale_fn"],
+    "forward_log_det_jacobian": ["x", "b", "shift_and_log_scale_fn"],
+    "inverse_log_det_jacobian": ["y", "b", "shift_and_log_scale_fn"],
+    "AffineCouplingLayer": ["shift_and_log_scale_fn", "mask", "orientation"],
+    "Squeeze": [],
+    "realnvp_block": ["shift_and_log_scale_fns", "squeeze"],
+    "RealNVPMultiScale": ["acl_block_1", "acl_block_2", "acl_block_3"],
+    "get_preprocess_bijector": ["alpha"],
+    "RealNVPModel": ["realnvp_multiscale", "preprocess"],
+    "affine_coupling_layer_block": ["shift_and_log_scale_fns", "mask"],
+    "Conv2DResidualBlock": ["num_filters", "kernel_size", "l2reg_coeff"],
+    "get_shift_and_log_scale_resnet": ["input_shape", "kernel_size", "l2reg_coeff", "residual_blocks"],
+    "get_datasets": ["images_train", "images_val", "shuffle_buffer", "batch_size"],
+    "get_shift_and_log_scale_fn": ["input_size", "hidden_units", "activation"],
+    "get_dataset": ["data_array", "shuffle_buffer_size", "batch_size"],
+    "base_distribution": [],
+    "maf_flow": ["base_dist", "num_layers", "hidden_units"],
+    "train_model": ["maf_model", "opt", "training_dataset", "epochs", "loss_metric"],
+    "layer_transformations": ["maf_model", "base_dist_samples"],
+    "gaussian_mixture": [],
+}
+
+
+def test_names_and_signatures():
+    assert set(SIGNATURES) == set(course.__all__)
+    page = (pathlib.Path(__file__).parents[1] / "docs" / "course.md").read_text(encoding="utf-8")
+    for name, expected in SIGNATURES.items():
+        assert list(inspect.signature(getattr(course, name)).parameters)[: len(expected)] == expected, name
+        assert f"`{name}" in page, name
+
+
+def test_free_functions_are_the_layer():
+    net = tff.get_conv_resnet((4, 4, 2), 4)
+    x = tf.constant(np.random.default_rng(0).normal(size=[3, 4, 4, 2]).astype("float32"))
+    b = course.checkerboard_binary_mask((4, 4))
+    layer = course.AffineCouplingLayer(net, "checkerboard", 0)
+    y = course.forward(x, b, net)
+    np.testing.assert_allclose(y, layer.forward(x), atol=1e-6)
+    np.testing.assert_allclose(course.inverse(y, b, net), x, atol=1e-5)
+    log_det = course.forward_log_det_jacobian(x, b, net)
+    np.testing.assert_allclose(log_det, layer.forward_log_det_jacobian(x, event_ndims=3), atol=1e-5)
+    np.testing.assert_allclose(course.inverse_log_det_jacobian(y, b, net), -log_det, atol=1e-5)
+
+
+def perturb(variables):
+    rng = np.random.default_rng(0)
+    for v in variables:
+        v.assign(v + 0.1 * rng.normal(size=v.shape).astype("float32"))
+
+
+def imperial():
+    """The multi-scale bijector from the parts of the Imperial notebook, with its masks."""
+    shapes = [(4, 4, 1), (2, 2, 4), (2, 2, 2)]
+    masks = [tff.checkerboard_binary_mask((4, 4)), tff.channel_binary_mask(4), tff.checkerboard_binary_mask((2, 2))]
+    blocks = []
+    for shape, mask in zip(shapes, masks, strict=True):
+        residual = [course.Conv2DResidualBlock(4, 3, 5e-5) for _ in range(2)]
+        fns = [course.get_shift_and_log_scale_resnet(shape, 3, 5e-5, residual)]
+        fns.append(course.get_shift_and_log_scale_resnet(shape, 3, 5e-5, [4]))
+        blocks.append(course.affine_coupling_layer_block(fns, mask))
+    return course.RealNVPMultiScale(*blocks)
+
+
+@pytest.mark.parametrize("kind", ["coursera", "imperial"])
+def test_the_image_models_train(kind):
+    """Both forms are invertible, with the right log-det, and their loss falls."""
+    multi_scale = imperial() if kind == "imperial" else course.RealNVPMultiScale(image_shape=(4, 4, 1), filters=4)
+    model = course.RealNVPModel(multi_scale, course.get_preprocess_bijector(0.05), image_shape=(4, 4, 1))
+    model.build((1, 4, 4, 1))
+    with pytest.raises(ValueError, match="input_shape"):
+        model.build((1, 8, 8, 1))
+    perturb(model.trainable_variables)
+    rng = np.random.default_rng(1)
+    x = tf.constant(rng.normal(size=[1, 4, 4, 1]).astype("float32"))
+    z, log_det = multi_scale.forward_and_log_det(x)
+    assert z.shape == (1, 2, 2, 4)
+    np.testing.assert_allclose(multi_scale.inverse(tf.identity(z)), x, atol=1e-4)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        z = multi_scale.forward_and_log_det(x)[0]
+    jacobian = tf.reshape(tape.jacobian(z, x), [16, 16])
+    np.testing.assert_allclose(tf.linalg.slogdet(jacobian)[1], tf.squeeze(log_det), atol=1e-3)
+
+    images = np.clip(rng.normal(0.5, 0.1, size=[128, 4, 4, 1]) * np.linspace(0.5, 1.5, 16).reshape(4, 4, 1), 0, 1)
+    train, validation = course.get_datasets(images[:96], images[96:], 96, 32)
+    pairs = train.map(lambda image: (image, image))  # as the notebooks have it
+    statistics = [w for w in model.non_trainable_weights if "moving" in w.path]
+    before = [w.numpy() for w in statistics]
+    model.compile(optimizer=keras.optimizers.Adam(3e-3))
+    history = model.fit(pairs, validation_data=validation.map(lambda i: (i, i)), epochs=8, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] - 1.0
+    assert history["val_loss"][-1] < history["val_loss"][0]
+    assert all(np.any(w.numpy() != old) for w, old in zip(statistics, before, strict=True))
+    assert model.sample(4).shape == (4, 4, 4, 1)
+
+
+def test_blocks_are_checked():
+    with pytest.raises(ValueError, match="6 networks"):
+        course.realnvp_block([tff.get_conv_resnet((4, 4, 1), 4)])
+    with pytest.raises(ValueError, match="known input shape"):
+        course.realnvp_block([lambda x: (x, x)] * 6)
+    with pytest.raises(ValueError, match="all three blocks"):
+        course.RealNVPMultiScale(tfb.Identity())
+    with pytest.raises(ValueError, match="no trainable"):
+        course.train_model(course.base_distribution(), keras.optimizers.Adam(), None, 1, keras.metrics.Mean())
+
+
+@pytest.mark.parametrize("base", ["base_distribution", "gaussian_mixture"])
+def test_the_maf_of_the_notebook_trains(base):
+    keras.utils.set_random_seed(1)
+    flow = course.maf_flow(getattr(course, base)(), 2, [16])
+    dataset = course.get_dataset(tff.data.moons().sample(256, seed=1), 256, 64)
+    losses = course.train_model(flow, keras.optimizers.Adam(1e-2), dataset, 10, keras.metrics.Mean())
+    assert losses[-1] < losses[0] - 0.3
+    z = flow.distribution.sample(5, seed=1)
+    steps = course.layer_transformations(flow, z)
+    assert len(steps) == 4
+    np.testing.assert_allclose(steps[-1], flow.bijector.forward(tf.identity(z)), rtol=1e-5)

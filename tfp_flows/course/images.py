@@ -1,0 +1,201 @@
+"""The multi-scale RealNVP of the course notebooks, and its model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import (
+    AffineCouplingLayer,
+    OneEvaluation,
+    Squeeze,
+    forward_and_log_det,
+    get_preprocess_bijector,
+    inverse_and_log_det,
+)
+from tfp_flows.course.coupling import realnvp_block
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.models import FlowModel
+from tfp_flows.templates import get_conv_resnet
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
+    """Two scales, forward from images `[H, W, C]` to latent values `[H / 2, W / 2, 4 C]`.
+
+    Half of the channels are latent after the first scale, the others go through the second one (Dinh et al. 2016, section
+    3.6). Both courses' forms are one class:
+
+    - `RealNVPMultiScale()`: a `realnvp_block` and four checkerboard couplings with networks of `get_conv_resnet`, for images
+      of shape `image_shape`.
+    - `RealNVPMultiScale(acl_block_1, acl_block_2, acl_block_3)`: the first block sees the image, the second one the squeezed
+      image, the third one half of its channels.
+
+    Args:
+      acl_block_1, acl_block_2, acl_block_3: Bijectors, forward from images.
+      image_shape: `(H, W, C)` of the first form.
+      filters: Of the networks of the first form at full size; twice as many after the squeeze.
+      name: Name of the bijector.
+
+    Raises:
+      ValueError: If some of the blocks are given and others not, or for an odd height or width.
+
+    Example:
+      >>> tff.course.RealNVPMultiScale(image_shape=(4, 4, 1), filters=4).forward(tf.ones([5, 4, 4, 1])).shape
+      TensorShape([5, 2, 2, 4])
+    """
+
+    def __init__(
+        self,
+        acl_block_1: tfb.Bijector | None = None,
+        acl_block_2: tfb.Bijector | None = None,
+        acl_block_3: tfb.Bijector | None = None,
+        *,
+        image_shape: Sequence[int] = (32, 32, 3),
+        filters: int = 64,
+        name: str = "real_nvp_multi_scale",
+        **kwargs,
+    ):
+        given = [block for block in (acl_block_1, acl_block_2, acl_block_3) if block is not None]
+        if len(given) == 3:
+            first = tfb.Chain([acl_block_2, Squeeze(), acl_block_1], name="scale_0")
+            second = tfb.Chain([acl_block_3], name="scale_1")
+        elif not given:
+            h, w, c = image_shape
+            if h % 2 or w % 2:
+                raise ValueError(f"`image_shape` must have an even height and width, got {image_shape!r}.")
+            large, squeezed, small = (h, w, c), (h // 2, w // 2, 4 * c), (h // 2, w // 2, 2 * c)
+            networks = [get_conv_resnet(large, filters) for _ in range(3)]
+            networks += [get_conv_resnet(squeezed, 2 * filters) for _ in range(3)]
+            first = tfb.Chain([realnvp_block(networks)], name="scale_0")
+            last = [get_conv_resnet(small, 2 * filters) for _ in range(4)]
+            couplings = [AffineCouplingLayer(fn, "checkerboard", i % 2) for i, fn in enumerate(last)]
+            second = tfb.Chain(couplings[::-1], name="scale_1")
+        else:
+            raise ValueError(f"Give all three blocks, or none; got {len(given)}.")
+        self.bijectors = [first, second]
+        super().__init__(forward_min_event_ndims=3, name=name, **kwargs)
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def walk(self, value: tf.Tensor, inverse: bool, run: Callable) -> tuple[tf.Tensor, tf.Tensor]:
+        """One direction, with `run(block, value, event_ndims)` for each block; the value and the log-det."""
+        first, second = self.bijectors
+        if inverse:
+            latent, rest = tf.split(value, 2, axis=-1)
+            rest, second_log_det = run(second, rest, 3)
+            image, log_det = run(first, tf.concat([latent, rest], axis=-1), 3)
+            return image, log_det + second_log_det
+        h, log_det = run(first, value, 3)
+        latent, rest = tf.split(h, 2, axis=-1)
+        rest, second_log_det = run(second, rest, 3)
+        return tf.concat([latent, rest], axis=-1), log_det + second_log_det
+
+    def forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`forward(x)` and its log-det, from one evaluation."""
+        return self.walk(x, False, forward_and_log_det)
+
+    def inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """`inverse(y)` and its log-det, from one evaluation."""
+        return self.walk(y, True, inverse_and_log_det)
+
+    def _forward_event_shape(self, shape):
+        return self.bijectors[0].forward_event_shape(shape)
+
+    def _inverse_event_shape(self, shape):
+        return self.bijectors[0].inverse_event_shape(shape)
+
+    def _forward_event_shape_tensor(self, shape):
+        return self.bijectors[0].forward_event_shape_tensor(shape)
+
+    def _inverse_event_shape_tensor(self, shape):
+        return self.bijectors[0].inverse_event_shape_tensor(shape)
+
+
+class RealNVPModel(FlowModel):
+    """The model of the notebooks: a `FlowModel` of a standard normal, the multi-scale bijector and the preprocessing.
+
+    `model(images)` is the log-density, in nats. `compile` takes no loss, and `fit(images)` trains by maximum likelihood;
+    batches `(images, images)`, which the notebooks make, are taken as well.
+
+    Args:
+      realnvp_multiscale: Bijector, forward from images to latent values; a `RealNVPMultiScale(image_shape=...)` by default.
+      preprocess: Bijector in front of it, forward from pixels in [0, 1]; `get_preprocess_bijector(0.05)` by default.
+      image_shape: `(H, W, C)`.
+      filters: Of the networks of the default.
+      name: Name of the model.
+
+    Attributes:
+      base, bijector, flow: The base distribution, the map from images to latent values, and the distribution over images.
+
+    Raises:
+      ValueError: In `build`, for images of another shape.
+
+    Example:
+      >>> model = tff.course.RealNVPModel(image_shape=(4, 4, 1), filters=4)
+      >>> model.build((None, 4, 4, 1))
+      >>> model.sample(2).shape
+      TensorShape([2, 4, 4, 1])
+    """
+
+    def __init__(
+        self,
+        realnvp_multiscale: tfb.Bijector | None = None,
+        preprocess: tfb.Bijector | None = None,
+        *,
+        image_shape: Sequence[int] = (32, 32, 3),
+        filters: int = 64,
+        name: str = "real_nvp_model",
+    ):
+        multi_scale = realnvp_multiscale
+        if multi_scale is None:
+            multi_scale = RealNVPMultiScale(image_shape=image_shape, filters=filters)
+        preprocess = get_preprocess_bijector(0.05) if preprocess is None else preprocess
+        bijector = tfb.Chain([multi_scale, preprocess])
+        latent_shape = bijector.forward_event_shape(tf.TensorShape(image_shape))
+        base = tfd.Independent(tfd.Normal(tf.zeros(latent_shape), 1.0), len(image_shape))
+        super().__init__(FlowDistribution(base, tfb.Invert(bijector)), name=name)
+        self.base, self.bijector, self.flow = base, bijector, self.distribution
+
+    def build(self, input_shape=None):
+        """Checks the shape of the images; the weights are made before."""
+        expected = tuple(self.distribution.event_shape.as_list())
+        if input_shape is not None and tuple(input_shape)[1:] != expected:
+            raise ValueError(f"`input_shape` must be (None, {', '.join(map(str, expected))}), got {input_shape!r}.")
+        self.built = True
+
+    def fit(self, x=None, *args, **kwargs):
+        """As `FlowModel.fit`; of batches `(images, images)`, the first ones are used."""
+        if "validation_data" in kwargs:
+            kwargs["validation_data"] = _first_of_pairs(kwargs["validation_data"])
+        return super().fit(_first_of_pairs(x), *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """As `FlowModel.evaluate`; of batches `(images, images)`, the first ones are used."""
+        return super().evaluate(_first_of_pairs(x), *args, **kwargs)
+
+
+def _first_of_pairs(data):
+    if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple) and len(data.element_spec) == 2:
+        return data.map(lambda images, _: images)
+    return data
+
+
+def get_datasets(
+    images_train: np.ndarray, images_val: np.ndarray, shuffle_buffer: int, batch_size: int
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Batches of training images, shuffled, and of validation images, as they are.
+
+    Example:
+      >>> train, validation = tff.course.get_datasets(np.ones([9, 4, 4, 1]), np.ones([5, 4, 4, 1]), 9, 3)
+      >>> len(train), len(validation)
+      (3, 2)
+    """
+    train, validation = (tf.data.Dataset.from_tensor_slices(x) for x in (images_train, images_val))
+    return train.shuffle(shuffle_buffer).batch(batch_size), validation.batch(batch_size)
