@@ -60,14 +60,41 @@ def test_sylvester_with_one_unit_is_a_planar_flow(size):
     for v in sylvester.reflections.numpy():
         q = q @ (np.eye(size) - 2.0 * np.outer(v, v) / (v @ v))
     planar = tff.PlanarFlow(size, dtype=tf.float64)
-    planar.u.assign(sylvester.r.numpy()[0] * q[:, 0])
-    planar.w.assign(sylvester.r_tilde.numpy()[0] * q[:, 0])
+    r, r_tilde = sylvester.r.numpy()[0], sylvester.r_tilde.numpy()[0]
+    product = np.log1p(
+        np.exp(r * r_tilde + np.log(np.e - 1.0))
+    )  # 1 + w.u_hat, which the planar flow has as softplus(w.u)
+    planar.u.assign(np.log(np.expm1(product)) / r_tilde * q[:, 0])
+    planar.w.assign(r_tilde * q[:, 0])
     planar.b.assign(sylvester.b.numpy()[0])
     x = tf.constant(2.0 * np.random.default_rng(3).normal(size=[50, size]))
     for ours, theirs in zip(sylvester.forward_and_log_det(x), planar.forward_and_log_det(x), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(sylvester.inverse_and_log_det(x), planar.inverse_and_log_det(x), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_the_constraint_is_smooth_where_a_number_crosses_zero():
+    """m(t) = -1 + softplus(t + log(e - 1)) > -1 exactly, and its quotient and gradients are right on both sides of 0."""
+    from tfp_flows.bijectors.tanh_maps import constrained_factor
+
+    t = np.concatenate([-np.logspace(2.5, -12, 400), [0.0], np.logspace(-12, 2.5, 400)])
+    for w in (1.0, -3.0, 1e-9):
+        u = tf.constant(t / w)
+        with tf.GradientTape(persistent=True) as tape:
+            v = tf.fill(u.shape, tf.constant(w, tf.float64))
+            tape.watch([u, v])
+            u_hat, slope = constrained_factor(u, v)
+        assert np.all(slope > 0)
+        np.testing.assert_allclose(
+            slope, np.log1p(np.exp(np.minimum(t, 500) + np.log(np.e - 1))), rtol=1e-13, atol=1e-300
+        )
+        np.testing.assert_allclose(u_hat * w, slope - 1.0, rtol=1e-12, atol=1e-15)
+        sigmoid = 1.0 / (1.0 + np.exp(-np.clip(t, -700, 700) - np.log(np.e - 1)))  # m'
+        np.testing.assert_allclose(tape.gradient(u_hat, u), sigmoid, rtol=1e-7, atol=1e-12)
+        # d(u_hat)/dw = (m'(t) t - m(t)) / w^2
+        found = tape.gradient(u_hat, v) * w**2
+        np.testing.assert_allclose(found, sigmoid * t - (slope - 1.0), rtol=1e-6, atol=1e-9)
 
 
 def test_sylvester_log_det_is_the_determinant_identity():

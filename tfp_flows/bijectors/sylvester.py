@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.amortized import AmortizedBijector
-from tfp_flows.bijectors.tanh_maps import constrained_u, log_slope, solve_tanh
+from tfp_flows.bijectors.tanh_maps import constrained_factor, log_slope, solve_tanh
 from tfp_flows.checks import positive_int
 from tfp_flows.seeds import resolve_seed
 
@@ -19,7 +19,8 @@ class SylvesterFlow(AmortizedBijector):
 
     `Q` `[D, M]` has orthonormal columns, `R` and `R~` `[M, M]` are upper triangular, so that
     `log |det df/dz| = sum(log(1 + r_ii r~_ii (1 - tanh(R~ Q' z + b)^2)))` (eq. 13). The map is invertible if
-    `r_ii r~_ii > -1` (theorem 2), which is had as in the planar flow: `r_ii` is moved until `r_ii r~_ii = -1 + softplus(.)`.
+    `r_ii r~_ii > -1` (theorem 2): `r_ii` is scaled until `r_ii r~_ii = -1 + softplus(t + log(e - 1))`, `t` being the product of
+    the two trainable values. (The paper bounds both by tanh, and their product with them by 1.)
     With `M = 1` it is the planar flow whose `u` is a multiple of `w`.
 
     `Q` comes from `num_reflections` Householder reflections (the paper's H-SNF with `M = D`, O-SNF with `M < D`, whose
@@ -80,10 +81,9 @@ class SylvesterFlow(AmortizedBijector):
         seed = resolve_seed(seed)
         rng = np.random.default_rng(seed)
         entries = self.rank * (self.rank + 1) // 2
-        # softplus(log(e - 1)) = 1: where the product of the diagonals is log(e - 1), that of the constrained ones is 0.
         diagonal = np.eye(self.rank, dtype=bool)[np.triu_indices(self.rank)]
         start = np.zeros([entries])
-        start[diagonal] = rng.normal(size=self.rank) * 0.01 + np.log(np.e - 1.0)
+        start[diagonal] = 0.01 * rng.normal(size=self.rank)
         start_tilde = 0.01 * rng.normal(size=entries)
         start_tilde[diagonal] = 1.0
         variables = {
@@ -112,10 +112,10 @@ class SylvesterFlow(AmortizedBijector):
         reflections = rest[0] if rest else None
         r, r_tilde = (tfp.math.fill_triangular(t, upper=True) for t in (r, r_tilde))
         tilde = tf.linalg.diag_part(r_tilde)
-        r_hat, slope = constrained_u(tf.linalg.diag_part(r)[..., tf.newaxis], tilde[..., tf.newaxis])
+        r_hat, slope = constrained_factor(tf.linalg.diag_part(r), tilde)
         # (XLA cannot compile the gradient of `tf.linalg.set_diag` for a batch whose size is not known statically.)
         above = r * (1.0 - tf.eye(self.rank, dtype=r.dtype))
-        return above + tf.linalg.diag(r_hat[..., 0]), r_tilde, b, reflections, slope
+        return above + tf.linalg.diag(r_hat), r_tilde, b, reflections, slope
 
     def _reflect(self, x, reflections, order):
         """`H_1 ... H_n x`, or, from first to last, the transpose of it."""

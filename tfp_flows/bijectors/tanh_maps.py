@@ -31,6 +31,39 @@ def constrained_u(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return u + step[..., tf.newaxis] * w, slope
 
 
+_K = 1.0 - np.exp(-1.0)
+# Of log(1 + K (exp(t) - 1)) / t at 0: the cumulants of a Bernoulli variable, over factorials.
+_SERIES = (
+    _K,
+    _K * (1 - _K) / 2,
+    _K * (1 - _K) * (1 - 2 * _K) / 6,
+    _K * (1 - _K) * (1 - 6 * _K * (1 - _K)) / 24,
+    _K * (1 - _K) * (1 - 2 * _K) * (1 - 12 * _K * (1 - _K)) / 120,
+)
+
+
+def constrained_factor(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """For single numbers: a `u_hat` with `w u_hat > -1` that is smooth everywhere, and zero where `u` is.
+
+    `constrained_u` divides by `w`. A vector hardly comes near zero, but a number that is trained may cross it, and `u_hat`
+    would then be infinite. Here `w u_hat = m(w u)` with `m(t) = -1 + softplus(t + log(e - 1))`, which is zero at zero, so
+    that `u_hat = u m(t) / t` at `t = w u` needs no division by `w`.
+
+    Args:
+      u, w: Tensors of one shape.
+
+    Returns:
+      `u_hat`, and `1 + w u_hat > 0`, both of that shape.
+    """
+    t = u * w
+    tiny = np.finfo(t.dtype.as_numpy_dtype).tiny
+    slope = tf.maximum(tf.math.softplus(t + np.log(np.e - 1.0)), tiny)
+    near, large = tf.abs(t) < 1e-3, t > 1.0
+    m = tf.where(large, slope - 1.0, tf.math.log1p(_K * tf.math.expm1(tf.where(large, tf.ones_like(t), t))))
+    ratio = tf.where(near, tf.math.polyval(list(_SERIES[::-1]), t), m / tf.where(near, tf.ones_like(t), t))
+    return u * ratio, slope
+
+
 def _bracket(r: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Bracket of the root of `s + c tanh(s) = r`, `c = slope - 1`, and a start on one side of it.
 
