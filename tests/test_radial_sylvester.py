@@ -92,6 +92,8 @@ def test_the_constraint_is_smooth_where_a_number_crosses_zero():
         np.testing.assert_allclose(u_hat * w, slope - 1.0, rtol=1e-12, atol=1e-15)
         sigmoid = 1.0 / (1.0 + np.exp(-np.clip(t, -700, 700) - np.log(np.e - 1)))  # m'
         np.testing.assert_allclose(tape.gradient(u_hat, u), sigmoid, rtol=1e-7, atol=1e-12)
+        single = constrained_factor(tf.cast(u, tf.float32), tf.cast(v, tf.float32))
+        np.testing.assert_allclose(single[0], u_hat, rtol=1e-5, atol=1e-30)
         # d(u_hat)/dw = (m'(t) t - m(t)) / w^2
         found = tape.gradient(u_hat, v) * w**2
         np.testing.assert_allclose(found, sigmoid * t - (slope - 1.0), rtol=1e-6, atol=1e-9)

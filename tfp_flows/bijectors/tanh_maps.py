@@ -31,7 +31,7 @@ def constrained_u(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return u + step[..., tf.newaxis] * w, slope
 
 
-_K = 1.0 - np.exp(-1.0)
+_K = float(1.0 - np.exp(-1.0))
 # Of log(1 + K (exp(t) - 1)) / t at 0: the cumulants of a Bernoulli variable, over factorials.
 _SERIES = (
     _K,
@@ -60,7 +60,10 @@ def constrained_factor(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
     slope = tf.maximum(tf.math.softplus(t + np.log(np.e - 1.0)), tiny)
     near, large = tf.abs(t) < 1e-3, t > 1.0
     m = tf.where(large, slope - 1.0, tf.math.log1p(_K * tf.math.expm1(tf.where(large, tf.ones_like(t), t))))
-    ratio = tf.where(near, tf.math.polyval(list(_SERIES[::-1]), t), m / tf.where(near, tf.ones_like(t), t))
+    series = tf.zeros_like(t)
+    for coefficient in reversed(_SERIES):
+        series = series * t + coefficient
+    ratio = tf.where(near, series, m / tf.where(near, tf.ones_like(t), t))
     return u * ratio, slope
 
 
