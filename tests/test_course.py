@@ -2,6 +2,7 @@
 
 import inspect
 import pathlib
+import re
 
 import keras
 import numpy as np
@@ -46,8 +47,17 @@ def test_names_and_signatures():
     assert set(SIGNATURES) == set(course.__all__)
     page = (pathlib.Path(__file__).parents[1] / "docs" / "course.md").read_text(encoding="utf-8")
     for name, expected in SIGNATURES.items():
-        assert list(inspect.signature(getattr(course, name)).parameters)[: len(expected)] == expected, name
-        assert f"`{name}" in page, name
+        parameters = list(inspect.signature(getattr(course, name)).parameters.values())
+        assert [p.name for p in parameters[: len(expected)]] == expected, name
+        assert all(p.kind == p.POSITIONAL_OR_KEYWORD for p in parameters[: len(expected)]), name
+        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        rest = [p for p in parameters[len(expected) :] if p.kind not in variadic]
+        assert all(p.default is not p.empty for p in rest), name
+        assert re.search(rf"`{name}[`(]", page), name
+    assert inspect.signature(course.checkerboard_binary_mask).parameters["orientation"].default == 0
+    assert inspect.signature(course.channel_binary_mask).parameters["orientation"].default == 0
+    fn = inspect.signature(course.get_shift_and_log_scale_fn).parameters
+    assert (list(fn["hidden_units"].default), fn["activation"].default) == ([32, 32], "relu")
 
 
 def test_free_functions_are_the_layer():
@@ -103,16 +113,20 @@ def test_the_image_models_train(kind):
     np.testing.assert_allclose(tf.linalg.slogdet(jacobian)[1], tf.squeeze(log_det), atol=1e-3)
 
     images = np.clip(rng.normal(0.5, 0.1, size=[128, 4, 4, 1]) * np.linspace(0.5, 1.5, 16).reshape(4, 4, 1), 0, 1)
+    images = np.round(255 * images).astype(np.uint8)
     train, validation = course.get_datasets(images[:96], images[96:], 96, 32)
-    pairs = train.map(lambda image: (image, image))  # as the notebooks have it
     statistics = [w for w in model.non_trainable_weights if "moving" in w.path]
+    assert len(statistics) > 8
     before = [w.numpy() for w in statistics]
     model.compile(optimizer=keras.optimizers.Adam(3e-3))
-    history = model.fit(pairs, validation_data=validation.map(lambda i: (i, i)), epochs=8, verbose=0).history
+    history = model.fit(train, validation_data=validation, epochs=8, verbose=0).history
     assert history["loss"][-1] < history["loss"][0] - 1.0
     assert history["val_loss"][-1] < history["val_loss"][0]
     assert all(np.any(w.numpy() != old) for w, old in zip(statistics, before, strict=True))
     assert model.sample(4).shape == (4, 4, 4, 1)
+    np.testing.assert_allclose(
+        -np.mean(model.predict(validation, verbose=0)), model.evaluate(validation, verbose=0), rtol=1e-4
+    )
 
 
 def test_blocks_are_checked():
@@ -122,8 +136,45 @@ def test_blocks_are_checked():
         course.realnvp_block([lambda x: (x, x)] * 6)
     with pytest.raises(ValueError, match="all three blocks"):
         course.RealNVPMultiScale(tfb.Identity())
+    with pytest.raises(ValueError, match="must be bijectors"):
+        course.RealNVPMultiScale(1, 2, 3)
+    with pytest.raises(ValueError, match="was made for"):
+        course.RealNVPModel(course.RealNVPMultiScale(image_shape=(4, 4, 1), filters=4), image_shape=(8, 8, 1))
+    assert course.RealNVPModel(course.RealNVPMultiScale(image_shape=(4, 4, 1), filters=4)).flow.event_shape == (4, 4, 1)
+    dataset = course.get_dataset(np.ones([4, 2]), 4, 2)
     with pytest.raises(ValueError, match="no trainable"):
-        course.train_model(course.base_distribution(), keras.optimizers.Adam(), None, 1, keras.metrics.Mean())
+        course.train_model(course.base_distribution(), keras.optimizers.Adam(), dataset, 1, keras.metrics.Mean())
+    with pytest.raises(ValueError, match="`num_layers`"):
+        course.maf_flow(course.base_distribution(), 0, [8])
+    with pytest.raises(ValueError, match="at least one"):
+        course.affine_coupling_layer_block([], [1.0, 0.0])
+
+
+def test_the_networks_have_the_notebooks_sizes():
+    fn = course.get_shift_and_log_scale_fn(2)
+    assert fn.count_params() == 2 * (2 * 32 + 32 + 32 * 32 + 32 + 32 * 2 + 2)
+    block = course.Conv2DResidualBlock(4, 3, 5e-5, dtype="float64")
+    x = tf.random.normal([2, 4, 4, 1], dtype=tf.float64)
+    assert block(x).dtype == tf.float64
+    assert block.count_params() == (9 * 4 + 4) + 16 + (9 * 4 + 1) + 4
+    again = course.Conv2DResidualBlock.from_config(block.get_config())
+    again(x)
+    again.set_weights(block.get_weights())
+    np.testing.assert_allclose(again(x), block(x))
+
+
+def test_the_block_is_in_the_order_of_the_notebook():
+    fns = [tff.get_conv_resnet((4, 4, 1), 4) for _ in range(3)] + [tff.get_conv_resnet((2, 2, 4), 4) for _ in range(3)]
+    block = course.realnvp_block(fns, tff.Squeeze())
+    x = tf.constant(np.random.default_rng(0).normal(size=[2, 4, 4, 1]).astype("float32"))
+    y = x
+    for half in (0, 1):
+        for i in range(3):
+            mask = course.channel_binary_mask(4, i % 2) if half else course.checkerboard_binary_mask((4, 4), i % 2)
+            y = course.forward(y, mask, fns[3 * half + i])
+        y /= np.sqrt(1.0 + 1e-5)  # moving statistics 0 and 1
+        y = y if half else tff.Squeeze().forward(y)
+    np.testing.assert_allclose(block.forward(x), y, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("base", ["base_distribution", "gaussian_mixture"])
@@ -135,5 +186,14 @@ def test_the_maf_of_the_notebook_trains(base):
     assert losses[-1] < losses[0] - 0.3
     z = flow.distribution.sample(5, seed=1)
     steps = course.layer_transformations(flow, z)
-    assert len(steps) == 4
+    assert len(steps) == 2
     np.testing.assert_allclose(steps[-1], flow.bijector.forward(tf.identity(z)), rtol=1e-5)
+
+
+def test_the_loop_trains_a_flow_of_tfp():
+    """Whose network has no variables before its first call."""
+    made = tfb.AutoregressiveNetwork(params=2, hidden_units=[8], activation="relu")
+    flow = tfd.TransformedDistribution(course.base_distribution(), tfb.MaskedAutoregressiveFlow(made))
+    dataset = course.get_dataset(tff.data.moons().sample(64, seed=1), 64, 32)
+    losses = course.train_model(flow, keras.optimizers.Adam(1e-2), dataset, 3, keras.metrics.Mean())
+    assert losses[-1] < losses[0]

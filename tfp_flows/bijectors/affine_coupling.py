@@ -32,8 +32,9 @@ class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
 
     Args:
       shift_and_log_scale_fn: Keras network or callable from masked events `[N, *event_shape]` (and `conditional_input`) to
-        `(shift, log_scale)`, each of the shape of the events, or to one tensor whose last axis is `params` times as long:
-        all shifts, then all log-scales; with another transformer, the parameters of the first channel, then of the next.
+        `(shift, log_scale)`, each of the shape of the events (if `sliced`, of the half that moves), or to one tensor whose last
+        axis is `params` times as long: all shifts, then all log-scales; with another transformer, the parameters of the
+        first channel, then of the next.
       mask: Array or tensor of zeros and ones, or the type of the mask.
       orientation: Of a mask given by its type: 0 or 1.
       mask_type: The type of the mask, by keyword.
@@ -142,6 +143,17 @@ class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
                 expected = "(shift, log_scale)" if self._affine and count == 2 else "one tensor"
                 raise ValueError(f"The network must return {expected}, got {len(result)} outputs.")
             parts = list(result)
+            for i, part in enumerate(parts):
+                try:
+                    fits = tf.broadcast_static_shape(part.shape, moves.shape).is_compatible_with(moves.shape)
+                except ValueError:
+                    fits = False
+                if not fits:
+                    raise ValueError(
+                        f"The network returned shape {part.shape} for values of shape {moves.shape}: shift and log-scale must "
+                        "have that shape."
+                    )
+                parts[i] = tf.broadcast_to(part, tf.shape(moves))
         else:
             if result.shape[-1] != count * moves.shape[-1]:
                 raise ValueError(
@@ -179,6 +191,8 @@ class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
 
     def _move_slice(self, direction: str, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """As `_move_masked` with `channel_binary_mask`: of orientation 0, the second half stays."""
+        if x.shape[-1] < 2:
+            raise ValueError(f"`sliced` needs two channels or more, got events of shape {x.shape[1:]}.")
         sizes = [x.shape[-1] // 2, x.shape[-1] - x.shape[-1] // 2]
         moves, stays = tf.split(x, sizes, axis=-1) if self.orientation == 0 else tf.split(x, sizes, axis=-1)[::-1]
         params = self._params(stays, moves, condition_kwargs)

@@ -18,7 +18,7 @@ def forward(x: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.
     """`b x + (1 - b) (x exp(log_scale) + shift)`, with `(shift, log_scale) = shift_and_log_scale_fn(b x)`.
 
     Args:
-      x: Events, with batch axes in front.
+      x: Events `[N, ...]`, with one batch axis.
       b: Mask of zeros and ones, which broadcasts to the events.
       shift_and_log_scale_fn: Network from masked events to `(shift, log_scale)`.
 
@@ -30,6 +30,7 @@ def forward(x: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.
       >>> tff.course.forward(tf.constant([[1.0, 3.0]]), tf.constant([1.0, 0.0]), double).numpy()
       array([[1., 7.]], dtype=float32)
     """
+    b = tf.cast(b, x.dtype)
     shift, log_scale = shift_and_log_scale_fn(b * x)
     return b * x + (1 - b) * (x * tf.exp(log_scale) + shift)
 
@@ -42,6 +43,7 @@ def inverse(y: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.
       >>> tff.course.inverse(tf.constant([[1.0, 7.0]]), tf.constant([1.0, 0.0]), double).numpy()
       array([[1., 3.]], dtype=float32)
     """
+    b = tf.cast(b, y.dtype)
     shift, log_scale = shift_and_log_scale_fn(b * y)
     return b * y + (1 - b) * (y - shift) * tf.exp(-log_scale)
 
@@ -54,6 +56,7 @@ def forward_log_det_jacobian(x: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn:
       >>> tff.course.forward_log_det_jacobian(tf.ones([3, 2]), tf.constant([1.0, 0.0]), double).numpy()
       array([1., 1., 1.], dtype=float32)
     """
+    b = tf.cast(b, x.dtype)
     _, log_scale = shift_and_log_scale_fn(b * x)
     moved = (1 - b) * log_scale
     return tf.reduce_sum(moved, axis=list(range(1, moved.shape.rank)))
@@ -73,7 +76,7 @@ def inverse_log_det_jacobian(y: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn:
 def get_shift_and_log_scale_fn(
     input_size: int, hidden_units: Sequence[int] = (32, 32), activation: str = "relu"
 ) -> keras.Model:
-    """A dense network from vectors `[N, input_size]` to `[shift, log_scale]`, the latter through tanh.
+    """Two dense networks from vectors `[N, input_size]` to `[shift, log_scale]`, the latter through tanh.
 
     Example:
       >>> shift, log_scale = tff.course.get_shift_and_log_scale_fn(2)(tf.ones([5, 2]))
@@ -81,15 +84,19 @@ def get_shift_and_log_scale_fn(
       (TensorShape([5, 2]), TensorShape([5, 2]))
     """
     size = positive_int("input_size", input_size)
-    inputs = h = keras.Input((size,))
-    for units in hidden_units:
-        h = keras.layers.Dense(positive_int("hidden_units", units), activation)(h)
-    return keras.Model(inputs, [keras.layers.Dense(size)(h), keras.layers.Dense(size, "tanh")(h)])
+    inputs = keras.Input((size,))
+    outputs = []
+    for last in (None, "tanh"):
+        h = inputs
+        for units in hidden_units:
+            h = keras.layers.Dense(positive_int("hidden_units", units), activation)(h)
+        outputs.append(keras.layers.Dense(size, last)(h))
+    return keras.Model(inputs, outputs)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Conv2DResidualBlock(keras.layers.Layer):
-    """Two convolutions with batch normalization, added to what comes in.
+    """Two convolutions (ReLU), each with batch normalization after it, added to what comes in.
 
     Args:
       num_filters: Channels of the first convolution; the second one returns to those of the input.
@@ -106,16 +113,17 @@ class Conv2DResidualBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         self.num_filters, self.kernel_size = positive_int("num_filters", num_filters), kernel_size
         self.l2reg_coeff = float(l2reg_coeff)
-        self.first = self._convolution(self.num_filters, "relu")
-        self.norms = [keras.layers.BatchNormalization() for _ in range(2)]
+        self.first = self._convolution(self.num_filters)
+        self.norms = [keras.layers.BatchNormalization(dtype=self.dtype_policy) for _ in range(2)]
 
-    def _convolution(self, filters, activation=None):
+    def _convolution(self, filters):
         return keras.layers.Conv2D(
             filters,
             self.kernel_size,
             padding="same",
-            activation=activation,
+            activation="relu",
             kernel_regularizer=keras.regularizers.L2(self.l2reg_coeff),
+            dtype=self.dtype_policy,
         )
 
     def build(self, input_shape):
@@ -168,7 +176,7 @@ def affine_coupling_layer_block(shift_and_log_scale_fns: Sequence[Callable], mas
     """A chain of couplings, of which the first gets `mask`, the next `1 - mask`, and so on.
 
     Args:
-      shift_and_log_scale_fns: Networks, the first of which acts first in `forward`.
+      shift_and_log_scale_fns: Networks, one at least, the first of which acts first in `forward`.
       mask: Mask of zeros and ones, of the rank of the events.
 
     Example:
@@ -177,6 +185,9 @@ def affine_coupling_layer_block(shift_and_log_scale_fns: Sequence[Callable], mas
       >>> block.forward(tf.ones([5, 2])).shape
       TensorShape([5, 2])
     """
+    mask = tf.cast(mask, tf.float32)
+    if not shift_and_log_scale_fns:
+        raise ValueError("`shift_and_log_scale_fns` must hold at least one network.")
     layers = [AffineCouplingLayer(fn, mask if i % 2 == 0 else 1 - mask) for i, fn in enumerate(shift_and_log_scale_fns)]
     return tfb.Chain(layers[::-1])
 

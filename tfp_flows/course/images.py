@@ -16,12 +16,23 @@ from tfp_flows.bijectors import (
     get_preprocess_bijector,
     inverse_and_log_det,
 )
+from tfp_flows.checks import positive_int
 from tfp_flows.course.coupling import realnvp_block
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models import FlowModel
 from tfp_flows.templates import get_conv_resnet
 
 tfb, tfd = tfp.bijectors, tfp.distributions
+
+
+DEFAULT_SHAPE = (32, 32, 3)
+
+
+def _checked(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    shape = tuple(positive_int(f"image_shape[{i}]", size) for i, size in enumerate(image_shape))
+    if len(shape) != 3:
+        raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
+    return shape
 
 
 class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
@@ -37,7 +48,7 @@ class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
 
     Args:
       acl_block_1, acl_block_2, acl_block_3: Bijectors, forward from images.
-      image_shape: `(H, W, C)` of the first form.
+      image_shape: `(H, W, C)`; for the first form, and (32, 32, 3) if `None`.
       filters: Of the networks of the first form at full size; twice as many after the squeeze.
       name: Name of the bijector.
 
@@ -55,17 +66,22 @@ class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
         acl_block_2: tfb.Bijector | None = None,
         acl_block_3: tfb.Bijector | None = None,
         *,
-        image_shape: Sequence[int] = (32, 32, 3),
+        image_shape: Sequence[int] | None = None,
         filters: int = 64,
         name: str = "real_nvp_multi_scale",
         **kwargs,
     ):
         given = [block for block in (acl_block_1, acl_block_2, acl_block_3) if block is not None]
+        if not all(isinstance(block, tfb.Bijector) for block in given):
+            raise ValueError(f"`acl_block_1`, `acl_block_2` and `acl_block_3` must be bijectors, got {given!r}.")
+        if given and image_shape is not None:
+            raise ValueError("`image_shape` goes without blocks, which know it.")
         if len(given) == 3:
+            self.image_shape = None
             first = tfb.Chain([acl_block_2, Squeeze(), acl_block_1], name="scale_0")
             second = tfb.Chain([acl_block_3], name="scale_1")
         elif not given:
-            h, w, c = image_shape
+            h, w, c = self.image_shape = _checked(DEFAULT_SHAPE if image_shape is None else image_shape)
             if h % 2 or w % 2:
                 raise ValueError(f"`image_shape` must have an even height and width, got {image_shape!r}.")
             large, squeezed, small = (h, w, c), (h // 2, w // 2, 4 * c), (h // 2, w // 2, 2 * c)
@@ -97,13 +113,13 @@ class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
         rest, second_log_det = run(second, rest, 3)
         return tf.concat([latent, rest], axis=-1), log_det + second_log_det
 
-    def forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, from one evaluation."""
-        return self.walk(x, False, forward_and_log_det)
+    def forward_and_log_det(self, x: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+        """`forward(x)` and its log-det, from one evaluation; keywords go by the names of the scales."""
+        return self.walk(x, False, lambda block, v, n: forward_and_log_det(block, v, n, **kwargs.get(block.name, {})))
 
-    def inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`inverse(y)` and its log-det, from one evaluation."""
-        return self.walk(y, True, inverse_and_log_det)
+        return self.walk(y, True, lambda block, v, n: inverse_and_log_det(block, v, n, **kwargs.get(block.name, {})))
 
     def _forward_event_shape(self, shape):
         return self.bijectors[0].forward_event_shape(shape)
@@ -127,7 +143,7 @@ class RealNVPModel(FlowModel):
     Args:
       realnvp_multiscale: Bijector, forward from images to latent values; a `RealNVPMultiScale(image_shape=...)` by default.
       preprocess: Bijector in front of it, forward from pixels in [0, 1]; `get_preprocess_bijector(0.05)` by default.
-      image_shape: `(H, W, C)`.
+      image_shape: `(H, W, C)`; if `None`, that of `realnvp_multiscale` if it was made for one, else (32, 32, 3).
       filters: Of the networks of the default.
       name: Name of the model.
 
@@ -135,7 +151,7 @@ class RealNVPModel(FlowModel):
       base, bijector, flow: The base distribution, the map from images to latent values, and the distribution over images.
 
     Raises:
-      ValueError: In `build`, for images of another shape.
+      ValueError: If `image_shape` is not that of `realnvp_multiscale`; in `build`, for images of another shape.
 
     Example:
       >>> model = tff.course.RealNVPModel(image_shape=(4, 4, 1), filters=4)
@@ -149,13 +165,17 @@ class RealNVPModel(FlowModel):
         realnvp_multiscale: tfb.Bijector | None = None,
         preprocess: tfb.Bijector | None = None,
         *,
-        image_shape: Sequence[int] = (32, 32, 3),
+        image_shape: Sequence[int] | None = None,
         filters: int = 64,
         name: str = "real_nvp_model",
     ):
         multi_scale = realnvp_multiscale
         if multi_scale is None:
             multi_scale = RealNVPMultiScale(image_shape=image_shape, filters=filters)
+        made_for = getattr(multi_scale, "image_shape", None)
+        image_shape = _checked(image_shape or made_for or DEFAULT_SHAPE)
+        if made_for not in (None, image_shape):
+            raise ValueError(f"`image_shape` is {image_shape}, but `realnvp_multiscale` was made for {made_for}.")
         preprocess = get_preprocess_bijector(0.05) if preprocess is None else preprocess
         bijector = tfb.Chain([multi_scale, preprocess])
         latent_shape = bijector.forward_event_shape(tf.TensorShape(image_shape))
@@ -180,6 +200,10 @@ class RealNVPModel(FlowModel):
         """As `FlowModel.evaluate`; of batches `(images, images)`, the first ones are used."""
         return super().evaluate(_first_of_pairs(x), *args, **kwargs)
 
+    def predict(self, x, *args, **kwargs):
+        """As `FlowModel.predict`; of batches `(images, images)`, the first ones are used."""
+        return super().predict(_first_of_pairs(x), *args, **kwargs)
+
 
 def _first_of_pairs(data):
     if isinstance(data, tf.data.Dataset) and isinstance(data.element_spec, tuple) and len(data.element_spec) == 2:
@@ -190,12 +214,23 @@ def _first_of_pairs(data):
 def get_datasets(
     images_train: np.ndarray, images_val: np.ndarray, shuffle_buffer: int, batch_size: int
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Batches of training images, shuffled, and of validation images, as they are.
+    """Batches of pairs `(images, images)` with pixels in [0, 1], float32; those of training shuffled.
+
+    Integers are divided by 255, reals are left.
 
     Example:
-      >>> train, validation = tff.course.get_datasets(np.ones([9, 4, 4, 1]), np.ones([5, 4, 4, 1]), 9, 3)
-      >>> len(train), len(validation)
-      (3, 2)
+      >>> bytes_ = np.full([9, 4, 4, 1], 255, np.uint8)
+      >>> train, validation = tff.course.get_datasets(bytes_, bytes_[:5], 9, 3)
+      >>> len(train), len(validation), float(tf.reduce_max(next(iter(train))[0]))
+      (3, 2, 1.0)
     """
+
+    def pair(image):
+        pixels = tf.cast(image, tf.float32)
+        if image.dtype.is_integer:
+            pixels /= 255.0
+        return pixels, pixels
+
     train, validation = (tf.data.Dataset.from_tensor_slices(x) for x in (images_train, images_val))
-    return train.shuffle(shuffle_buffer).batch(batch_size), validation.batch(batch_size)
+    train = train.shuffle(shuffle_buffer).batch(batch_size)
+    return train.map(pair).prefetch(2), validation.batch(batch_size).map(pair).prefetch(2)

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import MaskedAutoregressiveFlow
+from tfp_flows.checks import positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.templates import AutoregressiveNetwork
 
@@ -28,30 +29,31 @@ def get_dataset(data_array: np.ndarray, shuffle_buffer_size: int, batch_size: in
 
 
 def base_distribution() -> tfd.Distribution:
-    """The standard normal distribution in two dimensions.
+    """The normal distribution in two dimensions with mean 0 and standard deviation 2.
 
     Example:
-      >>> tff.course.base_distribution().event_shape
-      TensorShape([2])
+      >>> tff.course.base_distribution().stddev().numpy()
+      array([2., 2.], dtype=float32)
     """
-    return tfd.MultivariateNormalDiag(loc=tf.zeros(2))
+    return tfd.MultivariateNormalDiag(loc=tf.zeros(2), scale_diag=tf.fill([2], 2.0))
 
 
 def gaussian_mixture() -> tfd.Distribution:
-    """A mixture of two normal distributions in two dimensions, as a base: equal weights, means (-2, 0) and (2, 0).
+    """Four normal distributions on the first axis of the plane, as a base: equal weights, standard deviation 0.4.
 
     Example:
-      >>> tff.course.gaussian_mixture().sample(3).shape
-      TensorShape([3, 2])
+      >>> tff.course.gaussian_mixture().components_distribution.mean().numpy()[:, 0]
+      array([-3.6, -1.2,  1. ,  3.7], dtype=float32)
     """
+    means = [[x, 0.0] for x in (-3.6, -1.2, 1.0, 3.7)]
     return tfd.MixtureSameFamily(
-        tfd.Categorical(probs=[0.5, 0.5]),
-        tfd.MultivariateNormalDiag(loc=[[-2.0, 0.0], [2.0, 0.0]], scale_diag=tf.ones([2, 2])),
+        tfd.Categorical(logits=tf.zeros(4)),
+        tfd.MultivariateNormalDiag(loc=means, scale_diag=tf.fill([4, 2], 0.4)),
     )
 
 
 def maf_flow(base_dist: tfd.Distribution, num_layers: int, hidden_units: Sequence[int]) -> FlowDistribution:
-    """Masked autoregressive layers over vectors, with a reversal of the dimensions between them.
+    """Masked autoregressive layers over vectors, each followed by a reversal of the dimensions.
 
     Args:
       base_dist: The base distribution, over vectors.
@@ -66,13 +68,15 @@ def maf_flow(base_dist: tfd.Distribution, num_layers: int, hidden_units: Sequenc
       >>> flow.log_prob(flow.sample(3)).shape, len(flow.trainable_variables)
       (TensorShape([3]), 8)
     """
-    size = base_dist.event_shape[-1]
+    if base_dist.event_shape.rank != 1:
+        raise ValueError(f"`base_dist` must be a distribution of vectors, got event shape {base_dist.event_shape}.")
+    size = base_dist.event_shape[0]
     layers: list[tfb.Bijector] = []
-    for i in range(num_layers):
+    for i in range(positive_int("num_layers", num_layers)):
         network = AutoregressiveNetwork(2, event_shape=[size], hidden_units=list(hidden_units), activation="relu")
         layers.append(MaskedAutoregressiveFlow(network, name=f"maf_{i}"))
         layers.append(tfb.Permute(list(range(size))[::-1], name=f"reverse_{i}"))
-    return FlowDistribution(base_dist, tfb.Chain(layers[:-1][::-1]))
+    return FlowDistribution(base_dist, tfb.Chain(layers[::-1]))
 
 
 def train_model(
@@ -82,7 +86,7 @@ def train_model(
     epochs: int,
     loss_metric: keras.metrics.Metric,
 ) -> list[float]:
-    """Maximum likelihood in a loop with a `tf.GradientTape`: the mean NLL of each epoch, in nats.
+    """Maximum likelihood in a loop with a `tf.GradientTape`: the mean of the batches' NLL in each epoch, in nats.
 
     Args:
       maf_model: The flow.
@@ -100,6 +104,7 @@ def train_model(
       >>> len(tff.course.train_model(flow, keras.optimizers.RMSprop(1e-3, rho=0.99), dataset, 2, keras.metrics.Mean()))
       2
     """
+    maf_model.log_prob(next(iter(training_dataset)))  # TFP's own networks have no variables before
     variables = maf_model.trainable_variables
     if not variables:
         raise ValueError("`maf_model` has no trainable variables, so there is nothing to train.")
@@ -122,14 +127,20 @@ def train_model(
 
 
 def layer_transformations(maf_model: tfd.TransformedDistribution, base_dist_samples: tf.Tensor) -> list[np.ndarray]:
-    """The samples of the base, and what each bijector of the chain makes of them, one after the other.
+    """What the layers of the chain make of samples of the base, one after the other; the last ones are samples of the flow.
+
+    A permutation counts with the layer before it.
 
     Example:
       >>> flow = tff.course.maf_flow(tff.course.base_distribution(), 2, [16])
       >>> [z.shape for z in tff.course.layer_transformations(flow, flow.distribution.sample(3))]
-      [(3, 2), (3, 2), (3, 2), (3, 2)]
+      [(3, 2), (3, 2)]
     """
-    found = [tf.convert_to_tensor(base_dist_samples)]
+    value, found = tf.convert_to_tensor(base_dist_samples), []
     for bijector in reversed(maf_model.bijector.bijectors):
-        found.append(bijector.forward(found[-1]))
-    return [value.numpy() for value in found]
+        value = bijector.forward(value)
+        if isinstance(bijector, tfb.Permute) and found:
+            found[-1] = value.numpy()
+        else:
+            found.append(value.numpy())
+    return found

@@ -21,7 +21,7 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 # Rises when a description would no longer build the same flow.
-FORMAT = 2
+FORMAT = 3
 RECIPES: dict[str, Callable[..., FlowDistribution]] = {}
 
 

@@ -93,7 +93,7 @@ class GuardedModel(keras.Model):
 
     def _convolves(self) -> bool:
         """Whether the time goes into convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
-        on_cpu = all(device.device_type == "CPU" for device in tf.config.list_physical_devices())
+        on_cpu = all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
         return on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
 
     def get_compile_config(self):
