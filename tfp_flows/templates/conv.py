@@ -308,8 +308,8 @@ def _channels(image_shape: Sequence[int]) -> int:
 def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
     """The convolutional residual network of the RealNVP course assignment: a Keras 3 model with outputs `[shift, log_scale]`.
 
-    Two blocks of a 3x3 convolution (ReLU), batch normalization, a 3x3 convolution back to the channels of the input, batch
-    normalization, and the sum with the block's input; then a 3x3 convolution to shift and log-scale, the latter through
+    Two blocks of a 3x3 convolution, batch normalization, a 3x3 convolution back to the channels of the input, batch
+    normalization, and the sum with the block's input (ReLU after both convolutions); then a 3x3 convolution to shift and log-scale, the latter through
     tanh. Kernels have L2 regularization of 5e-5.
 
     Args:
@@ -339,7 +339,7 @@ def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
     inputs = h = keras.Input(tuple(input_shape))
     for _ in range(2):
         r = keras.layers.BatchNormalization()(convolution(filters, "relu")(h))
-        r = keras.layers.BatchNormalization()(convolution(channels)(r))
+        r = keras.layers.BatchNormalization()(convolution(channels, "relu")(r))
         h = keras.layers.Add()([h, r])
     out = convolution(2 * channels)(h)
     shift = keras.layers.Lambda(lambda t: t[..., :channels], output_shape=tuple(input_shape))(out)
