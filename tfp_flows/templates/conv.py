@@ -309,8 +309,8 @@ def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
     """The convolutional residual network of the RealNVP course assignment: a Keras 3 model with outputs `[shift, log_scale]`.
 
     Two blocks of a 3x3 convolution, batch normalization, a 3x3 convolution back to the channels of the input, batch
-    normalization, and the sum with the block's input (ReLU after both convolutions); then a 3x3 convolution to shift and log-scale, the latter through
-    tanh. Kernels have L2 regularization of 5e-5.
+    normalization, and the sum with the block's input, with a ReLU after both convolutions; then a 3x3 convolution to shift
+    and log-scale, the latter through tanh. Kernels have L2 regularization of 5e-5.
 
     Args:
       input_shape: `(H, W, C)`.
