@@ -123,7 +123,9 @@ def main() -> None:
         "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
     )
     parser.add_argument(
-        "--cases", nargs="+", help="of the speed runs, such as maf-43, and of images, such as glow or step (default: all)"
+        "--cases",
+        nargs="+",
+        help="of the speed runs, such as maf-43, and of images, such as glow or step (default: all)",
     )
     parser.add_argument(
         "--repetitions",
