@@ -186,6 +186,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         masks = made_masks(self.degrees)
         masks[-1] = np.repeat(masks[-1], self.params, axis=1)
         self._masks = masks
+        self._levels = [np.asarray(d, np.int32) for d in self.degrees]
+        self._levels.append(np.repeat(self._levels[0] - 1, self.params))  # the last mask is strict
 
         kernel_start, bias_start, output_start = self._starts
         kernel_starts = seeded_initializers(kernel_start, seeds[0], len(masks))
@@ -212,12 +214,18 @@ class AutoregressiveNetwork(keras.layers.Layer):
             name=name, shape=shape, initializer=initializer, regularizer=regularizer, constraint=constraint
         )
 
+    def _mask(self, i: int):
+        """The mask of layer `i`; in graphs as a comparison, since TensorFlow takes a second for a million constant booleans."""
+        if tf.executing_eagerly():
+            return self._masks[i]
+        return tf.constant(self._levels[i])[:, tf.newaxis] <= tf.constant(self._levels[i + 1])
+
     def masked_weights(self, conditional_input: tf.Tensor | None = None) -> MaskedWeights:
         """Masked kernels and offsets as tensors; `conditional_input` has shape `[1 or N, C]`."""
         dtype = self.compute_dtype
         # A selection by booleans reads a quarter of the memory that a product with floats would.
         zero = tf.zeros([], dtype)
-        kernels = [tf.where(m, tf.cast(k.value, dtype), zero) for k, m in zip(self._kernels, self._masks, strict=True)]
+        kernels = [tf.where(self._mask(i), tf.cast(k.value, dtype), zero) for i, k in enumerate(self._kernels)]
         offsets = []
         for i, kernel in enumerate(kernels):
             offset = tf.cast(self._biases[i].value, dtype)[tf.newaxis] if self.use_bias else None
