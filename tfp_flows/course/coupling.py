@@ -155,7 +155,7 @@ def get_shift_and_log_scale_resnet(
     Args:
       input_shape: `(H, W, C)`.
       kernel_size, l2reg_coeff: Of the blocks, and of the convolution at the end.
-      residual_blocks: `Conv2DResidualBlock`s, or other layers that keep the shape; or their numbers of filters.
+      residual_blocks: Layers that keep the shape, such as `Conv2DResidualBlock`; or the numbers of filters of such blocks.
 
     Example:
       >>> shift, log_scale = tff.course.get_shift_and_log_scale_resnet((4, 4, 2), 3, 5e-5, [8, 8])(tf.ones([5, 4, 4, 2]))
