@@ -227,7 +227,7 @@ def test_a_spline_flow_fits_every_energy(name):
     """Issue: below 0.02 nats of reverse KL."""
     target = targets.energies[name]()
     flow = tff.spline_coupling(2, num_layers=6, hidden_units=[64, 64], num_bins=16, base="trainable", seed=1)
-    rate = keras.optimizers.schedules.CosineDecay(3e-3, 6000)
+    rate = keras.optimizers.schedules.CosineDecay(6e-3, 6000)
     model = tff.VariationalFlow(
         flow, target, sample_size=512, beta=tff.linear_annealing(0.01, 1.0, 2000), path_derivative=True, seed=1
     )
