@@ -194,10 +194,11 @@ class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
         if x.shape[-1] < 2:
             raise ValueError(f"`sliced` needs two channels or more, got events of shape {x.shape[1:]}.")
         sizes = [x.shape[-1] // 2, x.shape[-1] - x.shape[-1] // 2]
-        moves, stays = tf.split(x, sizes, axis=-1) if self.orientation == 0 else tf.split(x, sizes, axis=-1)[::-1]
+        halves = tf.split(x, sizes, axis=-1)
+        moves, stays = halves[self.orientation], halves[1 - self.orientation]
         params = self._params(stays, moves, condition_kwargs)
-        moved, log_slope = getattr(self._transformer, direction)(moves, params)
-        return tf.concat([moved, stays] if self.orientation == 0 else [stays, moved], axis=-1), log_slope
+        halves[self.orientation], log_slope = getattr(self._transformer, direction)(moves, params)
+        return tf.concat(halves, axis=-1), log_slope
 
     def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det, from one evaluation and past TFP's cache."""

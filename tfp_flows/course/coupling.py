@@ -129,10 +129,10 @@ class Conv2DResidualBlock(keras.layers.Layer):
     def build(self, input_shape):
         hidden = (*input_shape[:-1], self.num_filters)
         self.second = self._convolution(input_shape[-1])
-        for layer, shape in ((self.first, input_shape), (self.norms[0], hidden)):
-            layer.build(shape)
-        for layer, shape in ((self.second, hidden), (self.norms[1], input_shape)):
-            layer.build(shape)
+        for layer in (self.first, self.norms[1]):
+            layer.build(input_shape)
+        for layer in (self.norms[0], self.second):
+            layer.build(hidden)
         self.built = True
 
     def call(self, x, training=None):
