@@ -21,6 +21,14 @@ def hidden_sizes(hidden_units) -> list[int]:
     return [positive_int(f"hidden_units[{i}]", units) for i, units in enumerate(hidden_units)]
 
 
+def image_sizes(name: str, shape) -> tuple[int, int, int]:
+    """Returns the shape of an image as three positive integers."""
+    if isinstance(shape, (str, bytes)) or not isinstance(shape, (Sequence, np.ndarray)) or len(shape) != 3:
+        raise ValueError(f"`{name}` must be (H, W, C), got {shape!r}.")
+    height, width, channels = (positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
+    return height, width, channels
+
+
 def one_of(name: str, value, choices: Sequence[str]) -> str:
     """Returns `value` if it is among `choices`."""
     if value not in choices:

@@ -2,6 +2,7 @@
 
 from tfp_flows.bijectors.affine_coupling import AffineCouplingLayer
 from tfp_flows.bijectors.composition import (
+    Walked,
     conditional_kwargs,
     conditional_sizes,
     forward_and_log_det,
@@ -15,7 +16,6 @@ from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressiveFlow
 from tfp_flows.bijectors.masks import channel_binary_mask, checkerboard_binary_mask
 from tfp_flows.bijectors.multi_scale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNormalization
-from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.bijectors.planar import PlanarFlow
 from tfp_flows.bijectors.radial import RadialFlow
 from tfp_flows.bijectors.real_nvp import RealNVP
@@ -30,13 +30,13 @@ __all__ = [
     "LULinear",
     "MaskedAutoregressiveFlow",
     "MultiScale",
-    "OneEvaluation",
     "PlanarFlow",
     "RadialFlow",
     "RealNVP",
     "Squeeze",
     "Standardize",
     "SylvesterFlow",
+    "Walked",
     "channel_binary_mask",
     "checkerboard_binary_mask",
     "conditional_kwargs",

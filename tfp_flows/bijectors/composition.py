@@ -9,6 +9,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.one_evaluation import OneEvaluation
+
 tfb = tfp.bijectors
 
 # What `tfb.Chain(...)` and `tfb.Invert(...)` return for bijectors with variables are instances of these base classes, and
@@ -29,7 +31,7 @@ def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None):
             value, log_det, event_ndims = _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit)
             total += log_det
         return value, total, event_ndims
-    if hasattr(bijector, "walk"):  # a composition of this package, which runs its parts itself
+    if isinstance(bijector, Walked):
 
         def run(part, value, event_ndims):
             return _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit)[:2]
@@ -76,6 +78,22 @@ def inverse_and_log_det(
     return _walk(bijector, y, event_ndims, True, kwargs)[:2]
 
 
+class Walked(OneEvaluation):
+    """A composition that runs its parts itself; a base class in front of the bijector's.
+
+    Subclasses have `bijectors`, their parts, and `walk(value, inverse, run)`: one direction, with `run(part, value,
+    event_ndims)` for each part, which returns the value and the log-det.
+    """
+
+    def forward_and_log_det(self, x: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+        """`forward(x)` and its log-det, from one evaluation; keywords go by the names of the parts."""
+        return forward_and_log_det(self, x, self.forward_min_event_ndims, **kwargs)
+
+    def inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+        """`inverse(y)` and its log-det, from one evaluation."""
+        return inverse_and_log_det(self, y, self.inverse_min_event_ndims, **kwargs)
+
+
 def waits_for_data(bijector: tfb.Bijector) -> bool:
     """Whether the bijector, or a part of it, starts from data (it has `initialize`) and has not yet."""
     return any(hasattr(m, "initialize") and not m.initialized for m in (bijector, *bijector.submodules))
@@ -104,7 +122,7 @@ def _uninverted(bijector: tfb.Bijector) -> tfb.Bijector:
 def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
     """The members of a composition, to which TFP hands keywords by name; `None` for a single bijector."""
     bijector = _uninverted(bijector)
-    composed = isinstance(bijector, tfb.Composition) or hasattr(bijector, "walk")
+    composed = isinstance(bijector, (tfb.Composition, Walked))
     return list(bijector.bijectors) if composed else None
 
 

@@ -8,14 +8,13 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
-from tfp_flows.bijectors.one_evaluation import OneEvaluation
-from tfp_flows.checks import positive_int
+from tfp_flows.bijectors.composition import Walked
+from tfp_flows.checks import image_sizes
 
 tfb = tfp.bijectors
 
 
-class MultiScale(OneEvaluation, tfb.Bijector):
+class MultiScale(Walked, tfb.Bijector):
     """From one vector of latent values to images, through blocks that each see part of them (Dinh et al. 2016, section 3.6).
 
     From the image: the first block's inverse, then part of the channels is latent (factored out), the rest goes through the
@@ -64,9 +63,7 @@ class MultiScale(OneEvaluation, tfb.Bijector):
             raise ValueError(f"`blocks` must be a list of bijectors, got {blocks!r}.")
         if len({block.name for block in self.bijectors}) < len(self.bijectors):
             raise ValueError("`blocks` must have different names: conditions go by them.")
-        self.image_shape = tuple(positive_int(f"image_shape[{i}]", size) for i, size in enumerate(image_shape))
-        if len(self.image_shape) != 3:
-            raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
+        self.image_shape = image_sizes("image_shape", image_shape)
         if not 0.0 < fraction < 1.0:
             raise ValueError(f"`fraction` must be in (0, 1), got {fraction!r}.")
         self._kept: list[int] = []
@@ -125,18 +122,6 @@ class MultiScale(OneEvaluation, tfb.Bijector):
                 rows = tf.concat([tf.shape(value)[:-3], tf.shape(latent)[-3:]], axis=0)
                 value = tf.concat([value, tf.broadcast_to(latent, rows)], axis=-1)
         return value, total
-
-    def forward_and_log_det(self, x: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, from one evaluation; keywords go by the names of the blocks."""
-        return self.walk(
-            x, False, lambda block, v, ndims: forward_and_log_det(block, v, ndims, **kwargs.get(block.name, {}))
-        )
-
-    def inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, from one evaluation."""
-        return self.walk(
-            y, True, lambda block, v, ndims: inverse_and_log_det(block, v, ndims, **kwargs.get(block.name, {}))
-        )
 
     def _forward_event_shape(self, shape):
         del shape

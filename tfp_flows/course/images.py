@@ -8,15 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import (
-    AffineCouplingLayer,
-    OneEvaluation,
-    Squeeze,
-    forward_and_log_det,
-    get_preprocess_bijector,
-    inverse_and_log_det,
-)
-from tfp_flows.checks import positive_int
+from tfp_flows.bijectors import AffineCouplingLayer, Squeeze, Walked, get_preprocess_bijector
+from tfp_flows.checks import image_sizes
 from tfp_flows.course.coupling import realnvp_block
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models import FlowModel
@@ -28,14 +21,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 DEFAULT_SHAPE = (32, 32, 3)
 
 
-def _checked(image_shape: Sequence[int]) -> tuple[int, int, int]:
-    shape = tuple(positive_int(f"image_shape[{i}]", size) for i, size in enumerate(image_shape))
-    if len(shape) != 3:
-        raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
-    return shape
-
-
-class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
+class RealNVPMultiScale(Walked, tfb.Bijector):
     """Two scales, forward from images `[H, W, C]` to latent values `[H / 2, W / 2, 4 C]`.
 
     Half of the channels are latent after the first scale, the others go through the second one (Dinh et al. 2016, section
@@ -81,7 +67,9 @@ class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
             first = tfb.Chain([acl_block_2, Squeeze(), acl_block_1], name="scale_0")
             second = tfb.Chain([acl_block_3], name="scale_1")
         elif not given:
-            h, w, c = self.image_shape = _checked(DEFAULT_SHAPE if image_shape is None else image_shape)
+            h, w, c = self.image_shape = image_sizes(
+                "image_shape", DEFAULT_SHAPE if image_shape is None else image_shape
+            )
             if h % 2 or w % 2:
                 raise ValueError(f"`image_shape` must have an even height and width, got {image_shape!r}.")
             large, squeezed, small = (h, w, c), (h // 2, w // 2, 4 * c), (h // 2, w // 2, 2 * c)
@@ -112,14 +100,6 @@ class RealNVPMultiScale(OneEvaluation, tfb.Bijector):
         latent, rest = tf.split(h, 2, axis=-1)
         rest, second_log_det = run(second, rest, 3)
         return tf.concat([latent, rest], axis=-1), log_det + second_log_det
-
-    def forward_and_log_det(self, x: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, from one evaluation; keywords go by the names of the scales."""
-        return self.walk(x, False, lambda block, v, n: forward_and_log_det(block, v, n, **kwargs.get(block.name, {})))
-
-    def inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, from one evaluation."""
-        return self.walk(y, True, lambda block, v, n: inverse_and_log_det(block, v, n, **kwargs.get(block.name, {})))
 
     def _forward_event_shape(self, shape):
         return self.bijectors[0].forward_event_shape(shape)
@@ -173,7 +153,7 @@ class RealNVPModel(FlowModel):
         if multi_scale is None:
             multi_scale = RealNVPMultiScale(image_shape=image_shape, filters=filters)
         made_for = getattr(multi_scale, "image_shape", None)
-        image_shape = _checked(image_shape or made_for or DEFAULT_SHAPE)
+        image_shape = image_sizes("image_shape", image_shape or made_for or DEFAULT_SHAPE)
         if made_for not in (None, image_shape):
             raise ValueError(f"`image_shape` is {image_shape}, but `realnvp_multiscale` was made for {made_for}.")
         preprocess = get_preprocess_bijector(0.05) if preprocess is None else preprocess

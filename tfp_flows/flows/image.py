@@ -18,7 +18,7 @@ from tfp_flows.bijectors import (
     Squeeze,
     get_preprocess_bijector,
 )
-from tfp_flows.checks import one_of, positive_int
+from tfp_flows.checks import image_sizes, one_of, positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.mixing import NORMALIZATIONS
 from tfp_flows.flows.recipe import assemble, recipe
@@ -32,9 +32,7 @@ tfd = tfp.distributions
 
 def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> tuple[int, int, int]:
     """The shape, checked to be divisible as often as it is squeezed."""
-    shape = tuple(positive_int(f"image_shape[{i}]", size) for i, size in enumerate(image_shape))
-    if len(shape) != 3:
-        raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
+    shape = image_sizes("image_shape", image_shape)
     if shape[0] % 2**squeezes or shape[1] % 2**squeezes:
         raise ValueError(
             f"`num_scales` {num_scales} halves height and width {squeezes} times, which {shape[0]} x {shape[1]} does not allow."

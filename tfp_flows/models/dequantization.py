@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import checkerboard_binary_mask
-from tfp_flows.checks import positive_int
+from tfp_flows.checks import image_sizes, positive_int
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates import conv_resnet_template
@@ -96,9 +96,7 @@ class VariationalDequantization(UniformDequantization):
         name: str = "variational_dequantization",
     ):
         super().__init__(levels, name=name)
-        if len(image_shape) != 3:
-            raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
-        height, width, channels = (positive_int(f"image_shape[{i}]", size) for i, size in enumerate(image_shape))
+        height, width, channels = image_sizes("image_shape", image_shape)
         seed = resolve_seed(seed)
         self._config = {
             "image_shape": [height, width, channels],

@@ -165,10 +165,7 @@ class FlowModel(GuardedModel):
         if sample_weight is not None:
             nll *= tf.reshape(tf.cast(sample_weight, nll.dtype), tf.shape(nll))  # Keras allows [N, 1] as well
         loss = tf.reduce_mean(nll)
-        if training:
-            for penalty in self.losses:
-                loss += tf.cast(penalty, loss.dtype)
-        return loss
+        return loss + self._penalty(loss.dtype) if training else loss
 
     def train_step(self, data):
         events, conditions, sample_weight = self._unpack(data)

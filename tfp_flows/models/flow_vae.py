@@ -216,8 +216,7 @@ class FlowVAE(GuardedModel):
             # Above the threshold the gradient is the KL term's; below there is none.
             cost = tf.where(cost > self.free_bits, cost, tf.cast(self.free_bits, cost.dtype))
             loss = tf.reduce_mean(reconstruction) + beta * cost
-            for penalty in self.losses:
-                loss += tf.cast(penalty, loss.dtype)
+            loss += self._penalty(loss.dtype)
         self._update(tape, loss)
         self._restore(before)
         return self._logs(loss, reconstruction, kl)

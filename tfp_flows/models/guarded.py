@@ -108,6 +108,10 @@ class GuardedModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def _penalty(self, dtype: tf.DType) -> tf.Tensor:
+        """The networks' own losses, such as regularization."""
+        return sum((tf.cast(loss, dtype) for loss in self.losses), tf.zeros([], dtype))
+
     def _update(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
         """One step of the optimizer, or none if the loss or its gradient is not finite."""
         weights = self.trainable_weights

@@ -136,8 +136,7 @@ class VariationalFlow(GuardedModel):
                 z, log_q = self(seed, training=True)
                 integrand, elbo = self._integrand(z, log_q, beta)
                 loss = tf.reduce_mean(integrand)
-            for penalty in self.losses:
-                loss += tf.cast(penalty, loss.dtype)
+            loss += self._penalty(loss.dtype)
         self._update(tape, loss)
         self._restore(before)
         return self._logs(loss, elbo)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tfp_flows.checks import one_of, positive_int
+from tfp_flows.checks import image_sizes, one_of, positive_int
 from tfp_flows.seeds import resolve_seed, split_seed
 
 NORMALIZATIONS = ("weight", "batch")
@@ -327,21 +327,20 @@ def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
       >>> shift.shape, log_scale.shape
       (TensorShape([5, 8, 8, 2]), TensorShape([5, 8, 8, 2]))
     """
-    if len(input_shape) != 3:
-        raise ValueError(f"`input_shape` must be (H, W, C), got {input_shape!r}.")
-    channels, filters = positive_int("input_shape[2]", input_shape[2]), positive_int("filters", filters)
+    input_shape, filters = image_sizes("input_shape", input_shape), positive_int("filters", filters)
+    channels = input_shape[-1]
 
     def convolution(units, activation=None):
         return keras.layers.Conv2D(
             units, 3, padding="same", activation=activation, kernel_regularizer=keras.regularizers.L2(5e-5)
         )
 
-    inputs = h = keras.Input(tuple(input_shape))
+    inputs = h = keras.Input(input_shape)
     for _ in range(2):
         r = keras.layers.BatchNormalization()(convolution(filters, "relu")(h))
         r = keras.layers.BatchNormalization()(convolution(channels, "relu")(r))
         h = keras.layers.Add()([h, r])
     out = convolution(2 * channels)(h)
-    shift = keras.layers.Lambda(lambda t: t[..., :channels], output_shape=tuple(input_shape))(out)
-    log_scale = keras.layers.Lambda(lambda t: tf.tanh(t[..., channels:]), output_shape=tuple(input_shape))(out)
+    shift = keras.layers.Lambda(lambda t: t[..., :channels], output_shape=input_shape)(out)
+    log_scale = keras.layers.Lambda(lambda t: tf.tanh(t[..., channels:]), output_shape=input_shape)(out)
     return keras.Model(inputs, [shift, log_scale])
