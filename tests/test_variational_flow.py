@@ -226,13 +226,13 @@ def test_as_the_bijector_of_a_transformed_kernel():
 def test_a_spline_flow_fits_every_energy(name):
     """Issue: below 0.02 nats of reverse KL."""
     target = targets.energies[name]()
-    flow = tff.spline_coupling(2, num_layers=6, hidden_units=[64, 64], num_bins=16, base="trainable", seed=1)
-    rate = keras.optimizers.schedules.CosineDecay(6e-3, 6000)
+    flow = tff.spline_autoregressive(2, num_layers=2, hidden_units=[64, 64], num_bins=16, base="trainable", seed=1)
+    rate = keras.optimizers.schedules.CosineDecay(1e-5, 4500, warmup_target=3e-3, warmup_steps=500)
     model = tff.VariationalFlow(
-        flow, target, sample_size=512, beta=tff.linear_annealing(0.01, 1.0, 2000), path_derivative=True, seed=1
+        flow, target, sample_size=512, beta=tff.linear_annealing(0.05, 1.0, 2000), path_derivative=True, seed=1
     )
-    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
-    model.fit(steps_per_epoch=500, epochs=12, verbose=0)
+    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=100.0))
+    model.fit(steps_per_epoch=500, epochs=10, verbose=0)
     found = diagnostics.reverse_kl(flow, target)
     weights = diagnostics.importance_diagnostics(flow, target, num_samples=100_000, seed=1)
     print(name, found, weights[:4], diagnostics.pareto_k(weights.log_weights))
