@@ -27,8 +27,9 @@ STEP = {"num_scales": 3, "num_steps": 8, "filters": 64, "batch": 32, "shape": (3
 class Clock:
     """The budget of one model: what rate a step gets, and what was scored when."""
 
-    def __init__(self, minutes: float):
+    def __init__(self, minutes: float, log: str):
         self.seconds, self.start, self.curve, self.steps = 60.0 * minutes, time.perf_counter(), [], 0
+        self.log = log  # the curve, as it grows
 
     @property
     def elapsed(self) -> float:
@@ -44,7 +45,8 @@ class Clock:
 
     def score(self, bits: float) -> None:
         self.curve.append((self.elapsed, self.steps, float(bits)))
-        print(f"{self.elapsed:.0f} s, {self.steps} steps: {float(bits):.3f} bits", flush=True)
+        with open(self.log, "a" if len(self.curve) > 1 else "w", encoding="utf-8") as file:
+            file.write(f"{self.elapsed:.0f} s, {self.steps} steps: {float(bits):.3f} bits\n")
 
 
 def extrapolate(curve: list, seconds: float) -> float:
@@ -79,7 +81,7 @@ def train_ours(name: str, train, test, minutes: float, output: str) -> dict:
 
     import tfp_flows as tff
 
-    clock = Clock(minutes)
+    clock = Clock(minutes, output + ".log")
     keras.utils.set_random_seed(1)
     options = GLOW if name == "glow" else {"num_scales": 3, "num_couplings": 3, "filters": 32, "num_blocks": 1}
     model = tff.FlowModel(our_flow(name, train.shape[1:], **options), dequantize=256, seed=1)
@@ -151,7 +153,7 @@ class TfpGlow:
 def train_tfp(train, test, minutes: float, output: str) -> dict:
     import tensorflow as tf
 
-    clock = Clock(minutes)
+    clock = Clock(minutes, output + ".log")
     model = TfpGlow(train[:256], **GLOW, jit=False)
     rng = np.random.default_rng(0)
     while clock.elapsed < clock.seconds:

@@ -22,12 +22,15 @@ from tfp_flows.checks import image_sizes, one_of, positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.mixing import NORMALIZATIONS
 from tfp_flows.flows.recipe import assemble, recipe
-from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
 from tfp_flows.seeds import split_seed
 from tfp_flows.templates import conv_resnet_template, glow_template
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
+
+# Smaller than that of a table's flow: with a dozen couplings in a row, an image unlike those before it (a mark where all
+# others are empty) would be stretched until its loss overflows. That ended a fit to MNIST within minutes.
+IMAGE_LOG_SCALE_BOUND = 2.0
 
 
 def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> tuple[int, int, int]:
@@ -51,10 +54,13 @@ def _kept(channels: int, fraction: float) -> int:
 class _Builder:
     """Makes the layers of one flow: seeds in order, networks of one kind."""
 
-    def __init__(self, template, *, normalization, seed, dtype):
+    def __init__(self, template, *, normalization, log_scale_bound, seed, dtype):
         if normalization is not None:
             one_of("normalization", normalization, NORMALIZATIONS)
+        if log_scale_bound is not None and not log_scale_bound > 0:
+            raise ValueError(f"`log_scale_bound` must be positive or None, got {log_scale_bound!r}.")
         self.template, self.normalization, self.dtype = template, normalization, dtype
+        self._log_scale_bound = log_scale_bound
         self._seed, self._count = seed, 0
 
     def seed(self) -> int:
@@ -70,7 +76,7 @@ class _Builder:
             mask_type,
             orientation,
             sliced=sliced,
-            log_scale_bound=DEFAULT_LOG_SCALE_BOUND,
+            log_scale_bound=self._log_scale_bound,
             name=f"coupling_{name}",
         )
 
@@ -108,6 +114,7 @@ def image_real_nvp(
     fraction: float = 0.5,
     normalization: str | None = "actnorm",
     network_normalization: str = "weight",
+    log_scale_bound: float | None = IMAGE_LOG_SCALE_BOUND,
     alpha: float | None = 0.05,
     base: tfd.Distribution | str | None = None,
     conditional_size: int | None = None,
@@ -128,6 +135,7 @@ def image_real_nvp(
       fraction: Part of the channels that is factored out after each scale.
       normalization: `"actnorm"` or `"batch_norm"` after each coupling, or `None`.
       network_normalization: `"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).
+      log_scale_bound: Bound of the log-scale of a coupling, by `bound_log_scale`; `None` for none.
       alpha: Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real line.
       base, conditional_size, seed, dtype, name: As in `planar_flow`; the base has event shape `[H W C]`. Conditions
         may be one-hot classes.
@@ -156,7 +164,9 @@ def image_real_nvp(
         normalization=network_normalization,
         conditional_size=conditional_size,
     )
-    build = _Builder(template, normalization=normalization, seed=seed, dtype=dtype)
+    build = _Builder(
+        template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype
+    )
     blocks = []
     for scale in range(num_scales):
         if scale == num_scales - 1:
@@ -181,6 +191,7 @@ def glow(
     fraction: float = 0.5,
     normalization: str | None = "actnorm",
     network_normalization: str = "weight",
+    log_scale_bound: float | None = IMAGE_LOG_SCALE_BOUND,
     alpha: float | None = 0.05,
     base: tfd.Distribution | str | None = None,
     conditional_size: int | None = None,
@@ -196,7 +207,7 @@ def glow(
       image_shape: `(H, W, C)`; height and width must be multiples of `2 ** num_scales`.
       num_scales: Number of scales.
       num_steps: Steps at each scale.
-      filters, fraction, normalization, network_normalization, alpha: As in `image_real_nvp`.
+      filters, fraction, normalization, network_normalization, log_scale_bound, alpha: As in `image_real_nvp`.
       base, conditional_size, seed, dtype, name: As in `image_real_nvp`.
 
     Returns:
@@ -219,7 +230,9 @@ def glow(
     template = functools.partial(
         glow_template, filters, normalization=network_normalization, conditional_size=conditional_size
     )
-    build = _Builder(template, normalization=normalization, seed=seed, dtype=dtype)
+    build = _Builder(
+        template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype
+    )
     blocks = []
     for scale in range(num_scales):
         shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
