@@ -164,9 +164,7 @@ def image_real_nvp(
         normalization=network_normalization,
         conditional_size=conditional_size,
     )
-    build = _Builder(
-        template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype
-    )
+    build = _Builder(template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype)
     blocks = []
     for scale in range(num_scales):
         if scale == num_scales - 1:
@@ -230,9 +228,7 @@ def glow(
     template = functools.partial(
         glow_template, filters, normalization=network_normalization, conditional_size=conditional_size
     )
-    build = _Builder(
-        template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype
-    )
+    build = _Builder(template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype)
     blocks = []
     for scale in range(num_scales):
         shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
