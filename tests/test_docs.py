@@ -46,6 +46,7 @@ EXEMPT = {"Template", "FlowDistribution", "DenseNetwork", "AutoregressiveNetwork
         "docs/conventions.md",
         "docs/conditional.md",
         "docs/variational.md",
+        "docs/keeping.md",
         "docs/flows/autoregressive.md",
         "docs/flows/transformers.md",
         "docs/flows/image.md",

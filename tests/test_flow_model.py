@@ -1,7 +1,5 @@
-import json
 import os
 import re
-import zipfile
 
 import keras
 import numpy as np
@@ -265,32 +263,18 @@ def test_save_refuses_what_it_cannot_describe_and_loses_nothing(tmp_path):
     path = tmp_path / "flow.keras"
     compiled().save(path)
     content = path.read_bytes()
-    base = tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.0]))
-    for model in (compiled(small(base=base)), compiled(tfd.TransformedDistribution(base, tff.PlanarFlow(2)))):
-        with pytest.raises(ValueError, match="save_weights"):
-            model.save(path)
-        model.save_weights(str(tmp_path / "w.weights.h5"))
+    loc = tf.Variable([0.0, 0.0])
+    closure = tfb.Inline(lambda x: x + loc, lambda y: y - loc, lambda y: tf.zeros([]), forward_min_event_ndims=1)
+    model = compiled(tfd.TransformedDistribution(tfd.MultivariateNormalDiag(loc), closure))
+    with pytest.raises(ValueError, match="save_weights"):
+        model.save(path)
+    model.save_weights(str(tmp_path / "w.weights.h5"))
     with pytest.raises(ValueError, match=r"\.keras"):
         compiled().save(tmp_path / "flow.h5")
     with pytest.raises(ValueError, match="overwrite"):
         compiled().save(path, overwrite=False)
     assert path.read_bytes() == content
     assert sorted(os.listdir(tmp_path)) == ["flow.keras", "w.weights.h5"]
-
-
-def test_a_changed_file_is_refused(tmp_path):
-    path = tmp_path / "flow.keras"
-    compiled().save(path)
-    with zipfile.ZipFile(path) as old:
-        parts = {name: old.read(name) for name in old.namelist()}
-    config = json.loads(parts["config.json"])
-    config["config"]["flow"] = json.dumps({"recipe": "eval", "arguments": {}})
-    parts["config.json"] = json.dumps(config).encode()
-    with zipfile.ZipFile(path, "w") as new:
-        for name, content in parts.items():
-            new.writestr(name, content)
-    with pytest.raises((ValueError, TypeError), match="recipe"):
-        keras.models.load_model(path)
 
 
 def test_model_call_is_right_after_an_update_on_the_same_tensor():

@@ -188,7 +188,7 @@ def test_recipes_are_densities_of_images(name):
     _, expected = np.linalg.slogdet(testing.jacobian(lambda x: flow.bijector.inverse(tf.identity(x)), x, 3))
     np.testing.assert_allclose(log_det, expected, rtol=1e-7)
     np.testing.assert_allclose(flow.log_prob(x), flow.distribution.log_prob(z) + expected, rtol=1e-7)
-    again = flows.from_recipe(flow.recipe)
+    again = tff.from_description(tff.describe(flow))
     assert again.event_shape == (4, 4, 1)
 
 

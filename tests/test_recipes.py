@@ -11,7 +11,6 @@ from cases import RECIPES, make_flow
 
 import tfp_flows as tff
 from tfp_flows import testing
-from tfp_flows.flows import from_recipe
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 by_name = pytest.mark.parametrize("name", RECIPES)
@@ -103,12 +102,12 @@ def test_recipe_describes_the_flow(name):
     flow = make_flow(
         name, 6, preprocess=tff.standardize(np.random.default_rng(1).normal(size=[9, 6]), dtype=tf.float64)
     )
-    twin = from_recipe(flow.recipe)
+    twin = tff.from_description(tff.describe(flow))
     for v, w in zip(twin.variables, flow.variables, strict=True):
         v.assign(w)
     x = testing.draw_events([6])
     np.testing.assert_array_equal(twin.log_prob(x), flow.log_prob(x))
-    assert json.loads(flow.recipe)["recipe"] == name
+    assert json.loads(tff.describe(flow))["objects"][-1]["call"] == name
 
 
 @by_name
@@ -116,7 +115,6 @@ def test_base_and_its_variables(name):
     loc = tf.Variable([0.5, 1.0], dtype=tf.float64)
     flow = make_flow(name, 2, base=tfd.MultivariateNormalDiag(loc, tf.ones([2], tf.float64)))
     assert any(v is loc for v in flow.trainable_variables)
-    assert flow.recipe is None
     testing.check_density(flow)
 
 
@@ -146,9 +144,3 @@ def test_bad_arguments_are_named(name, argument, value):
 def test_bad_hidden_units(hidden_units):
     with pytest.raises(ValueError, match="hidden_units"):
         tff.maf(2, hidden_units=hidden_units)
-
-
-@pytest.mark.parametrize("text", ["", "{}", '{"recipe": "os.system", "arguments": {}}', "[1]", '{"recipe": "maf"}'])
-def test_from_recipe_refuses_what_it_does_not_know(text):
-    with pytest.raises(ValueError, match="recipe"):
-        from_recipe(text)

@@ -103,7 +103,7 @@ def test_path_derivative_has_the_same_mean_and_no_variance_at_the_optimum(name, 
     error = np.sqrt(plain.var(axis=0) + path.var(axis=0)) / np.sqrt(len(plain))
     assert np.all(np.abs(plain.mean(axis=0) - path.mean(axis=0)) < 5 * error + 1e-6)
     # Where q is p, every single path gradient vanishes; the plain one is noise of mean zero.
-    frozen = tff.flows.from_recipe(flow.recipe)
+    frozen = tff.from_description(tff.describe(flow))
     for ours, copy in zip(flow.trainable_variables, frozen.trainable_variables, strict=True):
         copy.assign(ours)
     at_optimum = gradients(frozen.log_prob, True, draws=5)

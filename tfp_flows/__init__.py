@@ -1,12 +1,13 @@
 """Normalizing flows for TensorFlow Probability, trained through Keras 3.
 
-The public names are loaded at their first use, so that `import tfp_flows` is quick and the command line can answer
-before TensorFlow is loaded.
+The public names are loaded at their first use, so that the command line can answer before TensorFlow is loaded; all at
+once where Keras is loaded already.
 """
 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tfp_flows._version import __version__
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         make_bijector_kwargs,
         standardize,
     )
+    from tfp_flows.description import describe, from_description, serializable
     from tfp_flows.distribution import FlowDistribution
     from tfp_flows.flows import (
         at_temperature,
@@ -102,6 +104,7 @@ _HOME = {
         "make_bijector_kwargs",
         "standardize",
     ),
+    "description": ("describe", "from_description", "serializable"),
     "distribution": ("FlowDistribution",),
     "flows": (
         "at_temperature",
@@ -192,11 +195,13 @@ __all__ = [
     "conv_resnet_template",
     "course",
     "data",
+    "describe",
     "diagnostics",
+    "from_description",
     "get_conv_resnet",
-    "glow_template",
     "get_preprocess_bijector",
     "glow",
+    "glow_template",
     "iaf",
     "image_real_nvp",
     "interpolate",
@@ -213,6 +218,7 @@ __all__ = [
     "radial_flow",
     "real_nvp",
     "real_nvp_template",
+    "serializable",
     "spline_autoregressive",
     "spline_coupling",
     "standardize",
@@ -233,3 +239,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+if "keras" in sys.modules:
+    # `keras.models.load_model` finds a class only if it was registered, that is, imported. Who has loaded Keras waits no more.
+    importlib.import_module("tfp_flows.course")

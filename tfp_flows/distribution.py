@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_and_log_det, inverse_and_log_det
+from tfp_flows.description import serializable
 from tfp_flows.templates.batches import check_condition
 
 tfd = tfp.distributions
@@ -18,6 +19,7 @@ tfd = tfp.distributions
 _TransformedDistribution = tfd.TransformedDistribution.__bases__[0]
 
 
+@serializable
 class FlowDistribution(_TransformedDistribution):
     """A transformed distribution that is quick, conditional by one keyword, and right after every weight update.
 
@@ -39,7 +41,6 @@ class FlowDistribution(_TransformedDistribution):
 
     Attributes:
       conditional_size: Size `C` of `conditional_input`, or `None` for a distribution without conditions.
-      recipe: JSON text that names the recipe and its arguments, or `None` if an argument cannot be written as JSON.
 
     Example:
       >>> layer = tff.MaskedAutoregressiveFlow(
@@ -48,8 +49,6 @@ class FlowDistribution(_TransformedDistribution):
       >>> flow.sample(5, conditional_input=tf.zeros([5, 3])).shape
       TensorShape([5, 2])
     """
-
-    recipe: str | None = None
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.masks import MASK_TYPES, check_orientation, image_mask
 from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.checks import one_of
+from tfp_flows.description import serializable
 from tfp_flows.templates.batches import check_condition
 from tfp_flows.tracking import Mirror
 from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transformer
@@ -19,6 +20,7 @@ from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transfor
 tfb = tfp.bijectors
 
 
+@serializable
 class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
     """Masked coupling `y = b x + (1 - b) (x exp(log_scale(b x)) + shift(b x))` (Dinh et al. 2016, eq. 9).
 

@@ -7,12 +7,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed
 
 tfb = tfp.bijectors
 
 
+@serializable
 class LULinear(tfb.Bijector):
     """Linear map whose inverse is `x = L U P y`, with `P` a fixed permutation (Kingma and Dhariwal 2018, section 3.2).
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_conditioner
+from tfp_flows.description import serializable
 from tfp_flows.templates import Template, TransformerTemplate, one_pass
 from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transformer
 
@@ -17,6 +18,7 @@ tfb = tfp.bijectors
 _FEW = 3
 
 
+@serializable
 class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     """Autoregressive flow `y[i] = x[i] exp(log_scale(y[:i])) + shift(y[:i])` (Papamakarios et al. 2017, eq. 2-5).
 

@@ -10,10 +10,12 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.composition import Walked
 from tfp_flows.checks import image_sizes
+from tfp_flows.description import serializable
 
 tfb = tfp.bijectors
 
 
+@serializable
 class MultiScale(Walked, tfb.Bijector):
     """From one vector of latent values to images, through blocks that each see part of them (Dinh et al. 2016, section 3.6).
 

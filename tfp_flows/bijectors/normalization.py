@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors
@@ -67,6 +68,7 @@ class _Affine(tfb.Bijector):
         return tf.reduce_sum(self._shift_and_log_scale()[1])
 
 
+@serializable
 class ActNorm(_Affine):
     """Activation normalization (Kingma and Dhariwal 2018): a trainable affine map that starts from a batch of data.
 
@@ -140,6 +142,7 @@ class _BatchMoments(keras.layers.Layer):
         return y
 
 
+@serializable
 class BatchNormalization(_Affine):
     """Batch normalization as a bijector (Dinh et al. 2016, section 3.7) whose inverse is its inverse in both modes.
 

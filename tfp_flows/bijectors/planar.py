@@ -10,9 +10,11 @@ import tensorflow as tf
 from tfp_flows.bijectors.amortized import AmortizedBijector
 from tfp_flows.bijectors.tanh_maps import constrained_u, log_slope, solve_tanh
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed
 
 
+@serializable
 class PlanarFlow(AmortizedBijector):
     """Planar flow `f(z) = z + u_hat tanh(w.z + b)` (Rezende and Mohamed 2015, eq. 10), in both directions.
 

@@ -9,9 +9,11 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.amortized import AmortizedBijector
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed
 
 
+@serializable
 class RadialFlow(AmortizedBijector):
     """Radial flow `f(z) = z + beta_hat (z - z0) / (alpha + r)`, `r = |z - z0|` (Rezende and Mohamed 2015, eq. 13-14).
 

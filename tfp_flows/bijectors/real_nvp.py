@@ -9,11 +9,13 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_conditioner
 from tfp_flows.bijectors.one_evaluation import OneEvaluation
+from tfp_flows.description import serializable
 from tfp_flows.templates import Template, TransformerTemplate
 
 tfb = tfp.bijectors
 
 
+@serializable
 class RealNVP(OneEvaluation, tfb.RealNVP):
     """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (Dinh et al. 2016, eq. 4-7).
 

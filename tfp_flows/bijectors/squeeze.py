@@ -6,10 +6,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 
 tfb = tfp.bijectors
 
 
+@serializable
 class Squeeze(tfb.Bijector):
     """Turns each block of `factor x factor` pixels into channels (Dinh et al. 2016, section 3.6): `[H, W, C]` to
     `[H / f, W / f, f f C]`.

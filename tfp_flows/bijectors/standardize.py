@@ -7,10 +7,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 
 tfb = tfp.bijectors
 
 
+@serializable
 class Standardize(tfb.Bijector):
     """The affine map `y = x * scale + shift` from standardized values `x` to data `y`.
 

@@ -11,9 +11,11 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.amortized import AmortizedBijector
 from tfp_flows.bijectors.tanh_maps import constrained_factor, log_slope, solve_tanh
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed
 
 
+@serializable
 class SylvesterFlow(AmortizedBijector):
     """Sylvester flow `f(z) = z + Q R tanh(R~ Q' z + b)` (van den Berg et al. 2018, eq. 8 and 14), in both directions.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -11,6 +13,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import AffineCouplingLayer, Squeeze, Walked, get_preprocess_bijector
 from tfp_flows.checks import image_sizes
 from tfp_flows.course.coupling import realnvp_block
+from tfp_flows.description import describe, from_description, serializable
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models import FlowModel
 from tfp_flows.templates import get_conv_resnet
@@ -21,6 +24,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 DEFAULT_SHAPE = (32, 32, 3)
 
 
+@serializable
 class RealNVPMultiScale(Walked, tfb.Bijector):
     """Two scales, forward from images `[H, W, C]` to latent values `[H / 2, W / 2, 4 C]`.
 
@@ -114,6 +118,7 @@ class RealNVPMultiScale(Walked, tfb.Bijector):
         return self.bijectors[0].inverse_event_shape_tensor(shape)
 
 
+@keras.saving.register_keras_serializable(package="tfp_flows")
 class RealNVPModel(FlowModel):
     """The model of the notebooks: a `FlowModel` of a standard normal, the multi-scale bijector and the preprocessing.
 
@@ -169,6 +174,20 @@ class RealNVPModel(FlowModel):
         if input_shape is not None and tuple(input_shape)[1:] != expected:
             raise ValueError(f"`input_shape` must be (None, {', '.join(map(str, expected))}), got {input_shape!r}.")
         self.built = True
+
+    def _parts(self) -> dict[str, Any]:
+        multi_scale, preprocess = self.bijector.bijectors
+        return {
+            "realnvp_multiscale": describe(multi_scale),
+            "preprocess": describe(preprocess),
+            "image_shape": self.distribution.event_shape.as_list(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> RealNVPModel:
+        """A model from `get_config()`."""
+        parts = {key: from_description(config[key]) for key in ("realnvp_multiscale", "preprocess")}
+        return cls(**parts, image_shape=config["image_shape"], name=config["name"])
 
     def fit(self, x=None, *args, **kwargs):
         """As `FlowModel.fit`; of batches `(images, images)`, the first ones are used."""

@@ -11,13 +11,12 @@ from tfp_flows.flows.autoregressive import (
 from tfp_flows.flows.coupling import nice, real_nvp, spline_coupling
 from tfp_flows.flows.image import glow, image_real_nvp
 from tfp_flows.flows.latent import at_temperature, interpolate
-from tfp_flows.flows.recipe import RECIPES, from_recipe
+from tfp_flows.flows.recipe import RECIPES
 from tfp_flows.flows.residual import planar_flow, radial_flow, sylvester_flow
 
 __all__ = [
     "RECIPES",
     "at_temperature",
-    "from_recipe",
     "glow",
     "iaf",
     "image_real_nvp",

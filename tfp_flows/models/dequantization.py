@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import checkerboard_binary_mask
 from tfp_flows.checks import image_sizes, positive_int
+from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates import conv_resnet_template
 from tfp_flows.tracking import Mirror
 
 
+@serializable
 class UniformDequantization(tf.Module):
     """`u ~ U(0, 1)` is added to each of the integers `0 .. levels - 1`, and the sum divided by `levels`.
 
@@ -34,10 +36,6 @@ class UniformDequantization(tf.Module):
     def __init__(self, levels: int, *, name: str = "dequantization"):
         super().__init__(name=name)
         self.levels = positive_int("levels", levels, 2)
-
-    def get_config(self) -> dict:
-        """The arguments, for a model's description."""
-        return {"levels": self.levels}
 
     def _noise(self, x: tf.Tensor, seed) -> tuple[tf.Tensor, tf.Tensor]:
         """Noise in (0, 1) for the integers `x` (floating point by now), and its log-density."""
@@ -60,6 +58,7 @@ class UniformDequantization(tf.Module):
         return (x + noise) / self.levels, log_q + dimensions * np.log(self.levels)
 
 
+@serializable
 class VariationalDequantization(UniformDequantization):
     """The noise is drawn from a small flow that reads the image, trained with the rest (Ho et al. 2019, section 3.1).
 
@@ -97,22 +96,11 @@ class VariationalDequantization(UniformDequantization):
     ):
         super().__init__(levels, name=name)
         height, width, channels = image_sizes("image_shape", image_shape)
-        seed = resolve_seed(seed)
-        self._config = {
-            "image_shape": [height, width, channels],
-            "levels": self.levels,
-            "filters": filters,
-            "num_blocks": num_blocks,
-            "seed": seed,
-        }
-        seeds = split_seed(seed, 2)
+        seeds = split_seed(resolve_seed(seed), 2)
         # Each network sees the noise that stays, and the image.
         shape = (height, width, 2 * channels)
         networks = [conv_resnet_template(filters, num_blocks, image_shape=shape, params=1, seed=s) for s in seeds]
         self.networks = [Mirror(network) for network in networks]
-
-    def get_config(self) -> dict:
-        return dict(self._config)
 
     def _noise(self, x, seed):
         uniform = tf.random.stateless_uniform(tf.shape(x), seed, minval=np.finfo(np.float32).tiny, dtype=x.dtype)
@@ -133,9 +121,3 @@ class VariationalDequantization(UniformDequantization):
 def _log_sigmoid_slope(u: tf.Tensor) -> tf.Tensor:
     """Log of the derivative of the sigmoid: also the log-density of the logistic distribution."""
     return -tf.math.softplus(u) - tf.math.softplus(-u)
-
-
-def dequantization_from_config(config: dict) -> UniformDequantization:
-    """What `get_config` describes."""
-    kind = VariationalDequantization if "image_shape" in config else UniformDequantization
-    return kind(**config)

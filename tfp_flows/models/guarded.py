@@ -139,11 +139,7 @@ class GuardedModel(keras.Model):
             callbacks = [*given, own]
         limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
         steps = self._steps_per_execution_for(data, given, limits)
-        optimizer = getattr(self, "optimizer", None)  # not compiled yet: Keras says so below
-        if optimizer is not None and not optimizer.built:
-            # Variables that are made inside of the training step would have it traced twice.
-            with self.distribute_strategy.scope():
-                optimizer.build(self.trainable_variables)
+        self._build_optimizer()
         done = self._steps_done()
         try:
             with self._executing(steps):
@@ -158,6 +154,13 @@ class GuardedModel(keras.Model):
             self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
             with self._executing(steps):
                 return super().fit(data, callbacks=callbacks, **options)
+
+    def _build_optimizer(self) -> None:
+        """Makes the optimizer's variables: inside of the training step they would have it traced twice."""
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            with self.distribute_strategy.scope():
+                optimizer.build(self.trainable_variables)
 
     def _steps_per_execution_for(self, data, callbacks, limits: list[int | None]) -> int:
         distributed = tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
@@ -227,6 +230,7 @@ class GuardedModel(keras.Model):
         if path.exists() and not overwrite:
             raise ValueError(f"`filepath` exists: {path}. Pass overwrite=True to replace it.")
         self.get_config()
+        self._build_optimizer()  # the file has its variables, and who loads it makes them
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
             part = os.path.join(folder, path.name)
             super().save(part, **kwargs)

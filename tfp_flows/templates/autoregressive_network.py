@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import hidden_sizes, one_of, positive_int
+from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
 from tfp_flows.templates.dense_network import seeded_initializers
@@ -82,6 +83,7 @@ class MaskedWeights(NamedTuple):
     offsets: list[tf.Tensor]  # [1 or N, outputs]
 
 
+@serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class AutoregressiveNetwork(keras.layers.Layer):
     """MADE (Germain et al. 2015): a masked network whose parameters for dimension i depend on the dimensions before i.

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.checks import image_sizes, one_of, positive_int
+from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed, split_seed
 
 NORMALIZATIONS = ("weight", "batch")
@@ -113,6 +114,7 @@ class _ConvNetwork(keras.layers.Layer):
         return h
 
 
+@serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class ConvResNet(_ConvNetwork):
     """A residual network of convolutions whose output starts at zero, so that the flow starts as the identity.
@@ -165,6 +167,7 @@ class ConvResNet(_ConvNetwork):
         return total
 
 
+@serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class GlowNetwork(_ConvNetwork):
     """Convolutions of sizes 3, 1 and 3, the last of which starts at zero (Kingma and Dhariwal 2018, section 4)."""
@@ -341,6 +344,5 @@ def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
         r = keras.layers.BatchNormalization()(convolution(channels, "relu")(r))
         h = keras.layers.Add()([h, r])
     out = convolution(2 * channels)(h)
-    shift = keras.layers.Lambda(lambda t: t[..., :channels], output_shape=input_shape)(out)
-    log_scale = keras.layers.Lambda(lambda t: tf.tanh(t[..., channels:]), output_shape=input_shape)(out)
+    shift, log_scale = out[..., :channels], keras.ops.tanh(out[..., channels:])
     return keras.Model(inputs, [shift, log_scale])

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.checks import hidden_sizes, positive_int
+from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
 
@@ -37,6 +38,7 @@ def seeded_initializers(initializer: Any, seed: int, count: int) -> list:
     return copies
 
 
+@serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class DenseNetwork(keras.layers.Layer):
     """A multilayer perceptron whose last layer starts at zero, so that the flow starts as the identity.
@@ -44,6 +46,8 @@ class DenseNetwork(keras.layers.Layer):
     Args:
       hidden_units: Sizes of the hidden layers.
       output_units: Size of the output; may be set later, before the network is built.
+      input_units: Size of `x`. With it and `output_units` the weights exist at once.
+      conditional_size: Size of the `conditional_input`, needed only together with the sizes.
       activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
         `keras.layers.Dense`, for the hidden layers; the regularizers and `use_bias` hold for the last layer too.
         `bias_initializer=None` is `spread_biases`.
@@ -58,6 +62,8 @@ class DenseNetwork(keras.layers.Layer):
         hidden_units: Sequence[int],
         output_units: int | None = None,
         *,
+        input_units: int | None = None,
+        conditional_size: int | None = None,
         activation="relu",
         use_bias: bool = True,
         kernel_initializer="he_uniform",
@@ -79,6 +85,8 @@ class DenseNetwork(keras.layers.Layer):
         self.seed = resolve_seed(seed)
         self.conditional_size: int | None = None
         self._dense: list = []
+        if input_units is not None:
+            self.build_sizes(input_units, output_units, conditional_size)
 
     def build(self, x_shape, conditional_input_shape=None):
         condition = None if conditional_input_shape is None else conditional_input_shape[-1]

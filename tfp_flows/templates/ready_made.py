@@ -74,8 +74,18 @@ def real_nvp_template(
       L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
       L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
+    if (input_units is None) != (output_units is None):
+        raise ValueError(
+            "Give both `input_units` and `output_units`, or neither, got "
+            f"input_units={input_units!r} and output_units={output_units!r}."
+        )
+    sizes = {}
+    if input_units is not None:
+        outputs = _params(transformer, shift_only) * positive_int("output_units", output_units)
+        sizes = {"input_units": input_units, "output_units": outputs, "conditional_size": conditional_size}
     network = DenseNetwork(
         hidden_units,
+        **sizes,
         activation=activation,
         use_bias=use_bias,
         kernel_initializer=kernel_initializer,
@@ -86,14 +96,6 @@ def real_nvp_template(
         dtype=tf.as_dtype(dtype).name,
         name=name,
     )
-    if (input_units is None) != (output_units is None):
-        raise ValueError(
-            "Give both `input_units` and `output_units`, or neither, got "
-            f"input_units={input_units!r} and output_units={output_units!r}."
-        )
-    if input_units is not None:
-        per_unit = _params(transformer, shift_only)
-        network.build_sizes(input_units, per_unit * positive_int("output_units", output_units), conditional_size)
     return _template(network, transformer, shift_only, log_scale_bound, name)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.templates.autoregressive_network import AutoregressiveNetwork
 from tfp_flows.templates.batches import check_condition
@@ -19,6 +20,7 @@ from tfp_flows.transformers import Transformer
 OWN_NETWORKS = (AutoregressiveNetwork, DenseNetwork)
 
 
+@serializable
 class Template(Mirror):
     """A shift-and-log-scale function that calls like TFP's templates and tracks like a `tf.Module`.
 
@@ -122,6 +124,7 @@ class Template(Mirror):
         )
 
 
+@serializable
 class TransformerTemplate(Mirror):
     """A conditioner for any univariate transformer: calls like a `bijector_fn`, tracks like a `tf.Module`.
 

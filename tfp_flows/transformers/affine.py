@@ -6,10 +6,12 @@ import dataclasses
 
 import tensorflow as tf
 
+from tfp_flows.description import serializable
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, bound_log_scale
 from tfp_flows.transformers.transformer import Transformer
 
 
+@serializable
 @dataclasses.dataclass(frozen=True)
 class AffineTransformer(Transformer):
     """`y = x exp(log_scale) + shift`, with parameters `(shift, log_scale)`: the map of RealNVP, MAF and IAF.
@@ -50,6 +52,7 @@ class AffineTransformer(Transformer):
         return (y - shift) * tf.exp(-log_scale), -log_scale
 
 
+@serializable
 @dataclasses.dataclass(frozen=True)
 class ShiftTransformer(Transformer):
     """`y = x + shift`, with one parameter: the map of NICE. It preserves volume.

@@ -9,10 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 
 
+@serializable
 @dataclasses.dataclass(frozen=True)
 class DeepSigmoidalTransformer(MixtureCdfTransformer):
     """`x = logit(sum_k w_k sigmoid(a_k y + b_k))`, composed `num_layers` times (Huang et al. 2018, eq. 8).

@@ -9,12 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale, lower_normal_tail
 from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 
 
+@serializable
 @dataclasses.dataclass(frozen=True)
 class GaussianMixtureTransformer(MixtureCdfTransformer):
     """`x = Phi^-1(sum_k w_k Phi((y - mean_k) / sigma_k))`: with a standard normal `x`, `y` is a mixture of Gaussians.

@@ -8,12 +8,14 @@ import math
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
 from tfp_flows.transformers.transformer import Transformer
 
 _MIN_BIN = 1e-3  # of the interval; keeps bins from collapsing
 _MIN_SLOPE = 1e-3
 
 
+@serializable
 @dataclasses.dataclass(frozen=True)
 class SplineTransformer(Transformer):
     """Rational-quadratic spline on `[-bound, bound]`, the identity outside (Durkan et al. 2019, eq. 4-8, linear tails).

@@ -1,0 +1,50 @@
+"""The functions of a flow as a SavedModel, which TensorFlow runs without this package."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import tempfile
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+
+def export(
+    directory: str | os.PathLike,
+    distribution: tfp.distributions.Distribution,
+    conditional_size: int | None,
+    log_prob: Callable,
+    sample: Callable,
+    variables: Sequence[tf.Variable],
+) -> None:
+    """Writes `log_prob(x)` and `sample(n, seed)`, with `conditional_input` last, as attributes and signatures.
+
+    Raises:
+      ValueError: If `directory` exists and is not empty.
+    """
+    path = pathlib.Path(directory)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ValueError(f"`directory` must be a new or empty one, got {str(directory)!r}.")
+    dtype = tf.as_dtype(distribution.dtype)
+    x = tf.TensorSpec([None, *distribution.event_shape], dtype)
+    n, seed = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
+    served = tf.Module()
+    served.kept = list(variables)
+    if conditional_size is None:
+        served.log_prob = tf.function(lambda x: {"log_prob": log_prob(x)}, [x])
+        served.sample = tf.function(lambda n, seed: {"samples": sample(n, seed)}, [n, seed])
+    else:
+        condition = tf.TensorSpec([None, conditional_size], dtype)
+        served.log_prob = tf.function(
+            lambda x, conditional_input: {"log_prob": log_prob(x, conditional_input)}, [x, condition]
+        )
+        served.sample = tf.function(
+            lambda n, seed, conditional_input: {"samples": sample(n, seed, conditional_input)}, [n, seed, condition]
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+        part = os.path.join(folder, path.name)
+        tf.saved_model.save(served, part, signatures={"log_prob": served.log_prob, "sample": served.sample})
+        os.replace(part, path)
