@@ -107,7 +107,7 @@ def test_recipe_describes_the_flow(name):
         v.assign(w)
     x = testing.draw_events([6])
     np.testing.assert_array_equal(twin.log_prob(x), flow.log_prob(x))
-    assert json.loads(tff.describe(flow))["objects"][-1]["call"] == name
+    assert json.loads(tff.describe(flow))["objects"][-1]["call"] == f"tfp_flows>{name}"
 
 
 @by_name

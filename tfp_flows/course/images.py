@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import AffineCouplingLayer, Squeeze, Walked, get_preprocess_bijector
 from tfp_flows.checks import image_sizes
 from tfp_flows.course.coupling import realnvp_block
-from tfp_flows.description import describe, from_description, serializable
+from tfp_flows.description import describe, serializable
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models import FlowModel
 from tfp_flows.templates import get_conv_resnet
@@ -175,6 +175,9 @@ class RealNVPModel(FlowModel):
             raise ValueError(f"`input_shape` must be (None, {', '.join(map(str, expected))}), got {input_shape!r}.")
         self.built = True
 
+    _described = ("realnvp_multiscale", "preprocess")
+    _kept = ("name", "image_shape")
+
     def _parts(self) -> dict[str, Any]:
         multi_scale, preprocess = self.bijector.bijectors
         return {
@@ -182,12 +185,6 @@ class RealNVPModel(FlowModel):
             "preprocess": describe(preprocess),
             "image_shape": self.distribution.event_shape.as_list(),
         }
-
-    @classmethod
-    def from_config(cls, config: dict) -> RealNVPModel:
-        """A model from `get_config()`."""
-        parts = {key: from_description(config[key]) for key in ("realnvp_multiscale", "preprocess")}
-        return cls(**parts, image_shape=config["image_shape"], name=config["name"])
 
     def fit(self, x=None, *args, **kwargs):
         """As `FlowModel.fit`; of batches `(images, images)`, the first ones are used."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,12 +12,11 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.bijectors import BatchNormalization, conditional_kwargs, initialize_layers, waits_for_data
 from tfp_flows.checks import positive_int
-from tfp_flows.description import describe, from_description
 from tfp_flows.models.batches import Inputs
 from tfp_flows.models.dequantization import UniformDequantization
-from tfp_flows.models.guarded import GuardedModel, check_distribution
+from tfp_flows.models.guarded import check_distribution
+from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
-from tfp_flows.models.serving import export
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.templates.batches import check_condition
 
@@ -26,7 +24,7 @@ tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class FlowModel(GuardedModel):
+class FlowModel(KeptModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
     `model(x)` is the log-density of each event, and `fit(x)` minimizes its negative mean (NLL, in nats) with any Keras
@@ -85,7 +83,6 @@ class FlowModel(GuardedModel):
         if dequantize is not None and not isinstance(dequantize, UniformDequantization):
             dequantize = UniformDequantization(positive_int("dequantize", dequantize, 2))
         self.dequantize = dequantize
-        self._config: dict | None = None
         self._bits_per_dim = None if dequantize is None else keras.metrics.Mean(name="bits_per_dim")
         self._inputs = Inputs(
             tuple(distribution.event_shape.as_list()),
@@ -322,58 +319,3 @@ class FlowModel(GuardedModel):
             samples = tf.clip_by_value(tf.floor(samples * levels), 0, levels - 1)
             samples = tf.cast(samples, tf.uint8 if levels <= 256 else tf.int32)
         return samples
-
-    # --- keeping ---
-
-    def export(self, directory) -> None:
-        """Writes a SavedModel that `tf.saved_model.load` runs without this package, for any number of rows.
-
-        `loaded.log_prob(x)` is `{"log_prob": [N]}`, in nats (with `dequantize` the density over events in [0, 1]), and
-        `loaded.sample(n, seed)`, with a seed of two int32, is `{"samples": [n, *event_shape]}`; both are signatures too. A
-        conditional model's take `conditional_input` `[N, C]` as the last argument. The directory appears whole or not at all.
-
-        Raises:
-          ValueError: If `directory` exists and is not empty.
-        """
-        variables = [weight.value for weight in self.weights]
-        export(directory, self.distribution, self.conditional_size, self, self._draw, variables)
-
-    def get_config(self) -> dict:
-        """The description of the distribution, checked by a copy that is made from it.
-
-        Raises:
-          ValueError: If a part of the distribution cannot be described, such as a function; the message says which.
-        """
-        if self._config is None:
-            config = {"name": self.name, "seed": self.seed, **self._parts()}
-            self._check_copy(config)
-            self._config = config
-        return dict(self._config)
-
-    def _parts(self) -> dict[str, Any]:
-        """The descriptions of what the constructor takes."""
-        parts = {"distribution": self.distribution, "dequantize": self.dequantize}
-        return {key: describe(part) for key, part in parts.items() if part is not None}
-
-    def _check_copy(self, config: dict) -> None:
-        """Raises a `ValueError` unless a copy from the description, with these weights, gives the same log-densities."""
-        try:
-            copy = type(self).from_config(config)
-            copy.set_weights(self.get_weights())
-            if self.distribution.event_shape.is_fully_defined():
-                condition = self._condition(tf.zeros([3, self.conditional_size or 0], self._event_dtype))
-                x = self.distribution.sample(3, seed=(1, 2), **condition)
-                mine, theirs = (d.log_prob(tf.identity(x), **condition) for d in (self.distribution, copy.distribution))
-                np.testing.assert_array_equal(mine, theirs)
-        except Exception as error:  # whatever a constructor or a log_prob raises
-            raise ValueError(
-                f"{self.distribution} cannot be described in a .keras file: a copy of it differs ({str(error)[:500]}). Keep "
-                "the weights with model.save_weights('x.weights.h5'), and load them into a model that the same code has "
-                "built."
-            ) from error
-
-    @classmethod
-    def from_config(cls, config: dict) -> FlowModel:
-        """A model from `get_config()`, with new weights."""
-        parts = {key: from_description(config[key]) for key in ("distribution", "dequantize") if key in config}
-        return cls(**parts, seed=config["seed"], name=config["name"])

@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 
 def export(
-    directory: str | os.PathLike,
+    filepath: str | os.PathLike,
     distribution: tfp.distributions.Distribution,
     conditional_size: int | None,
     log_prob: Callable,
@@ -22,11 +22,11 @@ def export(
     """Writes `log_prob(x)` and `sample(n, seed)`, with `conditional_input` last, as attributes and signatures.
 
     Raises:
-      ValueError: If `directory` exists and is not empty.
+      ValueError: If `filepath` exists and is not empty.
     """
-    path = pathlib.Path(directory)
+    path = pathlib.Path(filepath)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"`directory` must be a new or empty one, got {str(directory)!r}.")
+        raise ValueError(f"`filepath` must be a new or empty one, got {str(filepath)!r}.")
     dtype = tf.as_dtype(distribution.dtype)
     x = tf.TensorSpec([None, *distribution.event_shape], dtype)
     n, seed = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)
@@ -46,5 +46,11 @@ def export(
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         part = os.path.join(folder, path.name)
-        tf.saved_model.save(served, part, signatures={"log_prob": served.log_prob, "sample": served.sample})
+        signatures = {"log_prob": served.log_prob}
+        try:
+            served.sample.get_concrete_function()
+            signatures["sample"] = served.sample
+        except NotImplementedError:  # a bijector without a forward direction: a density alone
+            del served.sample
+        tf.saved_model.save(served, part, signatures=signatures)
         os.replace(part, path)
