@@ -26,7 +26,7 @@ def from_description(text: str) -> Any:
       ValueError: If the text is not a description, is of another version, or names what is not registered here.
 
     Example:
-      >>> flow = from_description(describe(tff.maf(2, num_layers=1, seed=1)))
+      >>> flow = tff.from_description(tff.describe(tff.maf(2, num_layers=1, seed=1)))
       >>> flow.name
       'maf'
     """

@@ -64,11 +64,11 @@ def serializable(target: Callable) -> Callable:
       ValueError: If another class or function has the name, or if it takes `*args`.
 
     Example:
-      >>> @serializable
+      >>> @tff.serializable
       ... class Twice(tfb.Chain):
       ...     def __init__(self, bijector, name="twice"):
       ...         super().__init__([bijector, bijector], name=name)
-      >>> copy = from_description(describe(Twice(tfb.Shift([1.0, 2.0]))))
+      >>> copy = tff.from_description(tff.describe(Twice(tfb.Shift([1.0, 2.0]))))
       >>> print(copy.forward([0.0, 0.0]).numpy())
       [2. 4.]
     """

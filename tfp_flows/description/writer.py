@@ -39,8 +39,8 @@ def describe(item: Any) -> str:
       ValueError: If a part cannot be described, such as a function; the message says where it is.
 
     Example:
-      >>> text = describe(tfb.Chain([tfb.Shift([1.0, 2.0]), tfb.Exp()]))
-      >>> print(from_description(text).forward([0.0, 0.0]).numpy())
+      >>> text = tff.describe(tfb.Chain([tfb.Shift([1.0, 2.0]), tfb.Exp()]))
+      >>> print(tff.from_description(text).forward([0.0, 0.0]).numpy())
       [2. 3.]
     """
     writer = _Writer()
