@@ -15,7 +15,7 @@ RANK = {
     "checks": 0,
     "seeds": 0,
     "numerics": 0,
-    "description": 1,
+    "description": 0.5,
     "tracking": 0,
     "data": 0,
     "diagnostics": 1,
