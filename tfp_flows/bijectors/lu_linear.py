@@ -82,7 +82,8 @@ class LULinear(tfb.Bijector):
     def _inverse(self, y):
         lower, upper = self._triangles()
         matrix = tf.gather(tf.linalg.matmul(lower, upper), np.argsort(self._permutation), axis=1)
-        return tf.linalg.matvec(matrix, y)
+        # One product of all rows: `matvec` would be as many products as there are rows, or pixels.
+        return tf.reshape(tf.linalg.matmul(tf.reshape(y, [-1, y.shape[-1]]), matrix, transpose_b=True), tf.shape(y))
 
     def _forward(self, x):
         lower, upper = self._triangles()
