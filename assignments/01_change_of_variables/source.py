@@ -171,7 +171,7 @@ for s in (0.3, 1.0, 3.0):
     pushed = tfd.TransformedDistribution(tfd.Normal(np.float64(0.0), s), Softsign())
     axes[1].plot(grid, pushed.prob(grid), label=f"s = {s:g}")
 axes[1].set(title="the density of x", xlabel="x")
-axes[1].legend()
+axes[1].legend(loc="upper center")
 plt.show()
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "modes-text", "locked": true, "schema_version": 3, "solution": false, "task": false}

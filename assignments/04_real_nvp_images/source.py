@@ -292,12 +292,11 @@ axis.legend()
 plt.show()
 
 # %% nbgrader={"grade": false, "grade_id": "samples-figure", "locked": true, "schema_version": 3, "solution": false, "task": false}
-figure, axes = plt.subplots(1, 2, figsize=(9, 4.5), layout="constrained")
-for axis, pictures, title in zip(axes, (test[:36], model.sample(36, seed=1).numpy()), ("test images", "samples")):
-    rows = [np.concatenate(list(row[..., 0]), axis=1) for row in np.split(pictures, 6)]
-    axis.imshow(np.concatenate(rows), cmap="gray")
-    axis.set_title(title)
-    axis.set_axis_off()
+canvas = plt.figure(figsize=(9, 4.8), layout="constrained")
+parts = canvas.subfigures(1, 2)
+for part, pictures, title in zip(parts, (test[:36], model.sample(36, seed=1).numpy()), ("test images", "samples")):
+    tff.plots.image_grid(pictures, figure=part)
+    part.suptitle(title)
 plt.show()
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "question", "locked": true, "schema_version": 3, "solution": false, "task": false}
