@@ -277,6 +277,19 @@ def test_save_refuses_what_it_cannot_describe_and_loses_nothing(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["flow.keras", "w.weights.h5"]
 
 
+def test_many_models_are_no_reason_for_a_warning(caplog):
+    """TensorFlow warns of functions that are traced often, and takes those of other models for the same."""
+    kept = []
+    for i in range(7):
+        model = tff.FlowModel(small())
+        for rows in (i + 2, i + 3):
+            model.distribution.log_prob(X[:rows])
+            model.log_prob(X[:rows])
+            model.sample(rows, seed=1)
+        kept.append(model)
+    assert not [record for record in caplog.records if "retracing" in record.getMessage()]
+
+
 def test_model_call_is_right_after_an_update_on_the_same_tensor():
     scale = tf.Variable([1.0, 1.0])
     model = tff.FlowModel(tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(2)), tfb.Scale(scale)))

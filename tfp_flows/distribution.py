@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import tensorflow as tf
@@ -75,9 +76,9 @@ class FlowDistribution(_TransformedDistribution):
             parameters=parameters,
             name=name,
         )
-        # In eager mode the base's `log_prob` alone would cost as much as two layers. (TensorFlow counts the traces of a
-        # method over all objects, and would warn at the fifth flow; not so those of a lambda.)
-        self._compiled_base_log_prob = tf.function(lambda x: distribution.log_prob(x), reduce_retracing=True)
+        # In eager mode the base's `log_prob` alone would cost as much as two layers. (TensorFlow counts traces by
+        # the code of a function, over all objects, and would warn at the fifth flow; not so those of a partial.)
+        self._compiled_base_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 
 import keras
@@ -90,8 +91,9 @@ class FlowModel(KeptModel):
             self.conditional_size,
             None if dequantize is None else dequantize.levels,
         )
-        self._compiled_log_prob = tf.function(lambda x, **c: distribution.log_prob(x, **c), reduce_retracing=True)
-        self._compiled_sample = tf.function(self._draw, reduce_retracing=True)
+        # Of partials: TensorFlow counts the traces of functions and methods over all models, and would warn at the fifth.
+        self._compiled_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
+        self._compiled_sample = tf.function(functools.partial(self._draw), reduce_retracing=True)
         self._find_variables()
         if dequantize is not None:
             self._adopt(found := tracking.find(dequantize), found.variables)
