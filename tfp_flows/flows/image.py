@@ -57,8 +57,6 @@ class _Builder:
     def __init__(self, template, *, normalization, log_scale_bound, seed, dtype):
         if normalization is not None:
             one_of("normalization", normalization, NORMALIZATIONS)
-        if log_scale_bound is not None and not log_scale_bound > 0:
-            raise ValueError(f"`log_scale_bound` must be positive or None, got {log_scale_bound!r}.")
         self.template, self.normalization, self.dtype = template, normalization, dtype
         self._log_scale_bound = log_scale_bound
         self._seed, self._count = seed, 0
