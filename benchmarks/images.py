@@ -307,7 +307,11 @@ def figure(results: list[dict], path: pathlib.Path) -> None:
             plots.image_grid(data["samples"][:36], figure=part)
             ax.plot(data["curve"][:, 0] / 60, data["curve"][:, -1], label=row["model"])
         part.suptitle(f"{row['model']}: {row['bits']:.2f} bits per dimension")
-    ax.set(xlabel="minutes", ylabel=f"bits per dimension of {SCORED} test images", ylim=(None, 3.0))
+    ax.set(
+        xlabel="minutes",
+        ylabel=f"bits per dimension of {SCORED} test images",
+        ylim=(None, 1.5 + max(row["bits"] for row in results)),
+    )
     ax.legend()
     canvas.savefig(path, dpi=90)
     plt.close(canvas)
