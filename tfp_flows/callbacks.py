@@ -1,7 +1,9 @@
-"""Keras callbacks that draw while a flow trains."""
+"""Keras callbacks: pictures while a flow trains, and backups of several workers."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import pathlib
 
 import keras
@@ -50,3 +52,41 @@ class SampleGrid(keras.callbacks.Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         figure = plots.image_grid(np.asarray(samples))
         figure.savefig(self.folder / f"epoch-{epoch + 1:04d}.png", dpi=100)
+
+
+class BackupAndRestore(keras.callbacks.BackupAndRestore):
+    """Keras' callback for one process and for several workers, which share `backup_dir`: the chief writes, and all read.
+
+    Where a process was killed, the same `fit` goes on at the last backup, and ends with the weights that it would have had.
+
+    Args:
+      backup_dir: Folder of the backup, for this run alone; on a disk that all workers see.
+      save_freq: `"epoch"`, or a number of batches.
+      double_checkpoint, delete_checkpoint: As in Keras.
+
+    Example:
+      >>> backup = tff.callbacks.BackupAndRestore("backup")  # model.fit(x, epochs=100, callbacks=[backup])
+    """
+
+    def _writes(self) -> bool:
+        cluster = self.model.distribute_strategy.cluster_resolver
+        return cluster is None or cluster.task_type in (None, "chief") or cluster.task_id == 0
+
+    def on_train_begin(self, logs=None):
+        # Killed while it wrote the file beside the weights: those were read before it, and say where the run was.
+        with contextlib.suppress(json.JSONDecodeError):
+            super().on_train_begin(logs)
+        if self._writes():
+            pathlib.Path(self.backup_dir).mkdir(parents=True, exist_ok=True)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self._writes():
+            super().on_train_batch_end(batch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self._writes():
+            super().on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs=None):
+        if self._writes():
+            super().on_train_end(logs)

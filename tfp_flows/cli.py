@@ -111,7 +111,7 @@ def fit(args: argparse.Namespace) -> int:
     from tfp_flows.bijectors import standardize
     from tfp_flows.flows import RECIPES
     from tfp_flows.models import FlowModel
-    from tfp_flows.models.batches import without_autotuning
+    from tfp_flows.models.order import without_autotuning
 
     keras.utils.set_random_seed(args.seed)
     try:

@@ -56,7 +56,7 @@ def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int)
 
     from tfp_flows.flows import RECIPES
     from tfp_flows.models import FlowModel
-    from tfp_flows.models.batches import without_autotuning
+    from tfp_flows.models.order import without_autotuning
 
     keras.utils.set_random_seed(args.seed)
     try:

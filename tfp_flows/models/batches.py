@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import positive_int
 from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels
-from tfp_flows.seeds import resolve_seed
-
-PREFETCHED = 2  # batches
+from tfp_flows.models.order import Order, order_of_rows, pipeline
 
 
 class Inputs(NamedTuple):
@@ -39,7 +37,7 @@ class Inputs(NamedTuple):
                 raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
             check_element_spec(names[0], x, self.event_shape, self.conditional_size, self.levels)
             return x
-        if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
+        if isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__"):
             return x  # batches of a generator are seen only as they come
         if self.conditional_size is None:
             if y is not None:
@@ -84,9 +82,12 @@ class Inputs(NamedTuple):
         weight = self._weight(data, weight)
         return to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else data
 
-    def for_training(self, x: Any, y: Any, batch_size: int | None, kwargs: dict) -> tuple[Any, dict]:
-        """The dataset and the keywords for `keras.Model.fit`, with `validation_data` as a dataset too."""
-        data, kwargs = self.check(x, y), dict(kwargs)
+    def for_training(self, x: Any, y: Any, batch_size: int | None, kwargs: dict) -> tuple[Any, Order | None, dict]:
+        """What `keras.Model.fit` needs: the dataset and the keywords, with `validation_data` as a dataset too.
+
+        With arrays comes the order of their batches, which a run that is resumed sets.
+        """
+        data, kwargs, order = self.check(x, y), dict(kwargs), None
         weight = self._weight(data, kwargs.pop("sample_weight", None))
         if isinstance(data, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
@@ -105,11 +106,14 @@ class Inputs(NamedTuple):
                 weight = None if weight is None else weight[:kept]  # `val_loss` is the plain NLL
             shuffle = bool(kwargs.pop("shuffle", True))
             kwargs["shuffle"] = False  # done here
-            data = to_dataset(data, batch_size, shuffle, weight)
+            steps = kwargs.pop("steps_per_epoch", None)
+            size = check_batch_size(batch_size)
+            order = Order(-(-len(data[0]) // size), steps)
+            data = to_dataset(data, size, weight, order, shuffle)
         if isinstance(validation, tuple):
             size = kwargs.pop("validation_batch_size", None) or batch_size
-            validation = to_dataset(validation, size)
-        return data, {**kwargs, "validation_data": validation}
+            validation = to_dataset(validation, check_batch_size(size))
+        return data, order, {**kwargs, "validation_data": validation}
 
 
 def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
@@ -120,41 +124,38 @@ def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
     return weight
 
 
+def check_batch_size(batch_size: int | None) -> int:
+    """Keras' default, or the size that was given."""
+    return positive_int("batch_size", 32 if batch_size is None else batch_size)
+
+
 def to_dataset(
-    arrays: tuple[np.ndarray, ...], batch_size: int | None, shuffle: bool = False, weight: np.ndarray | None = None
+    arrays: tuple[np.ndarray, ...],
+    batch_size: int,
+    weight: np.ndarray | None = None,
+    order: Order | None = None,
+    shuffle: bool = False,
 ) -> tf.data.Dataset:
     """Batches of arrays, as `keras.Model.fit` makes them, in the arrays' own precision.
 
     Keras itself casts arrays to `keras.config.floatx()`, and drops the weights of arrays without a `y`.
     """
-    batch_size = positive_int("batch_size", 32 if batch_size is None else batch_size)
     rows = len(arrays[0])
     if weight is not None:
         nothing = np.zeros([rows, 0], np.float32)
         arrays = (*arrays, *(nothing,) * (2 - len(arrays)), weight)
     # Tensors are made once, and each batch gathers its rows: element by element would be slower by far.
     tensors = tuple(tf.constant(a) for a in arrays)
-    order = tf.data.Dataset.range(rows)
-    if shuffle:
-        order = order.shuffle(rows, seed=resolve_seed(None))
 
     @tf.autograph.experimental.do_not_convert
     def rows_of(indices):
         found = tuple(tf.gather(t, indices) for t in tensors)
         return found if len(found) > 1 else found[0]
 
-    batches = order.batch(batch_size).map(rows_of)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return without_autotuning(batches.with_options(options).prefetch(PREFETCHED))
+    def indices_of(permutation):
+        begins = tf.data.Dataset.range(0, rows, batch_size)
+        return begins.map(lambda i: permutation[i : i + batch_size])
 
-
-def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset, with iterators that end at once.
-
-    tf.data's tuning thread can sleep through the end of its iterator (seen in TF 2.21), and whoever waits for the end waits
-    for the thread's next look, whose period doubles: at times as long as the epoch itself was.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return dataset.with_options(options)
+    if order is None:
+        return pipeline(indices_of(tf.range(rows, dtype=tf.int64)).map(rows_of))
+    return order.batches(lambda seed: indices_of(order_of_rows(rows, seed, shuffle)).map(rows_of))

@@ -167,7 +167,7 @@ class FlowModel(KeptModel):
         loss = tf.reduce_mean(nll)
         return loss + self._penalty(loss.dtype) if training else loss
 
-    def train_step(self, data):
+    def _step(self, data):
         events, conditions, sample_weight = self._unpack(data)
         before = self._snapshot()
         with tf.GradientTape() as tape:
@@ -217,9 +217,9 @@ class FlowModel(KeptModel):
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
-        data, kwargs = self._inputs.for_training(x, y, batch_size, kwargs)
+        data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs)
         self._initialize_layers(data)
-        return self._fit(data, callbacks, epochs=epochs, verbose=verbose, **kwargs)
+        return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
         """The mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`; else as `keras.Model.evaluate`."""

@@ -205,7 +205,7 @@ class FlowVAE(GuardedModel):
             )
         return likelihood.log_prob(x)
 
-    def train_step(self, data):
+    def _step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         before = self._snapshot()
         step = self.optimizer.iterations.value
@@ -255,8 +255,8 @@ class FlowVAE(GuardedModel):
         for key in ("y", "sample_weight"):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out.")
-        data, kwargs = self._inputs.for_training(self._real(x), None, batch_size, kwargs)
-        return self._fit(data, callbacks, epochs=epochs, verbose=verbose, **kwargs)
+        data, order, kwargs = self._inputs.for_training(self._real(x), None, batch_size, kwargs)
+        return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x, batch_size=None, verbose="auto", **kwargs):
         """Loss (the negative ELBO) and its parts, in nats for each event; as `keras.Model.evaluate`."""

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import pathlib
-import tempfile
 import warnings
 
 import keras
@@ -14,7 +12,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows.models.files import written_whole
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
+from tfp_flows.models.order import Order
+from tfp_flows.models.progress import Progress, Resume
 
 # Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
@@ -35,7 +36,7 @@ def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
 class GuardedModel(keras.Model):
     """A Keras model with a loss of its own, whose weights are never updated from a loss that is not finite.
 
-    Subclasses find their variables with `_adopt`, define `train_step` with `_update`, and train by `_fit`.
+    Subclasses find their variables with `_adopt`, define `_step`, a training step, with `_update`, and train by `_fit`.
     """
 
     def __init__(self, *, name: str, dtype: str):
@@ -46,6 +47,7 @@ class GuardedModel(keras.Model):
         self._jit_is_optional = False
         self._chooses_steps_per_execution = False
         self._functions: dict[int, tuple] = {}
+        self._progress: Progress | None = None
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable]) -> None:
         """Makes networks and variables that were found those of this model."""
@@ -108,6 +110,11 @@ class GuardedModel(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
+    def train_step(self, data):
+        # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
+        with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
+            return self._step(data)
+
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
         """The networks' own losses, such as regularization."""
         return sum((tf.cast(loss, dtype) for loss in self.losses), tf.zeros([], dtype))
@@ -128,32 +135,38 @@ class GuardedModel(keras.Model):
         for weight, old in before:
             weight.assign(tf.where(self._guard.failed, old, weight.value))
 
-    def _fit(self, data, callbacks, **options) -> keras.callbacks.History:
+    def _fit(self, data, callbacks, order: Order | None = None, **options) -> keras.callbacks.History:
         """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
-        own = StopAtNonFinite(self._guard)
+        self._progress = Progress(self, order)
+        last = [Resume(self._progress), StopAtNonFinite(self._guard)]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             given = list(callbacks.callbacks)
-            callbacks.append(own)
+            callbacks.callbacks[:] = [self._progress, *given, *last]
         else:
             given = [] if callbacks is None else list(tf.nest.flatten(callbacks))
-            callbacks = [*given, own]
+            callbacks = [self._progress, *given, *last]
         limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
         steps = self._steps_per_execution_for(data, given, limits)
         self._build_optimizer()
         done = self._steps_done()
         try:
-            with self._executing(steps):
-                return super().fit(data, callbacks=callbacks, **options)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
-            # Not a step was made, so the compiler is the likely cause.
-            if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
-                raise
-            warnings.warn(f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3)
-            self.jit_compile = False
-            self._functions = {}
-            self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
-            with self._executing(steps):
-                return super().fit(data, callbacks=callbacks, **options)
+            with self._executing(steps), warnings.catch_warnings():
+                try:
+                    return super().fit(data, callbacks=callbacks, **options)
+                except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
+                    # Not a step was made, so the compiler is the likely cause.
+                    if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
+                        raise
+                    warnings.warn(
+                        f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3
+                    )
+                    self.jit_compile = False
+                    self._functions = {}
+                    self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
+                    return super().fit(data, callbacks=callbacks, **options)
+        finally:
+            self._progress = None
+            self._initial_epoch = None  # Keras would begin its next `fit` there too
 
     def _build_optimizer(self) -> None:
         """Makes the optimizer's variables: inside of the training step they would have it traced twice."""
@@ -231,10 +244,40 @@ class GuardedModel(keras.Model):
             raise ValueError(f"`filepath` exists: {path}. Pass overwrite=True to replace it.")
         self.get_config()
         self._build_optimizer()  # the file has its variables, and who loads it makes them
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-            part = os.path.join(folder, path.name)
+        with written_whole(path) as part:
             super().save(part, **kwargs)
-            os.replace(part, path)
+
+    def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
+        """As `keras.Model.save_weights`. A file appears whole or not at all, unless there are several."""
+        if max_shard_size is not None or not overwrite or not str(filepath).endswith(".weights.h5"):
+            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
+        else:
+            with written_whole(filepath) as part:
+                super().save_weights(part)
+
+    def save_own_variables(self, store) -> None:
+        """The variables, and in `fit` where it is."""
+        super().save_own_variables(store)
+        if self._progress is not None:
+            store["progress"] = self._progress.state
+            for i, state in enumerate(self._generators()):
+                store[f"generator_{i}"] = state
+
+    def load_own_variables(self, store) -> None:
+        """The variables; in `fit`, where the one was that wrote the file."""
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
+        state = own.pop("progress", None)
+        generators = {key: own.pop(key) for key in list(own) if key.startswith("generator_")}
+        super().load_own_variables(own)
+        if state is not None and self._progress is not None:
+            self._progress.note(state)
+            for i, generator in enumerate(self._generators()):
+                generator.assign(generators[f"generator_{i}"])
+
+    def _generators(self) -> list[keras.Variable]:
+        """The states of the random generators of layers such as `Dropout`, which Keras keeps in no file."""
+        weights = {id(w) for w in self.weights}
+        return [v for v in self.variables if id(v) not in weights and v.name == "seed_generator_state"]
 
     def _loss_metric(self) -> keras.metrics.Mean:
         """Keras' own tracker of the loss."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from tfp_flows.models.files import written_whole
 
 
 def export(
@@ -44,8 +45,7 @@ def export(
             lambda n, seed, conditional_input: {"samples": sample(n, seed, conditional_input)}, [n, seed, condition]
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-        part = os.path.join(folder, path.name)
+    with written_whole(path) as part:
         signatures = {"log_prob": served.log_prob}
         try:
             served.sample.get_concrete_function()
@@ -53,4 +53,3 @@ def export(
         except NotImplementedError:  # a bijector without a forward direction: a density alone
             del served.sample
         tf.saved_model.save(served, part, signatures=signatures)
-        os.replace(part, path)

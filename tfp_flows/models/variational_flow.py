@@ -11,9 +11,9 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.checks import positive_int
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
-from tfp_flows.models.batches import without_autotuning
 from tfp_flows.models.guarded import GuardedModel, check_distribution
 from tfp_flows.models.noise import step_seed
+from tfp_flows.models.order import Order, without_autotuning
 from tfp_flows.seeds import resolve_seed
 
 tfd = tfp.distributions
@@ -117,7 +117,7 @@ class VariationalFlow(GuardedModel):
         log_p = tf.ensure_shape(tf.cast(log_p, log_q.dtype), log_q.shape)
         return log_q - beta * log_p, log_p - log_q
 
-    def train_step(self, data):
+    def _step(self, data):
         del data
         step = self.optimizer.iterations.value
         seed, beta = step_seed(self.seed, step), beta_at(self.beta, step, self._event_dtype)
@@ -170,10 +170,9 @@ class VariationalFlow(GuardedModel):
         for key in ("x", "y", "validation_data", "validation_split", "batch_size", "sample_weight"):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out: a VariationalFlow trains on samples of the flow.")
-        options = {"steps_per_epoch": positive_int("steps_per_epoch", steps_per_epoch), "epochs": epochs, **kwargs}
-        return self._fit(
-            without_autotuning(tf.data.Dataset.counter()), callbacks, verbose=verbose, shuffle=False, **options
-        )
+        order = Order(positive_int("steps_per_epoch", steps_per_epoch))
+        steps = order.batches(lambda seed: tf.data.Dataset.range(steps_per_epoch))
+        return self._fit(steps, callbacks, order, epochs=epochs, verbose=verbose, shuffle=False, **kwargs)
 
     def evaluate(self, *, steps: int = 10, verbose="auto", **kwargs):
         """Loss and ELBO with `beta = 1`, over `steps` draws of `sample_size`; as `keras.Model.evaluate`."""

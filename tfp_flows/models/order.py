@@ -1,0 +1,76 @@
+"""The order of training batches: a function of seed, epoch and step, so that a run can go on in another process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfp_flows.checks import positive_int
+from tfp_flows.seeds import resolve_seed
+
+PREFETCHED = 2  # batches
+
+
+class Order:
+    """Which batches an epoch has.
+
+    Batches are counted through all passes over the data: an epoch is a pass, or `steps_per_epoch` batches, which may
+    begin anywhere in a pass. An iterator gives those from `start` to the end of the epoch that `start` is in.
+    """
+
+    def __init__(self, batches_per_pass: int, steps_per_epoch: int | None = None):
+        self._per_pass = batches_per_pass
+        self.per_epoch = (
+            batches_per_pass if steps_per_epoch is None else positive_int("steps_per_epoch", steps_per_epoch)
+        )
+        # Variables, since Keras makes its iterators itself. On a host, and never a strategy's copies.
+        with tf.device("CPU:0"):
+            self.seed = tf.Variable(resolve_seed(None), trainable=False, dtype=tf.int64)
+            self.start = tf.Variable(0, trainable=False, dtype=tf.int64)
+
+    def begin(self, epoch: int, step: int) -> None:
+        """The next iterator begins with this step of this epoch."""
+        self.start.assign(epoch * self.per_epoch + step)
+
+    def batches(self, a_pass: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
+        """The batches of one epoch, from a function that makes a pass over the data from a seed `[2]`."""
+        per_pass, per_epoch = self._per_pass, self.per_epoch
+
+        def from_here(_):
+            start, seed = tf.identity(self.start), tf.identity(self.seed)
+            end = (start // per_epoch + 1) * per_epoch
+            passes = tf.data.Dataset.range(start // per_pass, (end - 1) // per_pass + 1)
+            numbered = passes.flat_map(lambda i: a_pass(tf.stack([seed, i])))
+            return numbered.skip(start % per_pass).take(end - start)
+
+        batches = pipeline(
+            tf.data.Dataset.from_tensors(0).flat_map(tf.autograph.experimental.do_not_convert(from_here))
+        )
+        # Keras asks how long an epoch is. `assert_cardinality` would end a resumed one, which is shorter, with an error.
+        batches.cardinality = lambda: tf.constant(per_epoch, tf.int64)
+        return batches
+
+
+def order_of_rows(rows: int, seed: tf.Tensor, shuffle: bool) -> tf.Tensor:
+    """The rows of a pass, by the seed `[2]` of that pass."""
+    order = tf.range(rows, dtype=tf.int64)
+    return tf.random.experimental.stateless_shuffle(order, seed) if shuffle else order
+
+
+def pipeline(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset as training reads it: ahead of the step, and each worker its part of every batch."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+    return without_autotuning(dataset.with_options(options).prefetch(PREFETCHED))
+
+
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The dataset, with iterators that end at once.
+
+    tf.data's tuning thread can sleep through the end of its iterator (seen in TF 2.21), and whoever waits for the end waits
+    for the thread's next look, whose period doubles: at times as long as the epoch itself was.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -1,0 +1,76 @@
+"""Where a run of training is, kept beside the weights, so that a killed one goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import warnings
+
+import keras
+import numpy as np
+
+from tfp_flows.models.order import Order
+
+
+class Progress(keras.callbacks.Callback):
+    """Counts epochs and the steps in one. Must be the first of the callbacks, before those that write files.
+
+    Args:
+      order: Order of the batches, if it is known.
+    """
+
+    def __init__(self, model: keras.Model, order: Order | None):
+        super().__init__()
+        self._of, self.order = model, order
+        self._epoch = self._begun = self._skip = 0
+        self._restored: np.ndarray | None = None
+
+    @property
+    def state(self) -> np.ndarray:
+        """Seed of the order, epoch, and steps of it that are done."""
+        seed = 0 if self.order is None else int(self.order.seed.numpy())
+        return np.array([seed, self._epoch, self._steps() - self._begun], np.int64)
+
+    def _steps(self) -> int:
+        return int(self._of.optimizer.iterations.numpy())
+
+    def note(self, state: np.ndarray) -> None:
+        """Takes the state of a file that was read."""
+        self._restored = np.asarray(state)
+
+    def on_train_begin(self, logs=None):
+        self._begun = self._steps()
+        self._restored = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._begun = epoch, self._steps() - self._skip
+        if self.order is not None:
+            self.order.begin(epoch, self._skip)
+        self._skip = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch, self._begun = epoch + 1, self._steps()
+
+    def resume(self) -> None:
+        """Goes on where the file was written that a callback has read at the beginning of this run, if one did."""
+        if self._restored is None:
+            return
+        seed, epoch, step = map(int, self._restored)
+        if self.order is not None:
+            self.order.seed.assign(seed)
+            if step >= self.order.per_epoch:
+                epoch, step = epoch + 1, 0
+            self._skip = step
+            if step:  # Keras would say that the data ran out, since that epoch is shorter
+                warnings.filterwarnings("ignore", message="Your input ran out of data")
+        # Keras has no public way to begin at another epoch once `fit` runs, and its own backup sets this name too.
+        self._of._initial_epoch = epoch
+
+
+class Resume(keras.callbacks.Callback):
+    """The last of the callbacks: by now one of them has read a backup, or none does."""
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self._progress = progress
+
+    def on_train_begin(self, logs=None):
+        self._progress.resume()
