@@ -11,6 +11,7 @@ import numpy as np
 
 from tfp_flows import plots
 from tfp_flows.checks import positive_int
+from tfp_flows.models.workers import is_chief
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -69,8 +70,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     """
 
     def _writes(self) -> bool:
-        cluster = self.model.distribute_strategy.cluster_resolver
-        return cluster is None or cluster.task_type in (None, "chief") or cluster.task_id == 0
+        return is_chief(self.model.distribute_strategy)
 
     def on_train_begin(self, logs=None):
         # Killed while it wrote the file beside the weights: those were read before it, and say where the run was.

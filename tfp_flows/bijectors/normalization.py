@@ -123,6 +123,14 @@ class ActNorm(_Affine):
         self._initialized.assign(1.0)
 
 
+def _over_replicas(value: tf.Tensor) -> tf.Tensor:
+    """The sum over the replicas of a strategy, which have a part of the batch each."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or replica.num_replicas_in_sync == 1:
+        return value
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
 class _BatchMoments(keras.layers.Layer):
     """Keeps mean and variance of the last batch that came through in training mode, which Keras tells it."""
 
@@ -136,9 +144,10 @@ class _BatchMoments(keras.layers.Layer):
     def call(self, y, training=None):
         if training:
             rows = tf.stop_gradient(tf.reshape(y, [-1, y.shape[-1]]))
-            mean, variance = tf.nn.moments(rows, axes=[0])
+            number = tf.maximum(_over_replicas(tf.cast(tf.shape(rows)[0], y.dtype)), 1.0)
+            mean = _over_replicas(tf.reduce_sum(rows, axis=0)) / number
             self.mean.assign(mean)
-            self.variance.assign(variance)
+            self.variance.assign(_over_replicas(tf.reduce_sum(tf.math.squared_difference(rows, mean), axis=0)) / number)
         return y
 
 

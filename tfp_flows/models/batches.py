@@ -112,7 +112,7 @@ class Inputs(NamedTuple):
             data = to_dataset(data, size, weight, order, shuffle)
         if isinstance(validation, tuple):
             size = kwargs.pop("validation_batch_size", None) or batch_size
-            validation = to_dataset(validation, check_batch_size(size))
+            validation = to_dataset(validation, size)
         return data, order, {**kwargs, "validation_data": validation}
 
 
@@ -131,7 +131,7 @@ def check_batch_size(batch_size: int | None) -> int:
 
 def to_dataset(
     arrays: tuple[np.ndarray, ...],
-    batch_size: int,
+    batch_size: int | None,
     weight: np.ndarray | None = None,
     order: Order | None = None,
     shuffle: bool = False,
@@ -140,7 +140,7 @@ def to_dataset(
 
     Keras itself casts arrays to `keras.config.floatx()`, and drops the weights of arrays without a `y`.
     """
-    rows = len(arrays[0])
+    batch_size, rows = check_batch_size(batch_size), len(arrays[0])
     if weight is not None:
         nothing = np.zeros([rows, 0], np.float32)
         arrays = (*arrays, *(nothing,) * (2 - len(arrays)), weight)

@@ -15,7 +15,7 @@ from tfp_flows.bijectors import BatchNormalization, conditional_kwargs, initiali
 from tfp_flows.checks import positive_int
 from tfp_flows.models.batches import Inputs
 from tfp_flows.models.dequantization import UniformDequantization
-from tfp_flows.models.guarded import check_distribution
+from tfp_flows.models.guarded import check_distribution, mean_of_rows
 from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
 from tfp_flows.seeds import resolve_seed
@@ -164,22 +164,22 @@ class FlowModel(KeptModel):
         nll = -y_pred
         if sample_weight is not None:
             nll *= tf.reshape(tf.cast(sample_weight, nll.dtype), tf.shape(nll))  # Keras allows [N, 1] as well
-        loss = tf.reduce_mean(nll)
+        loss = mean_of_rows(nll)
         return loss + self._penalty(loss.dtype) if training else loss
 
-    def _step(self, data):
+    def _training_step(self, data):
         events, conditions, sample_weight = self._unpack(data)
         before = self._snapshot()
         with tf.GradientTape() as tape:
             log_prob = self._score(events, conditions, self.seed, self.optimizer.iterations.value, training=True)
             loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
-        self._update(tape, loss)
+        self._update(tape, loss, tf.shape(log_prob)[0])
         for layer in self._updated_layers:
             layer.update()
         self._restore(before)
         return self._logs(loss, events, log_prob, sample_weight)
 
-    def test_step(self, data):
+    def _evaluation_step(self, data):
         events, conditions, sample_weight = self._unpack(data)
         # The same noise in every evaluation, but not in every batch of one: the loss counts them.
         log_prob = self._score(events, conditions, self.seed + 1, self._loss_metric().count.value, training=False)

@@ -14,7 +14,7 @@ from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_a
 from tfp_flows.checks import positive_int
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
 from tfp_flows.models.batches import Inputs
-from tfp_flows.models.guarded import GuardedModel, check_distribution
+from tfp_flows.models.guarded import GuardedModel, check_distribution, mean_of_rows
 from tfp_flows.models.noise import step_seed
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed
@@ -205,28 +205,28 @@ class FlowVAE(GuardedModel):
             )
         return likelihood.log_prob(x)
 
-    def _step(self, data):
+    def _training_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         before = self._snapshot()
         step = self.optimizer.iterations.value
         beta = beta_at(self.beta, step, self._event_dtype)
         with tf.GradientTape() as tape:
             reconstruction, kl = self._terms(x, step_seed(self.seed, step), training=True)
-            cost = tf.reduce_mean(kl)
+            cost = mean_of_rows(kl)
             # Above the threshold the gradient is the KL term's; below there is none.
             cost = tf.where(cost > self.free_bits, cost, tf.cast(self.free_bits, cost.dtype))
-            loss = tf.reduce_mean(reconstruction) + beta * cost
+            loss = mean_of_rows(reconstruction) + beta * cost
             loss += self._penalty(loss.dtype)
-        self._update(tape, loss)
+        self._update(tape, loss, tf.shape(kl)[0])
         self._restore(before)
         return self._logs(loss, reconstruction, kl)
 
-    def test_step(self, data):
+    def _evaluation_step(self, data):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         # The same noise in every evaluation, but not in every batch of one: the loss counts them.
         seed = step_seed(self.seed + 1, self._loss_metric().count.value)
         reconstruction, kl = self._terms(x, seed, training=False)
-        return self._logs(tf.reduce_mean(reconstruction + kl), reconstruction, kl)
+        return self._logs(mean_of_rows(reconstruction + kl), reconstruction, kl)
 
     def _logs(self, loss, reconstruction, kl) -> dict:
         self._loss_metric().update_state(loss, sample_weight=tf.shape(kl)[0])

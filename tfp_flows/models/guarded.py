@@ -16,6 +16,7 @@ from tfp_flows.models.files import written_whole
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.models.order import Order
 from tfp_flows.models.progress import Progress, Resume
+from tfp_flows.models.workers import workers
 
 # Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
@@ -33,10 +34,16 @@ def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
     )
 
 
+def mean_of_rows(values: tf.Tensor) -> tf.Tensor:
+    """The mean, or zero of no rows: a replica may get nothing of a last batch."""
+    return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
+
+
 class GuardedModel(keras.Model):
     """A Keras model with a loss of its own, whose weights are never updated from a loss that is not finite.
 
-    Subclasses find their variables with `_adopt`, define `_step`, a training step, with `_update`, and train by `_fit`.
+    Subclasses find their variables with `_adopt`, define `_training_step` with `_update`, and
+    `_evaluation_step`, and train by `_fit`.
     """
 
     def __init__(self, *, name: str, dtype: str):
@@ -81,7 +88,11 @@ class GuardedModel(keras.Model):
         self._jit_is_optional = jit_compile == "auto"
         if jit_compile == "auto":
             jit_compile = (
-                not run_eagerly and all(layer.supports_jit for layer in self._networks) and not self._convolves()
+                not run_eagerly
+                and all(layer.supports_jit for layer in self._networks)
+                and not self._convolves()
+                and self.distribute_strategy.num_replicas_in_sync
+                == 1  # XLA cannot compile what replicas tell each other
             )
         self._chooses_steps_per_execution = steps_per_execution == "auto"
         self._functions = {}
@@ -113,17 +124,36 @@ class GuardedModel(keras.Model):
     def train_step(self, data):
         # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
         with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
-            return self._step(data)
+            return self._as_logs(self._training_step(data))
+
+    def test_step(self, data):
+        return self._as_logs(self._evaluation_step(data))
+
+    def _as_logs(self, logs: dict) -> dict:
+        """As Keras can reduce them: over several workers it sums along an axis, which a scalar has not."""
+        if not workers(self.distribute_strategy):
+            return logs
+        return {key: tf.reshape(value, [1]) for key, value in logs.items()}
 
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
         """The networks' own losses, such as regularization."""
         return sum((tf.cast(loss, dtype) for loss in self.losses), tf.zeros([], dtype))
 
-    def _update(self, tape: tf.GradientTape, loss: tf.Tensor) -> None:
-        """One step of the optimizer, or none if the loss or its gradient is not finite."""
+    def _update(self, tape: tf.GradientTape, loss: tf.Tensor, rows: tf.Tensor | None = None) -> None:
+        """One step of the optimizer, or none if the loss or its gradient is not finite.
+
+        `rows` is how many rows of a batch `loss` is the mean of; replicas may have different numbers.
+        """
         weights = self.trainable_weights
         # Replicas add their gradients up, so each gives its share.
-        scale = self.optimizer.scale_loss(tf.ones_like(loss) / self.distribute_strategy.num_replicas_in_sync)
+        share = tf.ones_like(loss)
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1 and rows is not None:
+            rows = tf.cast(rows, loss.dtype)
+            share = rows / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, rows)
+        elif replicas > 1:
+            share /= replicas
+        scale = self.optimizer.scale_loss(share)
         self._guard.apply(self.optimizer, tape.gradient(loss, weights, output_gradients=scale), weights, loss)
 
     def _snapshot(self) -> list[tuple]:
@@ -164,9 +194,20 @@ class GuardedModel(keras.Model):
                     self._functions = {}
                     self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
                     return super().fit(data, callbacks=callbacks, **options)
+        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            if not workers(self.distribute_strategy):
+                raise
+            raise RuntimeError(
+                "Another worker died, or cannot be reached, so this one stopped too. Its weights are those of its last step. "
+                "Start all workers again; with tff.callbacks.BackupAndRestore they go on at the last backup. "
+                f"TensorFlow said: {str(error)[:300]}"
+            ) from error
         finally:
             self._progress = None
             self._initial_epoch = None  # Keras would begin its next `fit` there too
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Nothing: the model is built. Under a strategy Keras adds the replicas' parts of a batch, of sizes that may differ."""
 
     def _build_optimizer(self) -> None:
         """Makes the optimizer's variables: inside of the training step they would have it traced twice."""
@@ -260,7 +301,7 @@ class GuardedModel(keras.Model):
         super().save_own_variables(store)
         if self._progress is not None:
             store["progress"] = self._progress.state
-            for i, state in enumerate(self._generators()):
+            for i, state in enumerate(self.generators):
                 store[f"generator_{i}"] = state
 
     def load_own_variables(self, store) -> None:
@@ -271,10 +312,11 @@ class GuardedModel(keras.Model):
         super().load_own_variables(own)
         if state is not None and self._progress is not None:
             self._progress.note(state)
-            for i, generator in enumerate(self._generators()):
+            for i, generator in enumerate(self.generators):
                 generator.assign(generators[f"generator_{i}"])
 
-    def _generators(self) -> list[keras.Variable]:
+    @property
+    def generators(self) -> list[keras.Variable]:
         """The states of the random generators of layers such as `Dropout`, which Keras keeps in no file."""
         weights = {id(w) for w in self.weights}
         return [v for v in self.variables if id(v) not in weights and v.name == "seed_generator_state"]

@@ -6,8 +6,10 @@ import warnings
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tfp_flows.models.order import Order
+from tfp_flows.models.workers import agree, of_the_first, workers
 
 
 class Progress(keras.callbacks.Callback):
@@ -51,11 +53,18 @@ class Progress(keras.callbacks.Callback):
 
     def resume(self) -> None:
         """Goes on where the file was written that a callback has read at the beginning of this run, if one did."""
-        if self._restored is None:
-            return
-        seed, epoch, step = map(int, self._restored)
+        strategy, resumed = self._of.distribute_strategy, self._restored is not None
+        state = self._restored if resumed else self.state
+        if workers(strategy):
+            # The first one's: of weights that it has read or made from its data, of the order, and of where to begin.
+            agree(strategy, [v.value for v in [*self._of.weights, *self._of.generators, *self._of.optimizer.variables]])
+            resumed, *state = of_the_first(strategy, [tf.constant([resumed, *state], tf.int64)])[0].numpy()
+        seed, epoch, step = map(int, state)
         if self.order is not None:
             self.order.seed.assign(seed)
+        if not resumed:
+            return
+        if self.order is not None:
             if step >= self.order.per_epoch:
                 epoch, step = epoch + 1, 0
             self._skip = step

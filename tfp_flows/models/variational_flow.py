@@ -117,7 +117,7 @@ class VariationalFlow(GuardedModel):
         log_p = tf.ensure_shape(tf.cast(log_p, log_q.dtype), log_q.shape)
         return log_q - beta * log_p, log_p - log_q
 
-    def _step(self, data):
+    def _training_step(self, data):
         del data
         step = self.optimizer.iterations.value
         seed, beta = step_seed(self.seed, step), beta_at(self.beta, step, self._event_dtype)
@@ -141,8 +141,8 @@ class VariationalFlow(GuardedModel):
         self._restore(before)
         return self._logs(loss, elbo)
 
-    def test_step(self, data):
-        z, log_q = self(step_seed(self.seed + 1, data), training=False)
+    def _evaluation_step(self, data):
+        z, log_q = self(step_seed(self.seed + 1, data[0]), training=False)
         integrand, elbo = self._integrand(z, log_q, tf.ones([], self._event_dtype))
         return self._logs(tf.reduce_mean(integrand), elbo)
 
@@ -171,12 +171,18 @@ class VariationalFlow(GuardedModel):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out: a VariationalFlow trains on samples of the flow.")
         order = Order(positive_int("steps_per_epoch", steps_per_epoch))
-        steps = order.batches(lambda seed: tf.data.Dataset.range(steps_per_epoch))
+        steps = order.batches(lambda seed: self._numbers(steps_per_epoch))
         return self._fit(steps, callbacks, order, epochs=epochs, verbose=verbose, shuffle=False, **kwargs)
 
     def evaluate(self, *, steps: int = 10, verbose="auto", **kwargs):
         """Loss and ELBO with `beta = 1`, over `steps` draws of `sample_size`; as `keras.Model.evaluate`."""
-        return super().evaluate(without_autotuning(tf.data.Dataset.counter()), steps=steps, verbose=verbose, **kwargs)
+        numbers = without_autotuning(self._numbers(positive_int("steps", steps)))
+        return super().evaluate(numbers, verbose=verbose, **kwargs)
+
+    def _numbers(self, steps: int) -> tf.data.Dataset:
+        """The number of each step, once for each replica."""
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        return tf.data.Dataset.range(steps).map(lambda i: tf.fill([replicas], i))
 
     def predict(self, *args, **kwargs):
         """There is no data to predict for: ask the flow."""

@@ -1,0 +1,48 @@
+"""Several processes that train together, by `tf.distribute.MultiWorkerMirroredStrategy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+
+def workers(strategy: tf.distribute.Strategy) -> int:
+    """How many processes train together; 0 if there is but this one."""
+    cluster = strategy.cluster_resolver
+    return 0 if cluster is None else sum(len(tasks) for tasks in cluster.cluster_spec().as_dict().values())
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files."""
+    cluster = strategy.cluster_resolver
+    if not workers(strategy):
+        return True
+    has_chief = "chief" in cluster.cluster_spec().as_dict()
+    return cluster.task_type == "chief" if has_chief else cluster.task_id == 0
+
+
+def of_the_first(strategy: tf.distribute.Strategy, values: Sequence[tf.Tensor | tf.Variable]) -> list[tf.Tensor]:
+    """Values of the first process, in all of them; each must ask, with the same shapes. A collective operation."""
+
+    def part(value):
+        local = tf.convert_to_tensor(value)
+        wide = local if local.dtype.is_floating else tf.cast(local, tf.int64)
+        first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
+        return tf.where(first, wide, tf.zeros_like(wide))
+
+    @tf.function
+    def together():
+        parts = [strategy.run(part, args=(value,)) for value in values]
+        totals = [strategy.reduce(tf.distribute.ReduceOp.SUM, p, axis=None) for p in parts]
+        return [tf.cast(total, value.dtype) for total, value in zip(totals, values, strict=True)]
+
+    return together()
+
+
+def agree(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:
+    """Gives all processes the variables of the first: what they drew, or read from data or a file, may differ."""
+    values = of_the_first(strategy, variables)
+    with strategy.scope():
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
