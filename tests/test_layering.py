@@ -18,6 +18,7 @@ RANK = {
     "description": 0.5,
     "tracking": 0,
     "data": 0,
+    "streams": 0.5,
     "diagnostics": 1,
     "transformers": 1,
     "templates": 2,

@@ -51,12 +51,19 @@ for name in names.split(","):
 
 X = tff.data.moons().sample(250, seed=0)
 LABELS = np.eye(2, dtype=np.float32)[(X[:, 0] > 0).astype(int)]
-DATA = {"coupling": (X,), "batch_norm": (X,), "conditional": (LABELS, X), "variational": (), "autoencoder": (X,)}
+DATA = {
+    "coupling": (X,),
+    "batch_norm": (X,),
+    "conditional": (LABELS, X),
+    "variational": (),
+    "autoencoder": (X,),
+    "stream": (),
+}
 
 
 def compiled(case):
     coupling = {"num_layers": 2, "hidden_units": [16], "seed": 1}
-    if case == "coupling":
+    if case in ("coupling", "stream"):
         model = tff.FlowModel(tff.real_nvp(2, normalization="actnorm", **coupling))
     elif case == "batch_norm":
         model = tff.FlowModel(tff.maf(2, num_layers=2, hidden_units=[16], normalization="batch_norm", seed=1))
@@ -70,7 +77,9 @@ def compiled(case):
         encoder = keras.Sequential([keras.Input((2,)), dense(8, "tanh"), dense(4)])
         decoder = keras.Sequential([keras.Input((2,)), dense(8, "tanh"), dense(2)])
         model = tff.FlowVAE(encoder, decoder, latent_size=2, likelihood=tfd.MultivariateNormalDiag, seed=1)
-    model.compile(optimizer=keras.optimizers.SGD(0.05))
+    # Adam would make more of what rounding differs by.
+    rows_differ = case == "stream"
+    model.compile(optimizer=keras.optimizers.Adam(3e-3) if rows_differ else keras.optimizers.SGD(0.05))
     return model
 
 
@@ -78,6 +87,12 @@ def fit(case, model, callbacks=()):
     options = {"epochs": 4, "verbose": 0, "callbacks": list(callbacks)}
     if case == "variational":
         return model.fit(steps_per_epoch=10, **options).history
+    if case == "stream":
+        rows = tff.streams.npy(os.environ["ROWS"], block_rows=25)
+        model.initialize_layers(rows)
+        history = model.fit(rows, batch_size=50, validation_data=rows, **options).history
+        assert model.optimizer.iterations.numpy() == 20  # what Keras takes for the length of an epoch
+        return history
     # 83 + 83 + 83 + 1 rows: parts differ in size, and of the last batch the second replica gets nothing.
     options["validation_data"] = tuple(a[:51] for a in DATA[case]) if case == "conditional" else X[:51]
     history = model.fit(*DATA[case], batch_size=83, **options).history
@@ -109,8 +124,9 @@ def start(tmp_path, names, number, backup="", stops=()):
     """Runs cases on two devices (`number` 0) or in so many processes; returns codes, errors, and results of each case."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(number)]
     processes = []
+    np.save(tmp_path / "rows.npy", X)
     for index in range(max(number, 1)):
-        env = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3")
+        env = dict(os.environ, TF_CPP_MIN_LOG_LEVEL="3", ROWS=str(tmp_path / "rows.npy"))
         if number:
             task = {"type": "worker", "index": index}
             env["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
@@ -156,7 +172,11 @@ def test_devices_and_processes_train_like_one(tmp_path, number, names):
     for name in names:
         assert len(results[name]) == len(codes)
         check_alike(results[name])
-        if name in ("variational", "autoencoder"):  # replicas draw noise of their own
+        if name in (
+            "variational",
+            "autoencoder",
+            "stream",
+        ):  # replicas draw noise of their own, workers read rows of their own
             losses = json.loads(str(results[name][0]["history"]))["loss"]
             assert losses[-1] < losses[0] - 0.05
         else:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_flows._version import __version__
 
 if TYPE_CHECKING:
-    from tfp_flows import callbacks, course, data, diagnostics, plots, testing
+    from tfp_flows import callbacks, course, data, diagnostics, plots, streams, testing
     from tfp_flows.bijectors import (
         ActNorm,
         AffineCouplingLayer,
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
         Transformer,
     )
 
-_MODULES = ("callbacks", "course", "data", "diagnostics", "plots", "testing")
+_MODULES = ("callbacks", "course", "data", "diagnostics", "plots", "streams", "testing")
 _HOME = {
     "bijectors": (
         "ActNorm",
@@ -222,6 +222,7 @@ __all__ = [
     "spline_autoregressive",
     "spline_coupling",
     "standardize",
+    "streams",
     "sylvester_flow",
     "testing",
 ]

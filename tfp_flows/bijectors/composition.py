@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -110,6 +111,34 @@ def initialize_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **
             part.initialize(value)
 
     _walk(bijector, y, event_ndims, True, kwargs, visit)
+
+
+class _FoundError(Exception):
+    """Ends a walk at the layer that was looked for."""
+
+
+def initialize_layers_by(bijector: tfb.Bijector, batches: Callable[[], Iterable], event_ndims: int) -> None:
+    """The same, from all of several batches `(y, kwargs)`: a pass over them for each layer that waits."""
+
+    def visit(part, value, inverse):
+        if inverse and hasattr(part, "initialize") and not part.initialized:
+            raise _FoundError(part, value)
+
+    def first_that_waits():
+        for y, kwargs in batches():
+            try:
+                _walk(bijector, y, event_ndims, True, kwargs, visit)
+            except _FoundError as found:
+                yield found.args
+            else:
+                return
+
+    while True:
+        found = first_that_waits()
+        part, value = next(found, (None, None))
+        if part is None:
+            return
+        part.initialize(itertools.chain([value], (value for _, value in found)))
 
 
 def _uninverted(bijector: tfb.Bijector) -> tfb.Bijector:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
+from tfp_flows.data.moments import Moments
 from tfp_flows.description import serializable
 from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors
 
 
-def _moments(name: str, batch, event_size: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each dimension of a batch `[..., D]`; a constant one counts as deviation 1."""
-    array = np.asarray(batch, np.float64)
-    if array.ndim < 2 or array.shape[-1] != event_size or array.size < 2 * event_size:
-        raise ValueError(f"`batch` of {name} must have shape [N, {event_size}] with N >= 2, got {list(array.shape)}.")
-    if not np.all(np.isfinite(array)):
-        raise ValueError(f"`batch` of {name} must be finite.")
-    array = array.reshape(-1, event_size)
-    deviation = array.std(axis=0)
+def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each dimension of batches `[..., D]`; a constant one counts as deviation 1."""
+    found = Moments(f"`batch` of {name}", event_size)
+    for chunk in chunks:
+        shape = np.shape(chunk)
+        found.add(np.reshape(chunk, [-1, event_size]) if shape and shape[-1] == event_size else chunk)
+    if found.rows < 2:
+        raise ValueError(f"`batch` of {name} must have at least 2 rows, got {found.rows}.")
     # What varies by rounding only would otherwise be blown up.
-    floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, np.abs(array).max(axis=0))
-    return array.mean(axis=0), np.where(deviation > floor, deviation, 1.0)
+    largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))
+    floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, largest)
+    return found.mean, np.where(found.deviation > floor, found.deviation, 1.0)
 
 
 class _Affine(tfb.Bijector):
@@ -54,6 +57,16 @@ class _Affine(tfb.Bijector):
     def initialized(self) -> bool:
         """Whether `initialize` was called, here or before a checkpoint that was restored."""
         return bool(self._initialized.numpy() != 0)
+
+    def initialize(self, batch) -> None:
+        """Starts from `batch`, of shape `[..., D]` on the data's side of this layer, or from an iterator of such batches.
+
+        Raises:
+          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+        """
+        chunks = batch if isinstance(batch, Iterator) else [batch]
+        self._start(*_moments(self.name, chunks, self.event_size, self.dtype))
+        self._initialized.assign(1.0)
 
     def _forward(self, x):
         shift, log_scale = self._shift_and_log_scale()
@@ -111,16 +124,9 @@ class ActNorm(_Affine):
     def _shift_and_log_scale(self):
         return self.shift, self.log_scale
 
-    def initialize(self, batch) -> None:
-        """Sets shift and scale from `batch`, of shape `[N, D]` on the data's side of this layer.
-
-        Raises:
-          ValueError: If the batch has another shape, fewer than two rows, or a value that is not finite.
-        """
-        mean, deviation = _moments(self.name, batch, self.event_size, self.dtype)
+    def _start(self, mean, deviation):
         self.shift.assign(mean)
         self.log_scale.assign(np.log(deviation))
-        self._initialized.assign(1.0)
 
 
 def _over_replicas(value: tf.Tensor) -> tf.Tensor:
@@ -223,18 +229,11 @@ class BatchNormalization(_Affine):
     def _inverse(self, y):
         return super()._inverse(self._batch(y))
 
-    def initialize(self, batch) -> None:
-        """Sets the moving statistics to those of `batch`, of shape `[N, D]` on the data's side of this layer.
-
-        Raises:
-          ValueError: If the batch has another shape, fewer than two rows, or a value that is not finite.
-        """
-        mean, deviation = _moments(self.name, batch, self.event_size, self.dtype)
+    def _start(self, mean, deviation):
         self.moving_mean.assign(mean)
         self.moving_variance.assign(np.square(deviation))
         self._batch.fn.mean.assign(mean)
         self._batch.fn.variance.assign(np.square(deviation))
-        self._initialized.assign(1.0)
 
     def update(self) -> None:
         """Moves the statistics towards those of the last batch in training mode; one that is not finite is left out."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
+from tfp_flows.data.moments import moments
 from tfp_flows.description import serializable
+from tfp_flows.streams import Stream
 
 tfb = tfp.bijectors
 
@@ -59,27 +64,23 @@ class Standardize(tfb.Bijector):
         return {}
 
     def adapt(self, data) -> None:
-        """Sets `shift` and `scale` to the mean and standard deviation of `data`, of shape `[N, D]`.
+        """Sets `shift` and `scale` to the mean and standard deviation of `data`, an array `[N, D]`, in one pass.
+
+        A `tff.streams.Stream`, a `tf.data.Dataset` of batches, or an iterator of arrays is read batch by batch.
 
         Raises:
           ValueError: If `data` has another shape, fewer than two rows, a value that is not finite, or a constant column.
         """
-        data = np.asarray(data, dtype=np.float64)
-        if data.ndim != 2 or data.shape[1] != self.event_size:
-            raise ValueError(f"`data` must have shape [N, {self.event_size}], got {list(data.shape)}.")
-        if len(data) < 2:
-            raise ValueError(f"`data` must have at least 2 rows to standardize by, got {len(data)}.")
-        if not np.all(np.isfinite(data)):
-            row, column = np.argwhere(~np.isfinite(data))[0]
-            raise ValueError(f"`data` must be finite, got {data[row, column]} in row {row}, column {column}.")
-        scale = data.std(axis=0)
+        found = moments("`data`", self.event_size, _chunks_of(data))
+        if found.rows < 2:
+            raise ValueError(f"`data` must have at least 2 rows to standardize by, got {found.rows}.")
         # Rounding gives a constant column a tiny deviation, and float32 may underflow a true one.
-        varies = (data.max(axis=0) > data.min(axis=0)) & (scale.astype(self.scale.dtype.as_numpy_dtype) > 0)
+        varies = (found.highest > found.lowest) & (found.deviation.astype(self.scale.dtype.as_numpy_dtype) > 0)
         if not np.all(varies):
             column = int(np.argmin(varies))
             raise ValueError(f"`data` is constant in column {column}, which has no density there.")
-        self.shift.assign(data.mean(axis=0))
-        self.scale.assign(scale)
+        self.shift.assign(found.mean)
+        self.scale.assign(found.deviation)
 
     def _forward(self, x):
         return x * self.scale + self.shift
@@ -92,11 +93,27 @@ class Standardize(tfb.Bijector):
         return tf.reduce_sum(tf.math.log(self.scale))
 
 
+def _chunks_of(data: Any) -> Iterable:
+    """The events of data, array by array."""
+    if isinstance(data, Stream):
+        return data.chunks()
+    if isinstance(data, tf.data.Dataset):
+        return (batch[1] if isinstance(batch, tuple) else batch for batch in data.as_numpy_iterator())
+    return data if isinstance(data, Iterator) else [data]
+
+
 def standardize(data, *, dtype: tf.DType = tf.float32, name: str = "standardize") -> Standardize:
-    """Returns the `Standardize` bijector of `data`, an array of shape `[N, D]`: fit it on training data only."""
-    shape = np.shape(data)
-    if len(shape) != 2:
-        raise ValueError(f"`data` must have shape [N, D], got {list(shape)}.")
+    """Returns the `Standardize` bijector of `data`: fit it on training data only.
+
+    `data` is an array `[N, D]`, or a `tff.streams.Stream` or a `tf.data.Dataset` of batches, which are read batch by batch.
+    """
+    if isinstance(data, (Stream, tf.data.Dataset)):
+        spec = data.element_spec[1] if isinstance(data.element_spec, tuple) else data.element_spec
+        shape = spec.shape.as_list() if spec.shape.rank is not None else []
+    else:
+        shape = list(np.shape(data))
+    if len(shape) != 2 or shape[1] is None:
+        raise ValueError(f"`data` must have shape [N, D], got {shape}.")
     bijector = Standardize(shape[1], dtype=dtype, name=name)
     bijector.adapt(data)
     return bijector

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfp_flows.checks import positive_int
 from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels
 from tfp_flows.models.order import Order, order_of_rows, pipeline
+from tfp_flows.streams import Stream
 
 
 class Inputs(NamedTuple):
@@ -32,10 +33,10 @@ class Inputs(NamedTuple):
 
     def check(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")):
         """Checks arrays or a dataset; returns a dataset or generator as it is, arrays as a tuple in Keras' order."""
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, (tf.data.Dataset, Stream)):
             if y is not None:
                 raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
-            check_element_spec(names[0], x, self.event_shape, self.conditional_size, self.levels)
+            check_element_spec(names[0], x.element_spec, self.event_shape, self.conditional_size, self.levels)
             return x
         if isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__"):
             return x  # batches of a generator are seen only as they come
@@ -80,9 +81,55 @@ class Inputs(NamedTuple):
         """Checked batches in the order of the rows; a dataset or a generator comes back as it is."""
         data = self.check(x, y)
         weight = self._weight(data, weight)
-        return to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else data
+        return (
+            to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else self._in_order(data, batch_size)
+        )
 
-    def for_training(self, x: Any, y: Any, batch_size: int | None, kwargs: dict) -> tuple[Any, Order | None, dict]:
+    def _in_order(self, data: Any, batch_size: int | None) -> Any:
+        """A stream as a dataset; a dataset or a generator as it is."""
+        if not isinstance(data, Stream):
+            return data
+        return pipeline(data.batches(check_batch_size(batch_size)).map(self._cast))
+
+    @tf.autograph.experimental.do_not_convert
+    def _cast(self, *parts: tf.Tensor) -> Any:
+        """Real numbers in the distribution's dtype."""
+        cast = tuple(tf.cast(part, self.dtype) if part.dtype.is_floating else part for part in parts)
+        return cast if len(cast) > 1 else cast[0]
+
+    def _from_stream(
+        self, stream: Stream, batch_size: int, shuffle: bool, steps: int | None, strategy
+    ) -> tuple[Any, Order]:
+        """The dataset of training, and its order. Each worker reads its own part."""
+        replicas = strategy.num_replicas_in_sync
+        if replicas == 1:
+            order = Order(-(-len(stream) // batch_size), steps)
+            return order.batches(lambda seed: stream.a_pass(seed, batch_size, shuffle=shuffle).map(self._cast)), order
+        if batch_size % replicas or len(stream) < batch_size:
+            raise ValueError(
+                f"`batch_size` must be a multiple of the {replicas} replicas, and at most the {len(stream)} rows, got "
+                f"{batch_size}."
+            )
+        order = Order(len(stream) // batch_size, steps)
+
+        def of_worker(context):
+            here, of = context.input_pipeline_id, context.num_input_pipelines
+            each = batch_size // replicas
+
+            def a_pass(seed):
+                # All replicas of this worker in one batch: what the order counts are steps.
+                rows = stream.a_pass(seed, batch_size // of, shuffle=shuffle, worker=here, workers=of)
+                return rows.map(self._cast).take(len(stream) // batch_size)
+
+            return order.batches(a_pass).rebatch(each)
+
+        data = strategy.distribute_datasets_from_function(of_worker)
+        data._cardinality = order.per_epoch  # Keras asks for it, and TensorFlow has no public way to say it
+        return data, order
+
+    def for_training(
+        self, x: Any, y: Any, batch_size: int | None, kwargs: dict, strategy: tf.distribute.Strategy
+    ) -> tuple[Any, Order | None, dict]:
         """What `keras.Model.fit` needs: the dataset and the keywords, with `validation_data` as a dataset too.
 
         With arrays comes the order of their batches, which a run that is resumed sets.
@@ -110,9 +157,15 @@ class Inputs(NamedTuple):
             size = check_batch_size(batch_size)
             order = Order(-(-len(data[0]) // size), steps)
             data = to_dataset(data, size, weight, order, shuffle)
-        if isinstance(validation, tuple):
+        elif isinstance(data, Stream):
+            shuffle, steps = bool(kwargs.pop("shuffle", True)), kwargs.pop("steps_per_epoch", None)
+            kwargs["shuffle"] = False
+            data, order = self._from_stream(data, check_batch_size(batch_size), shuffle, steps, strategy)
+        if isinstance(validation, (tuple, Stream)):
             size = kwargs.pop("validation_batch_size", None) or batch_size
-            validation = to_dataset(validation, size)
+            validation = (
+                to_dataset(validation, size) if isinstance(validation, tuple) else self._in_order(validation, size)
+            )
         return data, order, {**kwargs, "validation_data": validation}
 
 

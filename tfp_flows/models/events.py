@@ -99,13 +99,13 @@ def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarra
 
 def check_element_spec(
     name: str,
-    dataset: tf.data.Dataset,
+    spec: Any,
     event_shape: tuple[int | None, ...],
     conditional_size: int | None,
     levels: int | None = None,
 ) -> None:
     """Checks dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
-    spec = dataset.element_spec
+    given = spec
     if conditional_size is not None:
         if not isinstance(spec, (tuple, list)) or len(spec) < 2:
             raise ValueError(f"`{name}` must yield (conditions, events), got elements {spec}.")
@@ -119,9 +119,7 @@ def check_element_spec(
     else:
         spec = spec[0] if isinstance(spec, (tuple, list)) and spec else spec
     if not isinstance(spec, tf.TensorSpec):
-        raise ValueError(
-            f"`{name}` must yield batches of events, one tensor each, got elements {dataset.element_spec}."
-        )
+        raise ValueError(f"`{name}` must yield batches of events, one tensor each, got elements {given}.")
     if levels is not None and not spec.dtype.is_integer:
         raise ValueError(
             f"`{name}` must yield integers 0 to {levels - 1}, which the model dequantizes, got {spec.dtype.name}."

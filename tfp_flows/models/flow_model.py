@@ -11,7 +11,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.bijectors import BatchNormalization, conditional_kwargs, initialize_layers, waits_for_data
+from tfp_flows.bijectors import (
+    BatchNormalization,
+    conditional_kwargs,
+    initialize_layers,
+    initialize_layers_by,
+    waits_for_data,
+)
 from tfp_flows.checks import positive_int
 from tfp_flows.models.batches import Inputs
 from tfp_flows.models.dequantization import UniformDequantization
@@ -217,7 +223,7 @@ class FlowModel(KeptModel):
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
-        data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs)
+        data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs, self.distribute_strategy)
         self._initialize_layers(data)
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
@@ -232,6 +238,24 @@ class FlowModel(KeptModel):
 
     # --- data ---
 
+    def initialize_layers(self, x, y=None, batch_size: int | None = 8192) -> None:
+        """Lets layers that start from data (`ActNorm`, `BatchNormalization`) start from all of `x`, batch by batch.
+
+        `fit` does it by itself, from its first batch. Layers that have started stay as they are. Cost: a pass over the data
+        for each layer that has not.
+
+        Args:
+          x, y: As in `fit`: arrays, a stream, or a `tf.data.Dataset` of batches.
+          batch_size: Rows at a time.
+
+        Raises:
+          ValueError: For data that cannot be trained on, or of fewer than two rows.
+        """
+        bijector = getattr(self.distribution, "bijector", None)
+        if isinstance(bijector, tfp.bijectors.Bijector):
+            data = self._inputs.dataset(x, y, batch_size)
+            initialize_layers_by(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
+
     def _initialize_layers(self, data) -> None:
         """Lets layers that start from data start from the first batch, before the first training step of all.
 
@@ -242,19 +266,25 @@ class FlowModel(KeptModel):
             return
         if not waits_for_data(bijector):
             return
-        if isinstance(data, tf.data.Dataset):
+        if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             first = next(iter(data))
+            first = tf.nest.map_structure(lambda v: self.distribute_strategy.experimental_local_results(v)[0], first)
         elif isinstance(data, keras.utils.PyDataset):
             first = data[0]
         else:
             return
-        events, conditions, _ = self._unpack(first)
+        events, kwargs = self._for_bijector(first)
+        initialize_layers(bijector, events, len(self._inputs.event_shape), **kwargs)
+
+    def _for_bijector(self, batch) -> tuple[tf.Tensor, dict]:
+        """The events of a batch as the bijector takes them, and the keywords of its conditions."""
+        events, conditions, _ = self._unpack(batch)
         if self.dequantize is not None:
             events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
         kwargs = {}
         if self.conditional_size is not None:
-            kwargs = conditional_kwargs(bijector, tf.cast(conditions, self._event_dtype))
-        initialize_layers(bijector, tf.cast(events, self._event_dtype), len(self._inputs.event_shape), **kwargs)
+            kwargs = conditional_kwargs(self.distribution.bijector, tf.cast(conditions, self._event_dtype))
+        return tf.cast(events, self._event_dtype), kwargs
 
     # --- the density ---
 

@@ -18,6 +18,7 @@ from tfp_flows.models.guarded import GuardedModel, check_distribution, mean_of_r
 from tfp_flows.models.noise import step_seed
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed
+from tfp_flows.streams import Stream
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -255,7 +256,9 @@ class FlowVAE(GuardedModel):
         for key in ("y", "sample_weight"):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out.")
-        data, order, kwargs = self._inputs.for_training(self._real(x), None, batch_size, kwargs)
+        data, order, kwargs = self._inputs.for_training(
+            self._real(x), None, batch_size, kwargs, self.distribute_strategy
+        )
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x, batch_size=None, verbose="auto", **kwargs):
@@ -264,7 +267,7 @@ class FlowVAE(GuardedModel):
 
     def _real(self, x):
         """Arrays of bits or integers as real numbers; what is no array, checked for weights, as it is."""
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, (tf.data.Dataset, Stream)):
             if isinstance(x.element_spec, (tuple, list)) and len(x.element_spec) > 1:
                 raise ValueError("`x` must yield events alone: a FlowVAE takes no conditions and no weights.")
             return x

@@ -271,6 +271,7 @@ class GuardedModel(keras.Model):
     def train_on_batch(self, *args, **kwargs):
         """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
         self._guard.reset()
+        self._build_optimizer()
         logs = super().train_on_batch(*args, **kwargs)
         if self._guard.failed.numpy():
             raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")

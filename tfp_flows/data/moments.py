@@ -1,0 +1,64 @@
+"""Mean and standard deviation of each column, from chunks, in one pass and float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+class Moments:
+    """Moments of the rows seen so far, merged chunk by chunk.
+
+    Args:
+      name: Name of the data in messages.
+      size: Number of columns.
+
+    References:
+      T. F. Chan, G. H. Golub and R. J. LeVeque, Updating formulae and a pairwise algorithm for computing sample
+      variances, 1979.
+    """
+
+    def __init__(self, name: str, size: int):
+        self._name, self._size = name, size
+        self.rows = 0
+        self.mean, self._squares = np.zeros(size), np.zeros(size)
+        self.lowest, self.highest = np.full(size, np.inf), np.full(size, -np.inf)
+
+    def add(self, chunk: Any) -> None:
+        """Takes in a chunk `[n, size]`.
+
+        Raises:
+          ValueError: For another shape, or a value that is not finite; the message tells row and column.
+        """
+        chunk = np.asarray(chunk, dtype=np.float64)
+        if chunk.ndim != 2 or chunk.shape[1] != self._size:
+            raise ValueError(f"{self._name} must have shape [N, {self._size}], got {list(chunk.shape)}.")
+        if not len(chunk):
+            return
+        if not np.all(np.isfinite(chunk)):
+            row, column = np.argwhere(~np.isfinite(chunk))[0]
+            raise ValueError(
+                f"{self._name} must be finite, got {chunk[row, column]} in row {self.rows + row}, column {column}."
+            )
+        rows, mean = len(chunk), chunk.mean(axis=0)
+        step, total = mean - self.mean, self.rows + rows
+        self._squares += np.square(chunk - mean).sum(axis=0) + np.square(step) * (self.rows * rows / total)
+        self.mean += step * (rows / total)
+        self.rows = total
+        self.lowest = np.minimum(self.lowest, chunk.min(axis=0))
+        self.highest = np.maximum(self.highest, chunk.max(axis=0))
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """The standard deviation of each column."""
+        return np.sqrt(self._squares / max(self.rows, 1))
+
+
+def moments(name: str, size: int, chunks: Iterable) -> Moments:
+    """The moments of all rows of the chunks."""
+    found = Moments(name, size)
+    for chunk in chunks:
+        found.add(chunk)
+    return found
