@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_and_log_det, inverse_and_log_det
 from tfp_flows.description import serializable
-from tfp_flows.templates.batches import check_condition
+from tfp_flows.templates.batches import check_condition, check_rows
 
 tfd = tfp.distributions
 
@@ -115,6 +115,7 @@ class FlowDistribution(_TransformedDistribution):
         if not self._is_plain():
             return super()._log_prob(tf.identity(y), **kwargs)
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
+        self._check_value(y, kwargs.get("conditional_input"))
         x, log_det = inverse_and_log_det(self.bijector, y, self.event_shape.rank, **bijector_kwargs)
         compiled = tf.executing_eagerly() and not base_kwargs
         return (self._compiled_base_log_prob if compiled else self.distribution.log_prob)(x, **base_kwargs) + log_det
@@ -135,6 +136,18 @@ class FlowDistribution(_TransformedDistribution):
         self._check_sample_shape(x, kwargs.get("conditional_input"))
         y, log_det = forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)
         return y, log_prob - log_det
+
+    def _check_value(self, y: tf.Tensor, condition: Any) -> None:
+        if y.dtype != self.dtype:
+            raise ValueError(
+                f"`value` must have dtype {self.dtype.name}, that of the flow, got {y.dtype.name}: cast it."
+            )
+        event_shape = self.event_shape
+        split = None if y.shape.rank is None else y.shape.rank - event_shape.rank
+        if split is not None and (split < 0 or not y.shape[split:].is_compatible_with(event_shape)):
+            raise ValueError(f"`value` must have shape {['...', *event_shape]}, got {y.shape}.")
+        if split is not None and condition is not None:
+            check_rows(condition, y.shape[:split])
 
     def _check_sample_shape(self, x: tf.Tensor, condition: Any) -> None:
         """Conditions must broadcast to the sample shape: more of them than samples would share their randomness."""

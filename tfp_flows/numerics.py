@@ -148,3 +148,14 @@ def _iterate(fn, bracket, max_iterations, *args):
     value, slope = fn(root, *args)
     swings = tf.abs(value / slope) <= 1e3 * eps * (1.0 + tf.abs(root))
     return tf.where(moving & ~swings, tf.cast(np.nan, root.dtype), root)
+
+
+def real_dtype(dtype) -> tf.DType:
+    """Returns `dtype`, by any of its names, if it is one of real numbers."""
+    try:
+        found = tf.as_dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"`dtype` must be a floating point dtype such as tf.float32, got {dtype!r}.") from error
+    if not found.is_floating:
+        raise ValueError(f"`dtype` must be a floating point dtype such as tf.float32, got {found.name}.")
+    return found

@@ -9,6 +9,7 @@ from tfp_flows.bijectors.composition import (
     initialize_layers,
     initialize_layers_by,
     inverse_and_log_det,
+    layers_of,
     make_bijector_kwargs,
     waits_for_data,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "get_preprocess_bijector",
     "initialize_layers",
     "initialize_layers_by",
+    "layers_of",
     "inverse_and_log_det",
     "make_bijector_kwargs",
     "standardize",

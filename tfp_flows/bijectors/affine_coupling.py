@@ -132,7 +132,11 @@ class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
 
     def _get_mask(self, shape) -> tf.Tensor:
         """The mask for events of a shape."""
-        return self.b if self.mask_type is None else image_mask(self.mask_type, list(shape), self.orientation)
+        if self.mask_type is not None:
+            return image_mask(self.mask_type, list(shape), self.orientation)
+        if len(shape) != self.b.shape.rank or any(m not in (1, n) for m, n in zip(self.b.shape, shape, strict=True)):
+            raise ValueError(f"`mask` of shape {self.b.shape} does not broadcast to events of shape {list(shape)}.")
+        return self.b
 
     def _params(self, x: tf.Tensor, moves: tf.Tensor, condition_kwargs: dict) -> tf.Tensor:
         """The network's output for `x` `[N, ...]`, as `[N, ..., params]` for each of the values that it moves."""

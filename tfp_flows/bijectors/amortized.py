@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
+from tfp_flows.numerics import real_dtype
 from tfp_flows.templates import DenseNetwork
 from tfp_flows.templates.batches import check_condition
 from tfp_flows.tracking import Mirror
@@ -47,7 +48,7 @@ class AmortizedBijector(tfb.Bijector):
         validate_args: bool,
         name: str,
     ):
-        dtype = tf.as_dtype(dtype)
+        dtype = real_dtype(dtype)
         self._event_size = event_size
         self._shapes = {key: np.shape(value) for key, value in start.items()}
         for key, value in start.items():

@@ -155,6 +155,12 @@ def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
     return list(bijector.bijectors) if composed else None
 
 
+def layers_of(bijector: tfb.Bijector) -> list[tfb.Bijector]:
+    """The single bijectors of a composition, in its order; one that occurs twice, twice."""
+    parts = _parts(bijector)
+    return [_uninverted(bijector)] if parts is None else [layer for part in parts for layer in layers_of(part)]
+
+
 def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
     """The sizes of `conditional_input` for which the layers of a bijector were made."""
     parts = _parts(bijector)

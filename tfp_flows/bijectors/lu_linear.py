@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
 from tfp_flows.description import serializable
-from tfp_flows.numerics import bound_log_scale
+from tfp_flows.numerics import bound_log_scale, real_dtype
 from tfp_flows.seeds import resolve_seed
 
 tfb = tfp.bijectors
@@ -55,7 +55,7 @@ class LULinear(tfb.Bijector):
         validate_args: bool = False,
         name: str = "lu_linear",
     ):
-        size, dtype = positive_int("event_size", event_size), tf.as_dtype(dtype)
+        size, dtype = positive_int("event_size", event_size), real_dtype(dtype)
         self._permutation = np.random.default_rng(resolve_seed(seed)).permutation(size)
         self.lower = tf.Variable(tf.zeros([size, size], dtype), name="lower")
         self.upper = tf.Variable(tf.zeros([size, size], dtype), name="upper")

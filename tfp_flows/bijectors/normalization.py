@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.checks import positive_int
 from tfp_flows.data.moments import Moments
 from tfp_flows.description import serializable
+from tfp_flows.numerics import real_dtype
 from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors
@@ -36,7 +37,7 @@ class _Affine(tfb.Bijector):
 
     def __init__(self, event_size: int, *, dtype: tf.DType, validate_args: bool, name: str):
         self.event_size = positive_int("event_size", event_size)
-        dtype = tf.as_dtype(dtype)
+        dtype = real_dtype(dtype)
         # A number and not a boolean, so that Keras can save it.
         self._initialized = tf.Variable(tf.zeros([], dtype), trainable=False, name="initialized")
         self._make_variables(dtype)

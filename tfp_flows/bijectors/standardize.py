@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.checks import positive_int
 from tfp_flows.data.moments import moments
 from tfp_flows.description import serializable
+from tfp_flows.numerics import real_dtype
 from tfp_flows.streams import Stream
 
 tfb = tfp.bijectors
@@ -46,7 +47,7 @@ class Standardize(tfb.Bijector):
         validate_args: bool = False,
         name: str = "standardize",
     ):
-        dtype = tf.as_dtype(dtype)
+        dtype = real_dtype(dtype)
         self.event_size = positive_int("event_size", event_size)
         self.shift = tf.Variable(tf.zeros([event_size], dtype), trainable=False, name="shift")
         self.scale = tf.Variable(tf.ones([event_size], dtype), trainable=False, name="scale")

@@ -13,7 +13,7 @@ from tfp_flows.checks import one_of
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.mixing import MIXINGS, mixing_layer, normalization_layers
 from tfp_flows.flows.recipe import assemble, recipe, sizes
-from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
+from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, real_dtype
 from tfp_flows.seeds import split_seed
 from tfp_flows.templates import masked_autoregressive_template
 from tfp_flows.transformers import (
@@ -108,7 +108,7 @@ def maf(
       G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
     """
     event_size, num_layers = sizes(event_size, num_layers)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     layers = _autoregressive_layers(
         event_size, num_layers, mixing, normalization, seed, dtype, log_scale_bound=log_scale_bound, **network
@@ -153,7 +153,7 @@ def iaf(
       D. P. Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
     """
     event_size, num_layers = sizes(event_size, num_layers)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     network["log_scale_bound"] = log_scale_bound
     layers = _autoregressive_layers(
@@ -200,7 +200,7 @@ def made(
       M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE, 2015, arXiv:1502.03509.
     """
     event_size, _ = sizes(event_size, 1)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     mixture = GaussianMixtureTransformer(num_components)
     if num_components == 1:
@@ -253,7 +253,7 @@ def maf_mog(
       G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
     """
     event_size, num_layers = sizes(event_size, num_layers)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     mixture = GaussianMixtureTransformer(num_components)
     mixture_seed, seed = split_seed(seed, 2)
@@ -306,7 +306,7 @@ def spline_autoregressive(
       C. Durkan, A. Bekasov, I. Murray and G. Papamakarios, Neural Spline Flows, 2019, arXiv:1906.04032.
     """
     event_size, num_layers = sizes(event_size, num_layers)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     spline = SplineTransformer(num_bins, bound)
     layers = _autoregressive_layers(event_size, num_layers, mixing, normalization, seed, dtype, spline, **network)
@@ -355,7 +355,7 @@ def neural_autoregressive(
       C.-W. Huang, D. Krueger, A. Lacoste and A. Courville, Neural Autoregressive Flows, 2018, arXiv:1804.00779.
     """
     event_size, num_layers = sizes(event_size, num_layers)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     neural = DeepSigmoidalTransformer(num_units, num_sigmoid_layers)
     layers = _autoregressive_layers(event_size, num_layers, mixing, normalization, seed, dtype, neural, **network)

@@ -12,7 +12,7 @@ from tfp_flows.bijectors import RealNVP
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.mixing import mixing_layer, normalization_layers
 from tfp_flows.flows.recipe import assemble, recipe, sizes
-from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
+from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, real_dtype
 from tfp_flows.seeds import split_seed
 from tfp_flows.templates import real_nvp_template
 from tfp_flows.transformers import SplineTransformer, Transformer
@@ -103,7 +103,7 @@ def nice(
       L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
     """
     event_size, num_layers = sizes(event_size, num_layers, 2, 2)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     layers = _coupling_layers(event_size, num_layers, mixing, normalization, seed, dtype, shift_only=True, **network)
     log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")
@@ -156,7 +156,7 @@ def real_nvp(
       L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
     event_size, num_layers = sizes(event_size, num_layers, 2, 2)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     layers = _coupling_layers(
         event_size, num_layers, mixing, normalization, seed, dtype, log_scale_bound=log_scale_bound, **network
@@ -209,7 +209,7 @@ def spline_coupling(
       C. Durkan, A. Bekasov, I. Murray and G. Papamakarios, Neural Spline Flows, 2019, arXiv:1906.04032.
     """
     event_size, num_layers = sizes(event_size, num_layers, 2, 2)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size}
     spline = SplineTransformer(num_bins, bound)
     layers = _coupling_layers(event_size, num_layers, mixing, normalization, seed, dtype, spline, **network)

@@ -22,6 +22,7 @@ from tfp_flows.checks import image_sizes, one_of, positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.mixing import NORMALIZATIONS
 from tfp_flows.flows.recipe import assemble, recipe
+from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import split_seed
 from tfp_flows.templates import conv_resnet_template, glow_template
 
@@ -154,7 +155,7 @@ def image_real_nvp(
     """
     num_scales, count = positive_int("num_scales", num_scales), positive_int("num_couplings", num_couplings)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales - 1)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     template = functools.partial(
         conv_resnet_template,
         filters,
@@ -222,7 +223,7 @@ def glow(
     """
     num_scales, num_steps = positive_int("num_scales", num_scales), positive_int("num_steps", num_steps)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     template = functools.partial(
         glow_template, filters, normalization=network_normalization, conditional_size=conditional_size
     )

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import PlanarFlow, RadialFlow, SylvesterFlow
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.recipe import assemble, recipe, sizes
+from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import split_seed
 
 tfb = tfp.bijectors
@@ -68,7 +69,7 @@ def planar_flow(
       D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
     """
     event_size, num_layers = sizes(event_size, num_layers, minimum_layers=0)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"conditional_size": conditional_size, "hidden_units": hidden_units, "activation": activation}
     layers = _layers(PlanarFlow, event_size, num_layers, seed, dtype, "planar", network)
     return assemble(layers, event_size, base, preprocess, dtype, name)
@@ -109,7 +110,7 @@ def radial_flow(
       D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
     """
     event_size, num_layers = sizes(event_size, num_layers, minimum_layers=0)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     network = {"conditional_size": conditional_size, "hidden_units": hidden_units, "activation": activation}
     layers = _layers(RadialFlow, event_size, num_layers, seed, dtype, "radial", network)
     return assemble(layers, event_size, base, preprocess, dtype, name)
@@ -157,7 +158,7 @@ def sylvester_flow(
       2018, arXiv:1803.05649.
     """
     event_size, num_layers = sizes(event_size, num_layers, minimum_layers=0)
-    dtype = tf.as_dtype(dtype)
+    dtype = real_dtype(dtype)
     options = {
         "rank": rank,
         "num_reflections": num_reflections,

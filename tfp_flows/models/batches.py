@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels
+from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
 from tfp_flows.models.order import Order, order_of_rows, pipeline
 from tfp_flows.streams import Stream
 
@@ -25,6 +25,7 @@ class Inputs(NamedTuple):
     dtype: tf.DType
     conditional_size: int | None
     levels: int | None = None  # of integer data that the model dequantizes
+    scaled: bool = False  # whether the distribution brings its data to a scale of about one
 
     def _events(self, name: str, x: Any) -> np.ndarray:
         if self.levels is not None:
@@ -142,6 +143,8 @@ class Inputs(NamedTuple):
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
+            if self.levels is None:
+                look_at_rows(*(("x", x) if y is None else ("y", y)), data[-1], self.scaled)
             split = kwargs.pop("validation_split", 0.0)
             if split and validation is None:
                 kept = int(len(data[0]) * (1.0 - split))  # Keras takes the last rows too

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,61 @@ def check_finite(name: str, array: np.ndarray) -> None:
             f"`{name}` must be finite in {array.dtype}, got {array[tuple(bad[0])]} in row {row}{column} "
             f"({len(bad)} such values in all)."
         )
+
+
+def look_at_rows(name: str, given: Any, array: np.ndarray, scaled: bool) -> None:
+    """Looks for what no density can be fitted to, in the rows `[N, D]` of training data.
+
+    Args:
+      name: Name of the argument, for messages.
+      given: What the user handed over, perhaps in a higher precision.
+      array: The same in the distribution's dtype.
+      scaled: Whether the flow brings its data to a scale of about one.
+
+    Raises:
+      ValueError: For a single row, and for columns whose variation is lost in the distribution's dtype.
+    """
+    if len(array) < 2:
+        raise ValueError(
+            f"`{name}` must have at least 2 rows to train on, got 1: a density fitted to one has no bound."
+        )
+    if array.ndim != 2:
+        return
+    low, high = array.min(axis=0), array.max(axis=0)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        exact = np.asarray(given, np.float64)
+        spread = exact.std(axis=0)
+        lost = np.spacing(np.maximum(np.abs(low), np.abs(high))) > 1e-2 * spread
+    if np.any(lost & (exact.max(axis=0) > exact.min(axis=0))):
+        column = int(np.argmax(lost & (exact.max(axis=0) > exact.min(axis=0))))
+        raise ValueError(
+            f"`{name}` varies by {spread[column]:.3g} around {float(exact[0, column]):.8g} in column {column}, which is too "
+            f"little to be seen in {array.dtype}: subtract a constant from the column, or make the flow in float64."
+        )
+    problem = None
+    if np.any(low == high):
+        problem = f"column {int(np.argmax(low == high))} is constant"
+    elif (pair := _equal_columns(array)) is not None:
+        problem = f"columns {pair[0]} and {pair[1]} are equal"
+    if problem:
+        warnings.warn(f"`{name}`: {problem}, so that no density fits best: leave such a column out.", stacklevel=4)
+    elif not scaled and (np.any(spread > 1e4) or np.any(spread < 1e-4)):
+        column = int(np.argmax(np.abs(np.log(spread))))
+        warnings.warn(
+            f"`{name}` has a standard deviation of {spread[column]:.3g} in column {column}, and a flow starts near one. "
+            "Give the recipe preprocess=tff.standardize(x).",
+            stacklevel=4,
+        )
+
+
+def _equal_columns(array: np.ndarray) -> tuple[int, int] | None:
+    """The first two columns that hold the same values, if there are any."""
+    seen: dict[tuple, int] = {}
+    for j, key in enumerate(zip(array[0].tolist(), array[-1].tolist(), array.sum(axis=0).tolist(), strict=True)):
+        i = seen.setdefault(key, j)
+        if i != j and np.array_equal(array[:, i], array[:, j]):
+            return i, j
+    return None
 
 
 def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarray:

@@ -12,7 +12,9 @@ import tensorflow_probability as tfp
 
 from tfp_flows import tracking
 from tfp_flows.bijectors import (
+    ActNorm,
     BatchNormalization,
+    Standardize,
     conditional_kwargs,
     initialize_layers,
     initialize_layers_by,
@@ -21,11 +23,11 @@ from tfp_flows.bijectors import (
 from tfp_flows.checks import positive_int
 from tfp_flows.models.batches import Inputs
 from tfp_flows.models.dequantization import UniformDequantization
-from tfp_flows.models.guarded import check_distribution, mean_of_rows
+from tfp_flows.models.guarded import check_distribution, mean_of_rows, warn_of_shared_networks
 from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.templates.batches import check_condition
+from tfp_flows.templates.batches import check_condition, check_rows
 
 tfd = tfp.distributions
 
@@ -96,11 +98,13 @@ class FlowModel(KeptModel):
             self._event_dtype,
             self.conditional_size,
             None if dequantize is None else dequantize.levels,
+            any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules),
         )
         # Of partials: TensorFlow counts the traces of functions and methods over all models, and would warn at the fifth.
         self._compiled_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
         self._compiled_sample = tf.function(functools.partial(self._draw), reduce_retracing=True)
         self._find_variables()
+        warn_of_shared_networks(distribution)
         if dequantize is not None:
             self._adopt(found := tracking.find(dequantize), found.variables)
         # Batch statistics are folded in after each training step.
@@ -293,10 +297,15 @@ class FlowModel(KeptModel):
 
         With `dequantize` too, this is the density over events in [0, 1]; `predict` gives the bound for integers.
         """
-        x = tf.convert_to_tensor(x, dtype=self._event_dtype)
+        try:
+            x = tf.convert_to_tensor(x, dtype=self._event_dtype)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"`x` must be an array of {self._event_dtype.name}: {error}") from error
         event_shape = self.distribution.event_shape
         if conditional_input is not None or self.conditional_size is not None:
-            condition = None if conditional_input is None else tf.cast(conditional_input, self._event_dtype)
+            check_condition(conditional_input, self.conditional_size)
+            check_rows(conditional_input, x.shape[: max(0, x.shape.rank - event_shape.rank)])
+            condition = tf.cast(conditional_input, self._event_dtype)
             return self._compiled_log_prob(x, conditional_input=condition)
         if event_shape.rank is None:
             return self._compiled_log_prob(x)

@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows.bijectors import layers_of
 from tfp_flows.models.files import written_whole
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.models.order import Order
@@ -345,3 +346,23 @@ def check_distribution(name: str, distribution) -> None:
             f"`{name}` must have batch shape [], got {distribution.batch_shape}: row i of the data would be "
             "scored by member i. Wrap it in tfd.Independent, or in tfd.MixtureSameFamily."
         )
+
+
+def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> None:
+    """Warns if layers of a flow share weights, as in `Chain([layer] * 8)`, which is hardly ever meant."""
+    bijector = getattr(distribution, "bijector", None)
+    if not isinstance(bijector, tfp.bijectors.Bijector):
+        return
+    owner: dict[int, int] = {}
+    for i, layer in enumerate(layers_of(bijector)):
+        found = tracking.find(layer)
+        weights = [w.value for network in found.layers for w in network.trainable_variables] + found.variables
+        for weight in weights:
+            first = owner.setdefault(id(weight), i)
+            if first != i:
+                warnings.warn(
+                    f"Layers {first} and {i} of the flow share weights ({weight.name}, of {layer.name}): what occurs twice is "
+                    "trained as one. If that is not meant, make a network for each.",
+                    stacklevel=4,
+                )
+                return

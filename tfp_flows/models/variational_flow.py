@@ -11,7 +11,7 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.checks import positive_int
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
-from tfp_flows.models.guarded import GuardedModel, check_distribution
+from tfp_flows.models.guarded import GuardedModel, check_distribution, warn_of_shared_networks
 from tfp_flows.models.noise import step_seed
 from tfp_flows.models.order import Order, without_autotuning
 from tfp_flows.seeds import resolve_seed
@@ -97,6 +97,7 @@ class VariationalFlow(GuardedModel):
         self.seed = resolve_seed(seed)
         self._event_dtype = tf.as_dtype(flow.dtype)
         flow.sample(1, seed=(0, 0))  # builds what is built at the first call
+        warn_of_shared_networks(flow)
         found = tracking.find(flow)
         if not found.trainable_variables:
             raise ValueError(f"{flow} has no trainable variable, so there is nothing to train.")

@@ -14,7 +14,7 @@ from tfp_flows.checks import hidden_sizes, one_of, positive_int
 from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
-from tfp_flows.templates.dense_network import seeded_initializers
+from tfp_flows.templates.dense_network import activation_of, seeded_initializers
 
 
 def made_degrees(
@@ -152,7 +152,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         del validate_args
         self.params = positive_int("params", params)
         self.hidden_units = hidden_sizes(() if hidden_units is None else hidden_units)
-        self.activation = keras.activations.get(activation)
+        self.activation = activation_of(activation)
         self.use_bias = use_bias
         self.conditional_input_layers = one_of(
             "conditional_input_layers", conditional_input_layers, ("all_layers", "first_layer")

@@ -20,6 +20,21 @@ def check_condition(conditional_input: Any, size: int | None) -> None:
         raise ValueError(f"`conditional_input` must have shape [..., {size}], got {shape}.")
 
 
+def check_rows(conditional_input: Any, batch_shape: tf.TensorShape) -> None:
+    """Raises a `ValueError` unless the conditions `[..., C]` broadcast against a batch of that shape."""
+    shape = tf.TensorShape(
+        np.shape(conditional_input) if not tf.is_tensor(conditional_input) else conditional_input.shape
+    )
+    if shape.rank is None:
+        return
+    try:
+        tf.broadcast_static_shape(shape[:-1], batch_shape)
+    except ValueError as error:
+        raise ValueError(
+            f"`conditional_input` has batch shape {shape[:-1]}, and the events have {batch_shape}: they do not broadcast."
+        ) from error
+
+
 def flatten_batch(x: tf.Tensor, conditional_input: Any):
     """Brings `x` `[..., D]` to `[N, D]` and the conditions to `[N, C]`, or `[1, C]` where all rows share one.
 

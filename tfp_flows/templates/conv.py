@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import image_sizes, one_of, positive_int
 from tfp_flows.description import serializable
+from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import resolve_seed, split_seed
 
 NORMALIZATIONS = ("weight", "batch")
@@ -258,7 +259,7 @@ def conv_resnet_template(
         normalization=normalization,
         conditional_size=conditional_size,
         seed=seed,
-        dtype=tf.as_dtype(dtype).name,
+        dtype=real_dtype(dtype).name,
         name=name,
     )
     network.build((None, *image_shape))
@@ -295,7 +296,7 @@ def glow_template(
         normalization=normalization,
         conditional_size=conditional_size,
         seed=seed,
-        dtype=tf.as_dtype(dtype).name,
+        dtype=real_dtype(dtype).name,
         name=name,
     )
     network.build((None, *image_shape))

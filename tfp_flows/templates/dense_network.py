@@ -24,6 +24,14 @@ def spread_biases() -> keras.initializers.Initializer:
     return keras.initializers.RandomUniform(-1.0, 1.0)
 
 
+def activation_of(activation: Any) -> Any:
+    """The function of a Keras activation, given by name, as a function, or `None`."""
+    try:
+        return keras.activations.get(activation)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"`activation` must be a function or the name of one in Keras, got {activation!r}.") from error
+
+
 def seeded_initializers(initializer: Any, seed: int, count: int) -> list:
     """`count` independent, reproducible copies of a Keras initializer given by name, config or object.
 
@@ -76,7 +84,7 @@ class DenseNetwork(keras.layers.Layer):
         super().__init__(**kwargs)
         self.hidden_units = hidden_sizes(hidden_units)
         self.output_units = output_units
-        self.activation = keras.activations.get(activation)
+        self.activation = activation_of(activation)
         self.use_bias = use_bias
         self.kernel_initializer = kernel_initializer
         self.bias_initializer = spread_biases() if bias_initializer is None else bias_initializer

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import hidden_sizes, positive_int
-from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
+from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, real_dtype
 from tfp_flows.templates.autoregressive_network import AutoregressiveNetwork
 from tfp_flows.templates.dense_network import DenseNetwork, spread_biases
 from tfp_flows.templates.template import Template, TransformerTemplate
@@ -93,7 +93,7 @@ def real_nvp_template(
         kernel_regularizer=kernel_regularizer,
         bias_regularizer=bias_regularizer,
         seed=seed,
-        dtype=tf.as_dtype(dtype).name,
+        dtype=real_dtype(dtype).name,
         name=name,
     )
     return _template(network, transformer, shift_only, log_scale_bound, name)
@@ -181,7 +181,7 @@ def masked_autoregressive_template(
         kernel_regularizer=kernel_regularizer,
         bias_regularizer=bias_regularizer,
         seed=seed,
-        dtype=tf.as_dtype(dtype).name,
+        dtype=real_dtype(dtype).name,
         name=name,
     )
     return _template(network, transformer, shift_only, log_scale_bound, name)

@@ -100,6 +100,14 @@ class Template(Mirror):
                     f"A template must return (shift, log_scale) or one tensor, got {len(result)} outputs from {self.fn}."
                 )
             shift, log_scale = result
+            units = output_units if output_units is not None else x.shape[-1]
+            for name, part in (("shift", shift), ("log_scale", log_scale)):
+                last = None if part is None else tf.TensorShape(tf.convert_to_tensor(part).shape)
+                if last is not None and last.rank and units is not None and last[-1] not in (None, 1, units):
+                    raise ValueError(
+                        f"The template's network returned a {name} of shape {last} for an input of shape {x.shape}; its last "
+                        f"axis must be {units}."
+                    )
         else:
             shift, log_scale = self._split(tf.convert_to_tensor(result), x, output_units)
         if log_scale is not None:
