@@ -142,7 +142,7 @@ class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
         """The network's output for `x` `[N, ...]`, as `[N, ..., params]` for each of the values that it moves."""
         if "conditional_input" in condition_kwargs or self.conditional_size is not None:
             check_condition(condition_kwargs.get("conditional_input"), self.conditional_size)
-        result = self._conditioner(x, **condition_kwargs)
+        result = tf.nest.map_structure(lambda part: tf.cast(part, x.dtype), self._conditioner(x, **condition_kwargs))
         count = self._transformer.params
         if isinstance(result, (tuple, list)):
             if not self._affine or count != 2 or len(result) != 2:

@@ -12,6 +12,7 @@ from tfp_flows.checks import positive_int
 from tfp_flows.numerics import real_dtype
 from tfp_flows.templates import DenseNetwork
 from tfp_flows.templates.batches import check_condition
+from tfp_flows.templates.dense_network import policy_for
 from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors
@@ -57,7 +58,7 @@ class AmortizedBijector(tfb.Bijector):
         self._network = None
         if conditional_size is not None:
             positive_int("conditional_size", conditional_size)
-            network = DenseNetwork(hidden_units, activation=activation, seed=seed, dtype=dtype.name)
+            network = DenseNetwork(hidden_units, activation=activation, seed=seed, dtype=policy_for(dtype))
             network.build_sizes(conditional_size, sum(int(np.prod(shape)) for shape in self._shapes.values()))
             self._network = Mirror(network)
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
@@ -76,7 +77,7 @@ class AmortizedBijector(tfb.Bijector):
         values = [tf.convert_to_tensor(getattr(self, key)) for key in self._shapes]
         if self._network is None:
             return values
-        offsets = self._network(tf.cast(tf.convert_to_tensor(conditional_input), self.dtype))
+        offsets = tf.cast(self._network(tf.cast(tf.convert_to_tensor(conditional_input), self.dtype)), self.dtype)
         batch = tf.shape(offsets)[:-1]
         parts = tf.split(offsets, [int(np.prod(shape)) for shape in self._shapes.values()], axis=-1)
         return [

@@ -97,6 +97,11 @@ class GuardedModel(keras.Model):
             )
         self._chooses_steps_per_execution = steps_per_execution == "auto"
         self._functions = {}
+        optimizer = keras.optimizers.get(optimizer)
+        half = any(layer.dtype_policy.name == "mixed_float16" for layer in self._networks)
+        if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            # As Keras does for a model of that policy: small gradients would be zero in half precision.
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(
             optimizer=optimizer,
             jit_compile=jit_compile,

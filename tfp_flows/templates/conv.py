@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tfp_flows.checks import image_sizes, one_of, positive_int
 from tfp_flows.description import serializable
-from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import resolve_seed, split_seed
+from tfp_flows.templates.dense_network import policy_for
 
 NORMALIZATIONS = ("weight", "batch")
 
@@ -259,7 +259,7 @@ def conv_resnet_template(
         normalization=normalization,
         conditional_size=conditional_size,
         seed=seed,
-        dtype=real_dtype(dtype).name,
+        dtype=policy_for(dtype),
         name=name,
     )
     network.build((None, *image_shape))
@@ -296,7 +296,7 @@ def glow_template(
         normalization=normalization,
         conditional_size=conditional_size,
         seed=seed,
-        dtype=real_dtype(dtype).name,
+        dtype=policy_for(dtype),
         name=name,
     )
     network.build((None, *image_shape))

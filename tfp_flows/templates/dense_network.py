@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import hidden_sizes, positive_int
 from tfp_flows.description import serializable
+from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
 
@@ -22,6 +23,16 @@ def spread_biases() -> keras.initializers.Initializer:
     instead of 1.15 (3000 steps; the floor is 1.131).
     """
     return keras.initializers.RandomUniform(-1.0, 1.0)
+
+
+def policy_for(dtype: tf.DType) -> Any:
+    """What a network with weights of a dtype computes in: Keras' global policy, where it is a mixed one of that dtype.
+
+    For networks that both directions of a flow call with the same values, so that rounding does not part them.
+    """
+    dtype, policy = real_dtype(dtype), keras.config.dtype_policy()
+    mixed = policy.compute_dtype != policy.variable_dtype
+    return policy if mixed and policy.variable_dtype == dtype.name else dtype.name
 
 
 def activation_of(activation: Any) -> Any:

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfp_flows.checks import hidden_sizes, positive_int
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, real_dtype
 from tfp_flows.templates.autoregressive_network import AutoregressiveNetwork
-from tfp_flows.templates.dense_network import DenseNetwork, spread_biases
+from tfp_flows.templates.dense_network import DenseNetwork, policy_for, spread_biases
 from tfp_flows.templates.template import Template, TransformerTemplate
 from tfp_flows.transformers import Transformer
 
@@ -93,7 +93,7 @@ def real_nvp_template(
         kernel_regularizer=kernel_regularizer,
         bias_regularizer=bias_regularizer,
         seed=seed,
-        dtype=real_dtype(dtype).name,
+        dtype=policy_for(dtype),
         name=name,
     )
     return _template(network, transformer, shift_only, log_scale_bound, name)

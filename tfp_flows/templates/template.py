@@ -67,6 +67,8 @@ class Template(Mirror):
             result = super().__call__(x, *args, **kwargs)
         else:
             result = self._flat_call(x, args, kwargs)
+        # A network may compute in half precision (a mixed policy of Keras); the flow and its log-det do not.
+        result = tf.nest.map_structure(lambda part: part if part is None else tf.cast(part, x.dtype), result)
         return self._shift_and_log_scale(result, x, output_units)
 
     @property
@@ -170,7 +172,7 @@ class TransformerTemplate(Mirror):
         """The parameters, of shape `[..., units, transformer.params]`."""
         x = tf.convert_to_tensor(x)
         build_for(self, self.transformer.params, x, output_units, condition_kwargs)
-        params = super().__call__(x, **condition_kwargs)
+        params = tf.cast(super().__call__(x, **condition_kwargs), x.dtype)
         if isinstance(self.fn, AutoregressiveNetwork):
             return params
         units = self.fn.output_units // self.transformer.params
