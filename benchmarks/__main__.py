@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | quality | planar | neutra | vae | images`: side by side, on this machine, in this run."""
+"""`python -m benchmarks speed | quality | planar | neutra | vae | images | scaling`: side by side, on this machine, in this run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import images, neutra, planar, process, report, vae
+from benchmarks import images, neutra, planar, process, report, scaling, vae
 from benchmarks.libraries import LIBRARIES, Case, installed
 
 SPEED = [
@@ -118,14 +118,14 @@ def quality(options) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("speed", "quality", "planar", "neutra", "vae", "images"))
+    parser.add_argument("what", choices=("speed", "quality", "planar", "neutra", "vae", "images", "scaling"))
     parser.add_argument(
         "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
     )
     parser.add_argument(
         "--cases",
         nargs="+",
-        help="of the speed runs, such as maf-43, and of images, such as glow or step (default: all)",
+        help="of the speed runs, such as maf-43, of images, such as glow or step, and of scaling, such as maf or workers (default: all)",
     )
     parser.add_argument(
         "--repetitions",
@@ -156,6 +156,7 @@ def main() -> None:
         "neutra": neutra.measure,
         "vae": vae.measure,
         "images": images.measure,
+        "scaling": scaling.measure,
     }
     report.write(options.what, measures[options.what](options), options.output)
 

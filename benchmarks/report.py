@@ -10,7 +10,7 @@ import os
 import pathlib
 import platform
 
-from benchmarks import images, neutra, planar, vae
+from benchmarks import images, neutra, planar, scaling, vae
 
 OPERATIONS = {
     "train_step": "train step, batch 100",
@@ -142,6 +142,7 @@ def write(what: str, results: list[dict], folder: pathlib.Path) -> None:
         "neutra": neutra.table,
         "vae": vae.table,
         "images": images.table,
+        "scaling": scaling.table,
     }
     table = tables[what](results)
     (folder / f"{what}.md").write_text(f"{environment()}\n\n{table}", encoding="utf-8")
@@ -149,6 +150,8 @@ def write(what: str, results: list[dict], folder: pathlib.Path) -> None:
         speed_figure(results, folder / "speed.png")
     if what == "images":
         images.figure(results, folder / "images.png")
+    if what == "scaling":
+        scaling.figure(results, folder / "scaling.png")
     if what == "planar":
         planar.figure(results, folder / "planar", folder / "planar.png")
     print(table)
