@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | quality | planar | neutra | vae | images | scaling`: side by side, on this machine, in this run."""
+"""`python -m benchmarks speed | quality | planar | neutra | vae | images | scaling`: measured on this machine, in this run."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument(
         "--cases",
         nargs="+",
-        help="of the speed runs, such as maf-43, of images, such as glow or step, and of scaling, such as maf or workers (default: all)",
+        help="of the speed runs, such as maf-43, of images, such as glow or step, of scaling, such as maf or workers",
     )
     parser.add_argument(
         "--repetitions",

@@ -21,7 +21,7 @@ def npy(
     """The rows of `.npy` files of shape `[N, *event_shape]`, as a `Stream`.
 
     Args:
-      paths: A file, a pattern such as "data/*.npy", or several; each file holds an array of the same dtype and row shape.
+      paths: A file, a pattern such as `"data/*.npy"`, or several; each file holds an array of the same dtype and row shape.
       conditional_size: For a conditional flow: how many columns, the first ones, are conditions.
       block_rows: Rows that lie together in a file and are read at once.
       window: As in `Stream`.
@@ -36,7 +36,7 @@ def npy(
       >>> rows = tff.streams.npy("rows.npy", block_rows=100)
       >>> len(rows), rows.element_spec
       (1000, TensorSpec(shape=(None, 2), dtype=tf.float32, name=None))
-      >>> preprocess = standardize(rows)
+      >>> preprocess = tff.standardize(rows)
     """
     paths, block_rows = paths_of(paths), positive_int("block_rows", block_rows)
     arrays = []

@@ -22,7 +22,7 @@ def parquet(
     A row group is read at once, so files should be written with row groups of some thousand rows.
 
     Args:
-      paths: A file, a pattern such as "data/*.parquet", or several.
+      paths: A file, a pattern such as `"data/*.parquet"`, or several.
       columns: Names of the columns that are events; all but the conditions, in the order of the first file, if left out.
       conditional_columns: Names of the columns that are conditions, for a conditional flow.
       window: As in `Stream`.

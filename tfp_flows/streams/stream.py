@@ -96,7 +96,7 @@ class Stream:
 
 
 def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
-    """The files of a path, of a pattern such as "data/*.npy", or of several of them, in the order of their names.
+    """The files of a path, of a pattern such as `"data/*.npy"`, or of several of them, in the order of their names.
 
     Raises:
       ValueError: If there is none.

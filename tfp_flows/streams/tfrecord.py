@@ -24,7 +24,7 @@ def tfrecord(
     """The records of TFRecord files, as a `Stream`. A block is a file, and several are read in turns.
 
     Args:
-      paths: A file, a pattern such as "data/*.tfrecord", or several.
+      paths: A file, a pattern such as `"data/*.tfrecord"`, or several.
       parse: Callable from serialized records, strings `[n]`, to events `[n, *event_shape]`, or to a pair of conditions and
         events; a TensorFlow function of known row shapes, such as one of `tf.io.parse_example`.
       compression: `None`, `"GZIP"` or `"ZLIB"`.
