@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import keras
 import tensorflow as tf
+
+# Gradients whose absolute values sum up to more are scaled down to it. Adam squares them: beyond 1e19 its moments would
+# overflow, and no weight would ever move again.
+LARGEST_GRADIENT = 1e12
 
 
 class NonFiniteGuard:
@@ -19,13 +24,16 @@ class NonFiniteGuard:
         self.loss = tf.Variable(
             0.0, trainable=False, dtype=tf.float64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
-
+        self.largest = tf.Variable(
+            0.0, trainable=False, dtype=tf.float64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
         self.steps = tf.Variable(
             0, trainable=False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
 
     def reset(self) -> None:
         self.failed.assign(False)
+        self.largest.assign(0.0)
         self.steps.assign(0)
 
     def apply(self, optimizer, gradients, weights, loss) -> None:
@@ -36,7 +44,11 @@ class NonFiniteGuard:
         pairs = [(tf.convert_to_tensor(g), w) for g, w in zip(gradients, weights, strict=True) if g is not None]
         finite = tf.math.is_finite(loss)
         if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # there, gradients may overflow at times
-            finite &= _all_finite([g for g, _ in pairs])
+            size = _size([g for g, _ in pairs])
+            finite &= tf.math.is_finite(size)
+            factor = LARGEST_GRADIENT / tf.maximum(size, tf.cast(LARGEST_GRADIENT, size.dtype))
+            pairs = [(g * tf.cast(factor, g.dtype), w) for g, w in pairs]
+            self.largest.assign(tf.maximum(self.largest, tf.cast(size, tf.float64)))
         if tf.distribute.has_strategy():  # one with a single device synchronizes as well
             replicas = tf.distribute.get_replica_context()
             finite = tf.equal(replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.float32)), 0.0)
@@ -47,15 +59,15 @@ class NonFiniteGuard:
         before = [tf.identity(v.value) for v in state]
         optimizer.apply_gradients([(tf.where(failed, tf.zeros_like(g), g), w) for g, w in pairs])
         # A step may be so long that it overflows the weights themselves: then it is taken back as well.
-        undo = failed | ~_all_finite([w.value for _, w in pairs])
+        undo = failed | ~tf.math.is_finite(_size([w.value for _, w in pairs]))
         for old, v in zip(before, state, strict=True):
             v.assign(tf.where(undo, old, v.value))
         self.failed.assign(undo)
         self.steps.assign_add(tf.cast(~undo, tf.int64))
 
 
-def _all_finite(tensors) -> tf.Tensor:
-    """Whether all values are finite: whether the sum of their sizes is.
+def _size(tensors) -> tf.Tensor:
+    """The sum of all absolute values, which is finite if and only if they are (and are not huge).
 
     Small tensors are summed together, since each operation costs time to compile; to copy large ones would cost more.
     """
@@ -66,7 +78,7 @@ def _all_finite(tensors) -> tf.Tensor:
     total = tf.zeros([], wide)
     for values in ([tf.concat(small, axis=0)] if small else []) + large:
         total += tf.reduce_sum(tf.abs(values))
-    return tf.math.is_finite(total)
+    return total
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
@@ -83,6 +95,16 @@ class StopAtNonFinite(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
         self.steps_before = int(self.guard.steps.numpy())
+
+    def on_train_end(self, logs=None):
+        largest = float(self.guard.largest.numpy())
+        if largest > LARGEST_GRADIENT:
+            warnings.warn(
+                f"A gradient was as large as {largest:.3g}, and was scaled down. The moments of an optimizer such as Adam "
+                "forget one only after thousands of steps, in which weights hardly move: standardize the data, and set "
+                "global_clipnorm=1 in the optimizer.",
+                stacklevel=2,
+            )
 
     def on_train_batch_end(self, batch, logs=None):
         if self.guard.failed.numpy():
