@@ -22,7 +22,7 @@ from benchmarks import process
 BASE = {"event_size": 16, "layers": 4, "width": 256, "batch": 1024}
 SWEEPS = {
     "event_size": (4, 16, 64, 128, 256),
-    "layers": (1, 2, 4, 8, 16),
+    "layers": (2, 4, 8, 16),
     "width": (64, 128, 256, 512, 1024),
     "batch": (64, 256, 1024, 4096, 16384),
 }

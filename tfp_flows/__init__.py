@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tfp_flows.distribution import FlowDistribution
     from tfp_flows.flows import (
         at_temperature,
+        from_tfp,
         glow,
         iaf,
         image_real_nvp,
@@ -108,6 +109,7 @@ _HOME = {
     "distribution": ("FlowDistribution",),
     "flows": (
         "at_temperature",
+        "from_tfp",
         "glow",
         "iaf",
         "image_real_nvp",
@@ -198,6 +200,7 @@ __all__ = [
     "describe",
     "diagnostics",
     "from_description",
+    "from_tfp",
     "get_conv_resnet",
     "get_preprocess_bijector",
     "glow",

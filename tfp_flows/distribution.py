@@ -17,11 +17,11 @@ tfd = tfp.distributions
 # `tfd.TransformedDistribution(...)` itself returns an instance of this base class wherever the bijector is not a
 # `CompositeTensor`, as no bijector with a network is. A subclass of the public name would be a `CompositeTensor`, whose
 # components are its tensor arguments: a tf.Module that holds one would lose the variables of the bijector.
-_TransformedDistribution = tfd.TransformedDistribution.__bases__[0]
+TransformedDistribution = tfd.TransformedDistribution.__bases__[0]
 
 
 @serializable
-class FlowDistribution(_TransformedDistribution):
+class FlowDistribution(TransformedDistribution):
     """A transformed distribution that is quick, conditional by one keyword, and right after every weight update.
 
     What differs from `tfd.TransformedDistribution`, whose methods it has:

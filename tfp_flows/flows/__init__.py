@@ -9,6 +9,7 @@ from tfp_flows.flows.autoregressive import (
     spline_autoregressive,
 )
 from tfp_flows.flows.coupling import nice, real_nvp, spline_coupling
+from tfp_flows.flows.from_tfp import from_tfp
 from tfp_flows.flows.image import glow, image_real_nvp
 from tfp_flows.flows.latent import at_temperature, interpolate
 from tfp_flows.flows.recipe import RECIPES
@@ -17,6 +18,7 @@ from tfp_flows.flows.residual import planar_flow, radial_flow, sylvester_flow
 __all__ = [
     "RECIPES",
     "at_temperature",
+    "from_tfp",
     "glow",
     "iaf",
     "image_real_nvp",
