@@ -280,8 +280,8 @@ def test_save_refuses_what_it_cannot_describe_and_loses_nothing(tmp_path):
 def test_many_models_are_no_reason_for_a_warning(caplog):
     """TensorFlow warns of functions that are traced often, and takes those of other models for the same."""
     kept = []
-    for i in range(7):
-        model = tff.FlowModel(small())
+    for i in range(6):
+        model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[2], seed=1))
         for rows in (i + 2, i + 3):
             model.distribution.log_prob(X[:rows])
             model.log_prob(X[:rows])
@@ -357,8 +357,7 @@ def test_the_step_is_named_with_several_steps_per_execution():
         model.fit(tf.data.Dataset.from_tensor_slices(x).batch(25), verbose=0)
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-def test_replicas_train_like_one(devices):
+def test_replicas_stop_at_nan_as_one_does():
     """MirroredStrategy over two logical CPUs, in a process of its own, since devices are fixed at start."""
     import subprocess
     import sys
@@ -376,7 +375,7 @@ def run(strategy):
     data = tf.data.Dataset.from_tensor_slices(x).batch(32)
     return model.fit(data, epochs=3, verbose=0).history["loss"], model
 one, _ = run(tf.distribute.get_strategy())
-two, model = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"][:DEVICES]))
+two, model = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
 np.testing.assert_allclose(one, two, rtol=1e-4)
 assert one[-1] < one[0]
 bad = tf.data.Dataset.from_tensor_slices(np.where(np.arange(128).reshape(64, 2) == 127, np.nan, x)).batch(32)
@@ -389,7 +388,5 @@ except FloatingPointError as error:
 assert all(np.isfinite(w).all() for w in model.get_weights())
 print("same")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", f"DEVICES = {devices}" + code], capture_output=True, text=True, timeout=300
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip().endswith("same"), done.stdout + done.stderr[-3000:]

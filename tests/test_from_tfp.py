@@ -48,7 +48,7 @@ def glow(**options):
     bijector = tfb.Glow(
         output_shape=(4, 4, 2),
         num_glow_blocks=2,
-        num_steps_per_block=2,
+        num_steps_per_block=1,
         coupling_bijector_fn=lambda shape: tfb.GlowDefaultNetwork(shape, num_hidden=6),
         exit_bijector_fn=tfb.GlowDefaultExitNetwork,
         **options,
