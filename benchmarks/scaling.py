@@ -204,6 +204,8 @@ def figure(results: list[dict], path: pathlib.Path) -> None:
                 axis.loglog(sizes, [1e3 * r[key] for r in sweep], "o-", label=key.replace("_", " "))
             work = np.array([r["work"] for r in sweep])
             axis.loglog(sizes, 1e3 * sweep[-1]["log_prob"] * work / work[-1], ":", color="0.5", label="multiplications")
+            axis.set_xticks(sizes, [str(n) for n in sizes])
+            axis.minorticks_off()
             axis.set(title=f"{flow}: {name.replace('_', ' ')}", xlabel=name.replace("_", " "), ylabel="ms")
     plot.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     plot.savefig(path, dpi=110)
