@@ -154,6 +154,56 @@ def test_an_epoch_that_the_file_beside_the_weights_does_not_know_is_not_repeated
     same(model, whole)
 
 
+def test_another_permutation_is_not_taken_for_the_same_flow(tmp_path):
+    """Without a seed, a flow that is made again has other permutations, which are no weights."""
+
+    def made(seed):
+        keras.utils.set_random_seed(seed)
+        model = tff.FlowModel(tff.real_nvp(6, num_layers=3, hidden_units=[8], mixing="permute"))
+        model.compile(optimizer="adam", jit_compile=False)
+        return model
+
+    x = np.random.default_rng(0).normal(size=[64, 6]).astype("f")
+    backup = str(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        made(1).fit(x, epochs=3, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(backup), Stop(3)])
+    with pytest.raises(ValueError, match=r"another permutation.*`seed`"):
+        made(2).fit(x, epochs=3, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(backup)])
+    made(1).fit(x, epochs=3, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(backup)])
+
+
+def test_the_seed_of_noise_goes_with_the_run(tmp_path):
+    levels = np.floor(np.clip(X + 2, 0, 3.9) * 2).astype(np.uint8)
+
+    def fit_levels(seed, callbacks):
+        flow = tff.real_nvp(2, num_layers=2, hidden_units=[8], seed=1)
+        model = tff.FlowModel(flow, dequantize=8, seed=seed)
+        model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=False)
+        keras.utils.set_random_seed(7)
+        model.fit(levels, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=callbacks)
+        return model
+
+    whole = fit_levels(1, [Stop(-1)])
+    backup = str(tmp_path / "backup")
+    with pytest.raises(KeyboardInterrupt):
+        fit_levels(1, [keras.callbacks.BackupAndRestore(backup), Stop(9)])
+    same(fit_levels(2, [keras.callbacks.BackupAndRestore(backup), Stop(-1)]), whole)
+
+
+def test_gradient_accumulation_is_refused():
+    model = density()
+    with pytest.raises(ValueError, match="`optimizer` accumulates gradients"):
+        model.compile(optimizer=keras.optimizers.Adam(gradient_accumulation_steps=2))
+
+
+def test_our_callback_keeps_several_steps_in_one_call(tmp_path):
+    model = compiled(density)
+    data = tf.data.Dataset.range(10)
+    for freq, steps in (("epoch", 10), (3, 1)):
+        backup = tff.callbacks.BackupAndRestore(str(tmp_path / "backup"), save_freq=freq)
+        assert model._steps_per_execution_for(data, [backup], [None, None]) == steps
+
+
 def test_a_weights_file_holds_progress_in_a_run_only(tmp_path):
     model = compiled(density)
     during, after = str(tmp_path / "during.weights.h5"), str(tmp_path / "after.weights.h5")
@@ -179,7 +229,9 @@ def test_every_pass_has_every_row_once_in_an_order_of_its_own(steps_per_epoch):
     order = Order(7, steps_per_epoch)
     per_epoch = steps_per_epoch or 7
     batches = order.batches(
-        lambda seed: tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(tf.range(7), seed))
+        lambda seed, skip: tf.data.Dataset.from_tensor_slices(
+            tf.random.experimental.stateless_shuffle(tf.range(7), seed)
+        ).skip(skip)
     )
     assert int(batches.cardinality()) == per_epoch
     epochs = []

@@ -78,8 +78,7 @@ def test_all_rows_in_their_order(folder, kind):
     sizes = [len(batch) for batch in source.batches(128)]
     assert sizes == [128] * 7 + [104]
     rows = rows_of(source.batches(128).as_numpy_iterator())
-    # TFRecord files are read in turns.
-    np.testing.assert_array_equal(*(map(by_row, (rows, TABLE)) if kind == "tfrecord" else (rows, TABLE)))
+    np.testing.assert_array_equal(rows, TABLE)
     np.testing.assert_array_equal(np.concatenate(list(source.chunks())), rows)
 
 
@@ -192,6 +191,9 @@ def test_images_of_levels(tmp_path):
     model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
     model.fit(source, batch_size=50, epochs=1, verbose=0)
     assert np.all(np.isfinite(model.evaluate(source, batch_size=50, verbose=0)))
+    np.save(tmp_path / "images.npy", images + 1)
+    with pytest.raises(tff.streams.StreamError, match="must hold the integers 0 to 3"):
+        model.fit(tff.streams.npy(tmp_path / "images.npy"), batch_size=50, verbose=0)
     with pytest.raises(ValueError, match="yields dtype uint8"):
         compiled(tff.image_real_nvp((4, 4, 1), num_scales=1, num_couplings=1, filters=4, num_blocks=1)).fit(source)
 
@@ -288,9 +290,14 @@ def test_a_value_that_is_not_finite_is_found_while_it_is_read(tmp_path):
     column[70] = None
     pq.write_table(pa.table({"a": column}), tmp_path / "x.parquet", row_group_size=50)
     model = compiled(tff.real_nvp(2, num_layers=2, hidden_units=[8], seed=1))
-    with pytest.raises(tf.errors.OpError, match=r"x.npy is not finite in row 321, column 1"):
-        model.fit(tff.streams.npy(tmp_path / "x.npy", block_rows=100), verbose=0)
-    with pytest.raises(tf.errors.OpError, match=r"missing value in column 'a', in rows 50 to 99"):
+    write_records(tmp_path / "x.tfrecord", np.concatenate([x, x], axis=1)[:, :3])
+    rows = tff.streams.npy(tmp_path / "x.npy", block_rows=100)
+    for read in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(tff.streams.StreamError, match=r"x.npy is not finite in row 321, column 1"):
+            read(rows, verbose=0)
+    with pytest.raises(tff.streams.StreamError, match=r"x.tfrecord is not finite in row 321, column 1"):
+        tff.standardize(tff.streams.tfrecord(tmp_path / "x.tfrecord", parse))
+    with pytest.raises(tff.streams.StreamError, match=r"missing value in column 'a', in rows 50 to 99"):
         tff.standardize(tff.streams.parquet(tmp_path / "x.parquet"))
 
 
@@ -317,9 +324,9 @@ print(int(peak.split()[1]) / 1024)
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak of memory from Linux")
 def test_memory_does_not_grow_with_the_rows(tmp_path):
-    """Eight times the rows, 56 MiB of them more, within 24 MiB."""
+    """Eight times the rows, 112 MiB of them more, within 40 MiB."""
     peaks = []
-    for rows in (2**17, 2**20):
+    for rows in (2**18, 2**21):
         path = tmp_path / f"{rows}.npy"
         file = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, 16))
         rng = np.random.default_rng(0)
@@ -331,4 +338,4 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
         run = [sys.executable, "-c", MEMORY, str(rows), str(path)]
         peaks.append(float(subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout.split()[-1]))
         path.unlink()
-    assert peaks[1] - peaks[0] < 24, peaks
+    assert peaks[1] - peaks[0] < 40, peaks

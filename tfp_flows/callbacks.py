@@ -59,6 +59,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     """Keras' callback for one process and for several workers, which share `backup_dir`: the chief writes, and all read.
 
     Where a process was killed, the same `fit` goes on at the last backup, and ends with the weights that it would have had.
+    Make the flow with a `seed`: its permutations are no weights.
 
     Args:
       backup_dir: Folder of the backup, for this run alone; on a disk that all workers see.
@@ -68,6 +69,8 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     Example:
       >>> backup = tff.callbacks.BackupAndRestore("backup")  # model.fit(x, epochs=100, callbacks=[backup])
     """
+
+    only_saves = True  # which does not keep training from running several steps in one call
 
     def _writes(self) -> bool:
         return is_chief(self.model.distribute_strategy)

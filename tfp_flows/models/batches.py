@@ -11,7 +11,7 @@ import tensorflow as tf
 from tfp_flows.checks import positive_int
 from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
 from tfp_flows.models.order import Order, order_of_rows, pipeline
-from tfp_flows.streams import Stream
+from tfp_flows.streams import Stream, StreamError
 
 
 class Inputs(NamedTuple):
@@ -25,6 +25,7 @@ class Inputs(NamedTuple):
     dtype: tf.DType
     conditional_size: int | None
     levels: int | None = None  # of integer data that the model dequantizes
+    density: bool = True  # whether it is the density of the events that is fitted
     scaled: bool = False  # whether the distribution brings its data to a scale of about one
 
     def _events(self, name: str, x: Any) -> np.ndarray:
@@ -95,32 +96,53 @@ class Inputs(NamedTuple):
     @tf.autograph.experimental.do_not_convert
     def _cast(self, *parts: tf.Tensor) -> Any:
         """Real numbers in the distribution's dtype."""
-        cast = tuple(tf.cast(part, self.dtype) if part.dtype.is_floating else part for part in parts)
-        return cast if len(cast) > 1 else cast[0]
+        cast = [tf.cast(part, self.dtype) if part.dtype.is_floating else part for part in parts]
+        if self.levels is not None:
+            shape = cast[-1].shape
+            cast[-1] = tf.ensure_shape(tf.numpy_function(self._of_levels, [cast[-1]], cast[-1].dtype), shape)
+        return tuple(cast) if len(cast) > 1 else cast[0]
+
+    def _of_levels(self, x: np.ndarray) -> np.ndarray:
+        try:
+            check_levels("x", x, self.event_shape, self.levels)
+        except ValueError as error:
+            raise StreamError(str(error)) from error
+        return x
 
     def _from_stream(
         self, stream: Stream, batch_size: int, shuffle: bool, steps: int | None, strategy
     ) -> tuple[Any, Order]:
         """The dataset of training, and its order. Each worker reads its own part."""
         replicas = strategy.num_replicas_in_sync
+
+        def order_of(batches):
+            # Where an epoch is a part of a pass, each begins a pass, in an order of its own: to go on in one, all that
+            # was read before would have to be read again.
+            return Order(min(batches, steps) if steps and shuffle else batches, steps)
+
         if replicas == 1:
-            order = Order(-(-len(stream) // batch_size), steps)
-            return order.batches(lambda seed: stream.a_pass(seed, batch_size, shuffle=shuffle).map(self._cast)), order
+            order = order_of(-(-len(stream) // batch_size))
+
+            def of_all(seed, skip):
+                rows = stream.a_pass(seed, batch_size, shuffle=shuffle)
+                return rows.take(order.per_pass).skip(skip).map(self._cast)
+
+            return order.batches(of_all), order
         if batch_size % replicas or len(stream) < batch_size:
             raise ValueError(
                 f"`batch_size` must be a multiple of the {replicas} replicas, and at most the {len(stream)} rows, got "
                 f"{batch_size}."
             )
-        order = Order(len(stream) // batch_size, steps)
+        order = order_of(len(stream) // batch_size)
 
         def of_worker(context):
             here, of = context.input_pipeline_id, context.num_input_pipelines
             each = batch_size // replicas
 
-            def a_pass(seed):
+            def a_pass(seed, skip):
                 # All replicas of this worker in one batch: what the order counts are steps.
                 rows = stream.a_pass(seed, batch_size // of, shuffle=shuffle, worker=here, workers=of)
-                return rows.map(self._cast).take(len(stream) // batch_size)
+                return rows.take(order.per_pass).skip(skip).map(self._cast)
 
             return order.batches(a_pass).rebatch(each)
 
@@ -143,7 +165,7 @@ class Inputs(NamedTuple):
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
-            if self.levels is None:
+            if self.levels is None and self.density:
                 look_at_rows(*(("x", x) if y is None else ("y", y)), data[-1], self.scaled)
             split = kwargs.pop("validation_split", 0.0)
             if split and validation is None:
@@ -214,4 +236,4 @@ def to_dataset(
 
     if order is None:
         return pipeline(indices_of(tf.range(rows, dtype=tf.int64)).map(rows_of))
-    return order.batches(lambda seed: indices_of(order_of_rows(rows, seed, shuffle)).map(rows_of))
+    return order.batches(lambda seed, skip: indices_of(order_of_rows(rows, seed, shuffle)).skip(skip).map(rows_of))

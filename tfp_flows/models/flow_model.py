@@ -27,6 +27,7 @@ from tfp_flows.models.guarded import check_distribution, mean_of_rows, warn_of_s
 from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
 from tfp_flows.seeds import resolve_seed
+from tfp_flows.streams.stream import stream_errors
 from tfp_flows.templates.batches import check_condition, check_rows
 
 tfd = tfp.distributions
@@ -98,7 +99,7 @@ class FlowModel(KeptModel):
             self._event_dtype,
             self.conditional_size,
             None if dequantize is None else dequantize.levels,
-            any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules),
+            scaled=any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules),
         )
         # Of partials: TensorFlow counts the traces of functions and methods over all models, and would warn at the fifth.
         self._compiled_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
@@ -258,7 +259,12 @@ class FlowModel(KeptModel):
         bijector = getattr(self.distribution, "bijector", None)
         if isinstance(bijector, tfp.bijectors.Bijector):
             data = self._inputs.dataset(x, y, batch_size)
-            initialize_layers_by(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
+            if hasattr(data, "__next__"):
+                raise ValueError(
+                    "`x` must be read once for each layer: an array, a stream or a dataset, and no generator."
+                )
+            with stream_errors():
+                initialize_layers_by(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
 
     def _initialize_layers(self, data) -> None:
         """Lets layers that start from data start from the first batch, before the first training step of all.
@@ -272,7 +278,8 @@ class FlowModel(KeptModel):
             return
         if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             first = next(iter(data))
-            first = tf.nest.map_structure(lambda v: self.distribute_strategy.experimental_local_results(v)[0], first)
+            parts = self.distribute_strategy.experimental_local_results
+            first = tf.nest.map_structure(lambda v: tf.concat(parts(v), axis=0), first)
         elif isinstance(data, keras.utils.PyDataset):
             first = data[0]
         else:

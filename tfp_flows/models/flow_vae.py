@@ -128,7 +128,7 @@ class FlowVAE(GuardedModel):
         if not (free_bits >= 0 and np.isfinite(free_bits)):
             raise ValueError(f"`free_bits` must be a finite number >= 0, got {free_bits!r}.")
         self.free_bits = float(free_bits)
-        self._inputs = Inputs(tuple(event_shape), self._event_dtype, None)
+        self._inputs = Inputs(tuple(event_shape), self._event_dtype, None, density=False)
         # Keras tracks the networks by their attributes; what the flows hold it cannot see.
         bijector = None if self.posterior is None else self.posterior.bijector
         found = tracking.find(bijector, self.prior, self._likelihood)

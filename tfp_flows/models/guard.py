@@ -49,6 +49,9 @@ class NonFiniteGuard:
             factor = LARGEST_GRADIENT / tf.maximum(size, tf.cast(LARGEST_GRADIENT, size.dtype))
             pairs = [(g * tf.cast(factor, g.dtype), w) for g, w in pairs]
             self.largest.assign(tf.maximum(self.largest, tf.cast(size, tf.float64)))
+        else:
+            # Those that overflow are left out, and the scale is halved. One as small as this never finds what fits.
+            finite &= tf.convert_to_tensor(optimizer.dynamic_scale) > 1e-6
         if tf.distribute.has_strategy():  # one with a single device synchronizes as well
             replicas = tf.distribute.get_replica_context()
             finite = tf.equal(replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.float32)), 0.0)

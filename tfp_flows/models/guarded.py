@@ -6,8 +6,10 @@ import contextlib
 import math
 import pathlib
 import warnings
+import zlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -18,6 +20,7 @@ from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.models.order import Order
 from tfp_flows.models.progress import Progress, Resume
 from tfp_flows.models.workers import workers
+from tfp_flows.streams.stream import stream_errors
 
 # Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
@@ -27,7 +30,10 @@ _BATCH_HOOKS = tuple(f"on_{kind}batch_{end}" for kind in ("", "train_", "test_")
 def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
     """Whether a callback is called at every batch, so that each must be a call of its own."""
     kind = type(callback)
-    if kind in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore) and callback.save_freq == "epoch":
+    saves = kind in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore) or getattr(
+        kind, "only_saves", False
+    )
+    if saves and callback.save_freq == "epoch":
         return False  # nothing to do at a batch
     return any(
         name in vars(callback) or getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
@@ -98,6 +104,11 @@ class GuardedModel(keras.Model):
         self._chooses_steps_per_execution = steps_per_execution == "auto"
         self._functions = {}
         optimizer = keras.optimizers.get(optimizer)
+        if getattr(optimizer, "gradient_accumulation_steps", None):
+            raise ValueError(
+                "`optimizer` accumulates gradients (gradient_accumulation_steps), which is not supported: take a larger "
+                "batch_size."
+            )
         half = any(layer.dtype_policy.name == "mixed_float16" for layer in self._networks)
         if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             # As Keras does for a model of that policy: small gradients would be zero in half precision.
@@ -184,14 +195,13 @@ class GuardedModel(keras.Model):
         limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
         steps = self._steps_per_execution_for(data, given, limits)
         self._build_optimizer()
-        done = self._steps_done()
         try:
-            with self._executing(steps), warnings.catch_warnings():
+            with stream_errors(), self._executing(steps), warnings.catch_warnings():
                 try:
                     return super().fit(data, callbacks=callbacks, **options)
                 except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
                     # Not a step was made, so the compiler is the likely cause.
-                    if not (self.jit_compile and self._jit_is_optional and self._steps_done() == done):
+                    if not (self.jit_compile and self._jit_is_optional and int(self._guard.steps.numpy()) == 0):
                         raise
                     warnings.warn(
                         f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3
@@ -266,12 +276,12 @@ class GuardedModel(keras.Model):
         """As `keras.Model.evaluate`."""
         if kwargs.get("_use_cached_eval_dataset"):  # the validation in `fit`, whose batches are counted by its setting
             return super().evaluate(*args, **kwargs)
-        with self._executing(1):
+        with stream_errors(), self._executing(1):
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args, **kwargs):
         """As `keras.Model.predict`."""
-        with self._executing(1):
+        with stream_errors(), self._executing(1):
             return super().predict(*args, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
@@ -321,6 +331,17 @@ class GuardedModel(keras.Model):
             self._progress.note(state)
             for i, generator in enumerate(self.generators):
                 generator.assign(generators[f"generator_{i}"])
+
+    def _drawn(self) -> int:
+        """A number for what was drawn when the flow was made, and is no weight: permutations, and orders of networks."""
+        modules = [m for root in vars(self).values() if isinstance(root, tf.Module) for m in (root, *root.submodules)]
+        number = 0
+        for part in [*modules, *self._networks]:
+            for key in ("_permutation", "permutation", "degrees"):
+                for value in tf.nest.flatten(getattr(part, key, None)):
+                    if value is not None:
+                        number = zlib.crc32(np.asarray(value, np.int64).tobytes(), number)
+        return number
 
     @property
     def generators(self) -> list[keras.Variable]:

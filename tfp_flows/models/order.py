@@ -20,7 +20,7 @@ class Order:
     """
 
     def __init__(self, batches_per_pass: int, steps_per_epoch: int | None = None):
-        self._per_pass = batches_per_pass
+        self.per_pass = batches_per_pass
         self.per_epoch = (
             batches_per_pass if steps_per_epoch is None else positive_int("steps_per_epoch", steps_per_epoch)
         )
@@ -33,16 +33,21 @@ class Order:
         """The next iterator begins with this step of this epoch."""
         self.start.assign(epoch * self.per_epoch + step)
 
-    def batches(self, a_pass: Callable[[tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-        """The batches of one epoch, from a function that makes a pass over the data from a seed `[2]`."""
-        per_pass, per_epoch = self._per_pass, self.per_epoch
+    def batches(self, a_pass: Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
+        """The batches of one epoch, from a function of a seed `[2]` that makes a pass over the data, without its first so many
+        batches.
+        """
+        per_pass, per_epoch = self.per_pass, self.per_epoch
 
         def from_here(_):
             start, seed = tf.identity(self.start), tf.identity(self.seed)
             end = (start // per_epoch + 1) * per_epoch
             passes = tf.data.Dataset.range(start // per_pass, (end - 1) // per_pass + 1)
-            numbered = passes.flat_map(lambda i: a_pass(tf.stack([seed, i])))
-            return numbered.skip(start % per_pass).take(end - start)
+
+            def rest_of(i):
+                return a_pass(tf.stack([seed, i]), tf.where(i == start // per_pass, start % per_pass, 0))
+
+            return passes.flat_map(rest_of).take(end - start)
 
         batches = pipeline(
             tf.data.Dataset.from_tensors(0).flat_map(tf.autograph.experimental.do_not_convert(from_here))

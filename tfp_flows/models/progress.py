@@ -27,19 +27,21 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def state(self) -> np.ndarray:
-        """Seed of the order, epoch, and steps of it that are done."""
+        """Seed of the order, epoch, steps of it that are done, seed of the noise, and a number for what was drawn."""
         seed = 0 if self.order is None else int(self.order.seed.numpy())
-        return np.array([seed, self._epoch, self._steps() - self._begun], np.int64)
+        noise = int(getattr(self._of, "seed", 0))
+        return np.array([seed, self._epoch, self._steps() - self._begun, noise, self._of._drawn()], np.int64)
 
     def _steps(self) -> int:
-        return int(self._of.optimizer.iterations.numpy())
+        return int(self._of._guard.steps.numpy())  # of this run; an optimizer may count others
 
     def note(self, state: np.ndarray) -> None:
         """Takes the state of a file that was read."""
         self._restored = np.asarray(state)
 
     def on_train_begin(self, logs=None):
-        self._begun = self._steps()
+        self._of._guard.reset()
+        self._begun = 0
         self._restored = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -59,7 +61,15 @@ class Progress(keras.callbacks.Callback):
             # The first one's: of weights that it has read or made from its data, of the order, and of where to begin.
             agree(strategy, [v.value for v in [*self._of.weights, *self._of.generators, *self._of.optimizer.variables]])
             resumed, *state = of_the_first(strategy, [tf.constant([resumed, *state], tf.int64)])[0].numpy()
-        seed, epoch, step = map(int, state)
+        seed, epoch, step, noise, drawn = map(int, state)
+        if drawn != self._of._drawn():
+            where = "in the run that is resumed" if resumed else "in the first worker"
+            raise ValueError(
+                f"The flow was made with another permutation or order of variables {where}, so that its weights mean something "
+                "else here. Give the recipe, or the layers, a `seed`."
+            )
+        if hasattr(self._of, "seed"):
+            self._of.seed = noise
         if self.order is not None:
             self.order.seed.assign(seed)
         if not resumed:

@@ -172,7 +172,7 @@ class VariationalFlow(GuardedModel):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out: a VariationalFlow trains on samples of the flow.")
         order = Order(positive_int("steps_per_epoch", steps_per_epoch))
-        steps = order.batches(lambda seed: self._numbers(steps_per_epoch))
+        steps = order.batches(lambda seed, skip: self._numbers(steps_per_epoch).skip(skip))
         return self._fit(steps, callbacks, order, epochs=epochs, verbose=verbose, shuffle=False, **kwargs)
 
     def evaluate(self, *, steps: int = 10, verbose="auto", **kwargs):

@@ -15,9 +15,10 @@ def parquet(
     columns: Sequence[str] | None = None,
     *,
     conditional_columns: Sequence[str] = (),
+    dtype: np.dtype = np.float32,
     window: int = 65536,
 ) -> Stream:
-    """Columns of Parquet files, as a `Stream` of float32 rows. Needs `pip install "tfp_flows[parquet]"`.
+    """Columns of Parquet files, as a `Stream` of rows. Needs `pip install "tfp_flows[parquet]"`.
 
     A row group is read at once, so files should be written with row groups of some thousand rows.
 
@@ -25,6 +26,7 @@ def parquet(
       paths: A file, a pattern such as `"data/*.parquet"`, or several.
       columns: Names of the columns that are events; all but the conditions, in the order of the first file, if left out.
       conditional_columns: Names of the columns that are conditions, for a conditional flow.
+      dtype: Of the rows, float32 or float64.
       window: As in `Stream`.
 
     Raises:
@@ -77,9 +79,9 @@ def parquet(
                 raise StreamError(
                     f"{path} has a missing value in column {name!r}, in rows {first} to {first + len(table) - 1}."
                 )
-        rows = np.stack([table[name].to_numpy() for name in wanted], axis=1).astype(np.float32)
+        rows = np.stack([table[name].to_numpy() for name in wanted], axis=1).astype(dtype)
         return check_block(path, rows, first)
 
     size = len(conditional_columns) or None
-    chunks_of, spec = read_blocks(read, [len(wanted)], np.dtype(np.float32), size)
+    chunks_of, spec = read_blocks(read, [len(wanted)], np.dtype(dtype), size)
     return Stream(sizes, chunks_of, spec, window)

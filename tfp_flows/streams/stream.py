@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -18,6 +20,18 @@ class StreamError(RuntimeError):
     """A block of a stream that cannot be used; the message says which rows of which file."""
 
 
+@contextlib.contextmanager
+def stream_errors() -> Iterator[None]:
+    """What TensorFlow reports of a `StreamError` in a pipeline as the error itself."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(r"StreamError: (.*)", error.message)
+        if found is None:
+            raise
+        raise StreamError(found.group(1)) from None
+
+
 class Stream:
     """Rows in blocks: `model.fit(stream)`, `standardize(stream)` and `model.initialize_layers(stream)` read block by block.
 
@@ -29,7 +43,8 @@ class Stream:
 
     Args:
       sizes: Number of rows of each block.
-      chunks_of: Callable from a dataset of blocks' numbers to a dataset of their rows, in chunks of any length, in that order.
+      chunks_of: Callable from a dataset of blocks' numbers to a dataset of their rows, in chunks of any length, in that order;
+        with `in_turns=True`, blocks may be read in turns.
       element_spec: Of a chunk: of events, or of pairs of conditions and events.
       window: Number of rows among which they are shuffled.
     """
@@ -37,11 +52,13 @@ class Stream:
     def __init__(
         self,
         sizes: Sequence[int],
-        chunks_of: Callable[[tf.data.Dataset], tf.data.Dataset],
+        chunks_of: Callable[..., tf.data.Dataset],
         element_spec: tf.TensorSpec | tuple[tf.TensorSpec, tf.TensorSpec],
         window: int = 65536,
     ):
-        self._sizes = [int(n) for n in sizes]
+        # Without empty blocks: a worker that had no others would have nothing to do, and the others wait for it.
+        self._sizes = [int(n) for n in sizes if n]
+        self._numbers = [i for i, n in enumerate(sizes) if n]
         self._chunks_of = chunks_of
         self.element_spec = element_spec
         self.window = positive_int("window", window)
@@ -56,14 +73,16 @@ class Stream:
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
         """All rows once, in their order, in batches."""
-        blocks, batch_size = tf.data.Dataset.range(len(self._sizes)), positive_int("batch_size", batch_size)
+        batch_size = positive_int("batch_size", batch_size)
+        blocks = tf.data.Dataset.from_tensor_slices(tf.constant(self._numbers, tf.int64))
         batches = self._chunks_of(blocks).rebatch(batch_size)
         return batches.apply(tf.data.experimental.assert_cardinality(-(-len(self) // batch_size)))
 
     def chunks(self) -> Iterator[np.ndarray]:
         """All events once, in their order, as arrays of a few thousand rows."""
-        for chunk in self.batches(min(self.window, 8192)).as_numpy_iterator():
-            yield chunk[1] if isinstance(chunk, tuple) else chunk
+        with stream_errors():
+            for chunk in self.batches(min(self.window, 8192)).as_numpy_iterator():
+                yield chunk[1] if isinstance(chunk, tuple) else chunk
 
     def a_pass(
         self, seed: tf.Tensor, batch_size: int, *, shuffle: bool = True, worker: int = 0, workers: int = 1
@@ -71,18 +90,18 @@ class Stream:
         """Batches of a pass over the rows, in an order that the seed `[2]` decides.
 
         Of several workers, each has its own blocks of the pass; when they are through, they begin again, since all workers
-        must make the same number of steps.
+        must make the same number of steps. So blocks should be of about one size, and many.
         """
         number = len(self._sizes)
         if workers > number:
             raise ValueError(
                 f"{self} has fewer blocks than there are workers ({workers}): write more, or smaller, files."
             )
-        blocks = tf.range(number, dtype=tf.int64)
+        blocks = tf.constant(self._numbers, tf.int64)
         if shuffle:
             blocks = tf.random.experimental.stateless_shuffle(blocks, seed)
         blocks = blocks[worker::workers]
-        rows = self._chunks_of(tf.data.Dataset.from_tensor_slices(blocks))
+        rows = self._chunks_of(tf.data.Dataset.from_tensor_slices(blocks), in_turns=shuffle)
         if shuffle:
 
             @tf.autograph.experimental.do_not_convert
@@ -130,7 +149,8 @@ def read_blocks(
         rows = tf.ensure_shape(tf.numpy_function(read, [block], dtype, stateful=False), shape)
         return rows if conditional_size is None else (rows[:, :conditional_size], rows[:, conditional_size:])
 
-    def chunks_of(blocks):
+    def chunks_of(blocks, in_turns=False):
+        del in_turns  # blocks are small here
         return blocks.map(rows_of, num_parallel_calls=READERS, deterministic=True)
 
     spec = tf.TensorSpec(shape, dtype)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
-from tfp_flows.streams.stream import READERS, Stream, paths_of
+from tfp_flows.streams.stream import READERS, Stream, check_block, paths_of
 
 CHUNK = 1024  # records that are parsed at once
 OPEN = 16  # files that are read in turns
@@ -21,7 +22,7 @@ def tfrecord(
     sizes: Sequence[int] | None = None,
     window: int = 65536,
 ) -> Stream:
-    """The records of TFRecord files, as a `Stream`. A block is a file, and several are read in turns.
+    """The records of TFRecord files, as a `Stream`. A block is a file; in training several are read in turns.
 
     Args:
       paths: A file, a pattern such as `"data/*.tfrecord"`, or several.
@@ -34,6 +35,7 @@ def tfrecord(
     Raises:
       ValueError: For a file that is missing or cannot be read, for a `parse` whose result is no batch, or if there are no
         records.
+      StreamError: In reading, for a value that is not finite.
 
     Example:
       >>> features = {"x": tf.io.FixedLenFeature([2], tf.float32)}
@@ -61,10 +63,28 @@ def tfrecord(
             raise ValueError(f"`parse` must return batches whose rows have a known shape, got {part}.")
     constant = tf.constant(paths)
 
-    def chunks_of(blocks):
+    def check(path, number, *parts):
+        for part in parts:
+            check_block(path.decode(), part, int(number) * CHUNK)
+        return np.int64(0)
+
+    def checked(path, number, records):
+        parts = parse(records)
+        flat = tf.nest.flatten(parts)
+        seen = tf.numpy_function(check, [path, number, *flat], tf.int64)
+        with tf.control_dependencies([seen]):
+            return tf.nest.map_structure(tf.identity, parts)
+
+    def rows_of(path):
+        records = records_of(path).batch(CHUNK).enumerate()
+        return records.map(tf.autograph.experimental.do_not_convert(lambda i, batch: checked(path, i, batch)))
+
+    def chunks_of(blocks, in_turns=False):
         files = blocks.map(lambda i: constant[i])
+        if not in_turns:
+            return files.flat_map(rows_of)
         return files.interleave(
-            lambda path: records_of(path).batch(CHUNK).map(parse),
+            rows_of,
             cycle_length=OPEN,
             block_length=1,
             num_parallel_calls=READERS,
