@@ -92,7 +92,7 @@ def imperial():
     return course.RealNVPMultiScale(*blocks)
 
 
-@pytest.mark.parametrize("kind", ["coursera", "imperial"])
+@pytest.mark.parametrize("kind", [pytest.param("coursera", marks=pytest.mark.slow), "imperial"])
 def test_the_image_models_train(kind):
     """Both forms are invertible, with the right log-det, and their loss falls."""
     multi_scale = imperial() if kind == "imperial" else course.RealNVPMultiScale(image_shape=(4, 4, 1), filters=4)

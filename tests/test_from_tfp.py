@@ -81,6 +81,8 @@ def test_the_copy_has_the_same_density_trains_and_is_saved(name, tmp_path):
     expected = flow.log_prob(tf.constant(x)).numpy()
     np.testing.assert_allclose(copy.log_prob(x), expected, rtol=2e-5, atol=2e-5)
     assert np.std(expected) > 0.1
+    if " " in name:  # a variant: compiled once is enough
+        return
     model = tff.FlowModel(copy)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
     model.fit(x, batch_size=32, epochs=1, verbose=0)
