@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
+from stopping import Stop
 
 import tfp_flows as tff
 from tfp_flows.models.order import Order
@@ -22,18 +23,6 @@ tfd = tfp.distributions
 X = tff.data.moons().sample(100, seed=0)
 BATCH = 16  # seven batches, the last of four rows
 EPOCHS = 4
-
-
-class Stop(keras.callbacks.Callback):
-    """Ends a run after a number of steps, counted over all runs."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.steps = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations.numpy()) == self.steps:
-            raise KeyboardInterrupt
 
 
 def density():

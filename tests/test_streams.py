@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import Stop
 
 import tfp_flows as tff
 from tfp_flows.data.moments import moments
@@ -205,15 +206,6 @@ def compiled(flow):
 
 
 def test_a_run_on_a_stream_goes_on_as_if_nothing_had_been(folder, tmp_path):
-    class Stop(keras.callbacks.Callback):
-        def __init__(self, steps):
-            super().__init__()
-            self.steps = steps
-
-        def on_train_batch_end(self, batch, logs=None):
-            if int(self.model.optimizer.iterations.numpy()) == self.steps:
-                raise KeyboardInterrupt
-
     def fit(seed, callbacks):
         keras.utils.set_random_seed(seed)
         model = compiled(tff.real_nvp(3, num_layers=2, hidden_units=[8], seed=1))
