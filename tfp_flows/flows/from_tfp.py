@@ -173,12 +173,8 @@ def _autoregressive_network(layer) -> AutoregressiveNetwork:
         dtype=layer.dtype,
     )
     copy.set_weights(layer.get_weights())
-    kernels = [value for value in layer.get_weights() if value.ndim == 2][:: 2 if layer._conditional else 1]
-    if layer._conditional and layer._conditional_layers == "first_layer":
-        kernels = [value for value in layer.get_weights() if value.ndim == 2]
-        del kernels[1]
-    for kernel, mask in zip(kernels, layer._masks, strict=True):
-        if np.any(kernel[np.asarray(mask) == 0]):
+    for kernel, mask in zip(copy._kernels, layer._masks, strict=True):
+        if np.any(kernel.numpy()[np.asarray(mask) == 0]):
             raise ValueError(
                 f"`flow`: {layer.name} has weights where its masks are zero, so that it is not autoregressive."
             )
