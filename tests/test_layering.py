@@ -26,6 +26,7 @@ RANK = {
     "distribution": 4,
     "flows": 5,
     "models": 6,
+    "destructors": 7,
     "course": 7,
     "testing": 7,
     "plots": 7,

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 from tfp_flows._version import __version__
 
 if TYPE_CHECKING:
-    from tfp_flows import callbacks, course, data, diagnostics, plots, streams, testing
+    from tfp_flows import callbacks, course, data, destructors, diagnostics, plots, streams, testing
     from tfp_flows.bijectors import (
         ActNorm,
         AffineCouplingLayer,
         BatchNormalization,
         LULinear,
+        MarginalGaussianization,
         MaskedAutoregressiveFlow,
         MultiScale,
         PlanarFlow,
         RadialFlow,
         RealNVP,
+        Rotation,
         Squeeze,
         Standardize,
         SylvesterFlow,
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
         standardize,
     )
     from tfp_flows.description import describe, from_description, serializable
+    from tfp_flows.destructors import rbig
     from tfp_flows.distribution import FlowDistribution
     from tfp_flows.flows import (
         at_temperature,
         from_tfp,
+        gaussianization_flow,
         glow,
         iaf,
         image_real_nvp,
@@ -79,23 +83,26 @@ if TYPE_CHECKING:
         AffineTransformer,
         DeepSigmoidalTransformer,
         GaussianMixtureTransformer,
+        QuantileSplineTransformer,
         ShiftTransformer,
         SplineTransformer,
         Transformer,
     )
 
-_MODULES = ("callbacks", "course", "data", "diagnostics", "plots", "streams", "testing")
+_MODULES = ("callbacks", "course", "data", "destructors", "diagnostics", "plots", "streams", "testing")
 _HOME = {
     "bijectors": (
         "ActNorm",
         "AffineCouplingLayer",
         "BatchNormalization",
         "LULinear",
+        "MarginalGaussianization",
         "MaskedAutoregressiveFlow",
         "MultiScale",
         "PlanarFlow",
         "RadialFlow",
         "RealNVP",
+        "Rotation",
         "Squeeze",
         "Standardize",
         "SylvesterFlow",
@@ -105,11 +112,13 @@ _HOME = {
         "make_bijector_kwargs",
         "standardize",
     ),
+    "destructors": ("rbig",),
     "description": ("describe", "from_description", "serializable"),
     "distribution": ("FlowDistribution",),
     "flows": (
         "at_temperature",
         "from_tfp",
+        "gaussianization_flow",
         "glow",
         "iaf",
         "image_real_nvp",
@@ -151,6 +160,7 @@ _HOME = {
         "AffineTransformer",
         "DeepSigmoidalTransformer",
         "GaussianMixtureTransformer",
+        "QuantileSplineTransformer",
         "ShiftTransformer",
         "SplineTransformer",
         "Transformer",
@@ -171,11 +181,14 @@ __all__ = [
     "FlowVAE",
     "GaussianMixtureTransformer",
     "LULinear",
+    "MarginalGaussianization",
     "MaskedAutoregressiveFlow",
     "MultiScale",
     "PlanarFlow",
+    "QuantileSplineTransformer",
     "RadialFlow",
     "RealNVP",
+    "Rotation",
     "ShiftTransformer",
     "SplineTransformer",
     "Squeeze",
@@ -198,10 +211,12 @@ __all__ = [
     "course",
     "data",
     "describe",
+    "destructors",
     "diagnostics",
     "from_description",
     "from_tfp",
     "get_conv_resnet",
+    "gaussianization_flow",
     "get_preprocess_bijector",
     "glow",
     "glow_template",
@@ -219,6 +234,7 @@ __all__ = [
     "planar_flow",
     "plots",
     "radial_flow",
+    "rbig",
     "real_nvp",
     "real_nvp_template",
     "serializable",

@@ -1,6 +1,7 @@
 """The maps: `tfb.Bijector` subclasses. `forward` goes from latent to data, as in TFP."""
 
 from tfp_flows.bijectors.affine_coupling import AffineCouplingLayer
+from tfp_flows.bijectors.box_map import BoxMap
 from tfp_flows.bijectors.composition import (
     Walked,
     conditional_kwargs,
@@ -14,6 +15,7 @@ from tfp_flows.bijectors.composition import (
     waits_for_data,
 )
 from tfp_flows.bijectors.lu_linear import LULinear
+from tfp_flows.bijectors.marginal import MarginalGaussianization
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressiveFlow
 from tfp_flows.bijectors.masks import channel_binary_mask, checkerboard_binary_mask
 from tfp_flows.bijectors.multi_scale import MultiScale
@@ -21,6 +23,7 @@ from tfp_flows.bijectors.normalization import ActNorm, BatchNormalization
 from tfp_flows.bijectors.planar import PlanarFlow
 from tfp_flows.bijectors.radial import RadialFlow
 from tfp_flows.bijectors.real_nvp import RealNVP
+from tfp_flows.bijectors.rotation import Rotation
 from tfp_flows.bijectors.squeeze import Squeeze, get_preprocess_bijector
 from tfp_flows.bijectors.standardize import Standardize, standardize
 from tfp_flows.bijectors.sylvester import SylvesterFlow
@@ -29,12 +32,15 @@ __all__ = [
     "ActNorm",
     "AffineCouplingLayer",
     "BatchNormalization",
+    "BoxMap",
     "LULinear",
+    "MarginalGaussianization",
     "MaskedAutoregressiveFlow",
     "MultiScale",
     "PlanarFlow",
     "RadialFlow",
     "RealNVP",
+    "Rotation",
     "Squeeze",
     "Standardize",
     "SylvesterFlow",

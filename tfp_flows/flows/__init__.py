@@ -10,6 +10,7 @@ from tfp_flows.flows.autoregressive import (
 )
 from tfp_flows.flows.coupling import nice, real_nvp, spline_coupling
 from tfp_flows.flows.from_tfp import from_tfp
+from tfp_flows.flows.gaussianization import gaussianization_flow
 from tfp_flows.flows.image import glow, image_real_nvp
 from tfp_flows.flows.latent import at_temperature, interpolate
 from tfp_flows.flows.recipe import RECIPES
@@ -19,6 +20,7 @@ __all__ = [
     "RECIPES",
     "at_temperature",
     "from_tfp",
+    "gaussianization_flow",
     "glow",
     "iaf",
     "image_real_nvp",

@@ -84,7 +84,8 @@ class GuardedModel(keras.Model):
           optimizer: Any Keras optimizer, or its name.
           loss: Must be left out.
           jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
-            a model that XLA cannot compile. Convolutions on a CPU, which take long to compile and gain little, go without.
+            a model that XLA cannot compile. What takes long to compile and gains little goes without: convolutions on a CPU,
+            and layers that say so (`gains_by_jit = False`).
             `True` insists; `False` does without (a shorter first step).
           steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
             up to 16, and one where a callback looks at batches.
@@ -98,6 +99,7 @@ class GuardedModel(keras.Model):
                 not run_eagerly
                 and all(layer.supports_jit for layer in self._networks)
                 and not self._convolves()
+                and all(getattr(m, "gains_by_jit", True) for root in self._modules() for m in root.submodules)
                 and self.distribute_strategy.num_replicas_in_sync
                 == 1  # XLA cannot compile what replicas tell each other
             )
@@ -334,7 +336,7 @@ class GuardedModel(keras.Model):
 
     def _drawn(self) -> int:
         """A number for what was drawn when the flow was made, and is no weight: permutations, and orders of networks."""
-        modules = [m for root in vars(self).values() if isinstance(root, tf.Module) for m in (root, *root.submodules)]
+        modules = [m for root in self._modules() for m in (root, *root.submodules)]
         number = 0
         for part in [*modules, *self._networks]:
             for key in ("_permutation", "permutation", "degrees"):
@@ -342,6 +344,10 @@ class GuardedModel(keras.Model):
                     if value is not None:
                         number = zlib.crc32(np.asarray(value, np.int64).tobytes(), number)
         return number
+
+    def _modules(self) -> list[tf.Module]:
+        """What the model is made of, besides Keras layers."""
+        return [root for root in vars(self).values() if isinstance(root, tf.Module)]
 
     @property
     def generators(self) -> list[keras.Variable]:

@@ -3,6 +3,7 @@
 from tfp_flows.transformers.affine import AffineTransformer, ShiftTransformer
 from tfp_flows.transformers.deep_sigmoidal import DeepSigmoidalTransformer
 from tfp_flows.transformers.gaussian_mixture import GaussianMixtureTransformer
+from tfp_flows.transformers.quantile_spline import QuantileSplineTransformer
 from tfp_flows.transformers.spline import SplineTransformer
 from tfp_flows.transformers.transformer import Transformer
 
@@ -10,6 +11,7 @@ __all__ = [
     "AffineTransformer",
     "DeepSigmoidalTransformer",
     "GaussianMixtureTransformer",
+    "QuantileSplineTransformer",
     "ShiftTransformer",
     "SplineTransformer",
     "Transformer",

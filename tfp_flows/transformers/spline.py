@@ -80,7 +80,7 @@ class SplineTransformer(Transformer):
         left, width, bottom, height, d0, d1 = self._bin_of(clipped, params, by_height=False)
         slope = height / width
         t = tf.clip_by_value((clipped - left) / width, 0.0, 1.0)
-        x, log_slope = _segment(t, slope, d0, d1)
+        x, log_slope = rational_quadratic(t, slope, d0, d1)
         return tf.where(inside, bottom + height * x, y), tf.where(inside, log_slope, tf.zeros_like(y))
 
     def inverse(self, y, params):
@@ -91,22 +91,27 @@ class SplineTransformer(Transformer):
         clipped = tf.clip_by_value(x, -self.bound, self.bound)
         left, width, bottom, height, d0, d1 = self._bin_of(clipped, params, by_height=True)
         slope = height / width
-        # Eq. 6-8, divided by the height. The root in this form has no cancellation.
         up = tf.clip_by_value((clipped - bottom) / height, 0.0, 1.0)
-        bend = d0 + d1 - 2.0 * slope
-        a = slope - d0 + up * bend
-        b = d0 - up * bend
-        c = -slope * up
-        root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, 1e-20))
-        t = tf.clip_by_value(-2.0 * c / (b + root), 0.0, 1.0)
-        _, log_slope = _segment(t, slope, d0, d1)
+        t = solve_rational_quadratic(up, slope, d0, d1)
+        _, log_slope = rational_quadratic(t, slope, d0, d1)
         return tf.where(inside, left + width * t, x), tf.where(inside, -log_slope, tf.zeros_like(x))
 
 
-def _segment(t, slope, d0, d1):
+def rational_quadratic(t, slope, d0, d1):
     """Height within the bin, in `[0, 1]`, at the relative position `t`, and the log of the derivative (eq. 4-5)."""
     u = t * (1.0 - t)
     denominator = slope + (d0 + d1 - 2.0 * slope) * u
     y = (slope * t * t + d0 * u) / denominator
     derivative = d1 * t * t + 2.0 * slope * u + d0 * tf.square(1.0 - t)
     return y, 2.0 * tf.math.log(slope) + tf.math.log(derivative) - 2.0 * tf.math.log(denominator)
+
+
+def solve_rational_quadratic(up, slope, d0, d1):
+    """The relative position `t` at which the height within the bin is `up` (eq. 6-8, divided by the height)."""
+    bend = d0 + d1 - 2.0 * slope
+    a = slope - d0 + up * bend
+    b = d0 - up * bend
+    c = -slope * up
+    # In this form the root has no cancellation.
+    root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, 1e-20))
+    return tf.clip_by_value(-2.0 * c / (b + root), 0.0, 1.0)

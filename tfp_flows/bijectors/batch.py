@@ -1,0 +1,36 @@
+"""Batches from which layers start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+MOST_ROWS = 2**17
+
+
+def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
+    """The events of a batch `[..., size]`, or the first 131,072 of an iterator of batches, as rows in float64.
+
+    For layers whose start needs all rows at once, such as quantiles.
+
+    Raises:
+      ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+    """
+    found, count = [], 0
+    for part in batch if isinstance(batch, Iterator) else [batch]:
+        shape = np.shape(part)
+        if not shape or shape[-1] != size:
+            raise ValueError(f"{name} must have shape [..., {size}], got {list(shape)}.")
+        rows = np.reshape(np.asarray(part, np.float64), [-1, size])
+        if not np.all(np.isfinite(rows)):
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            raise ValueError(f"{name} must be finite, got {rows[row, column]} in row {count + row}, column {column}.")
+        found.append(rows)
+        count += len(rows)
+        if count >= MOST_ROWS:
+            break
+    if count < 2:
+        raise ValueError(f"{name} must have at least 2 rows, got {count}.")
+    return np.concatenate(found)[:MOST_ROWS]

@@ -1,0 +1,204 @@
+"""Orthogonal maps as products of Householder reflections, which can start as the axes of data."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.batch import rows_of
+from tfp_flows.checks import one_of, positive_int
+from tfp_flows.description import serializable
+from tfp_flows.numerics import real_dtype
+from tfp_flows.seeds import resolve_seed
+
+tfb = tfp.bijectors
+
+STARTS = ("random", "pca", "ica")
+
+
+@serializable
+class Rotation(tfb.Bijector):
+    """The orthogonal map `y = Q x` whose `Q` is a product of Householder reflections (Tomczak and Welling 2016), trainable.
+
+    `Q = H_1 ... H_n` with `H_i = I - 2 v_i v_i' / |v_i|^2`; `log |det dy/dx| = 0`. The columns of `Q` are the axes in data
+    space: `inverse` computes the coordinates along them. With `D - 1` reflections, the default, `Q` can be any orthogonal
+    matrix, up to the signs of its columns. All reflections are one matrix by the compact form `Q = I - U' S U`
+    (Schreiber and Van Loan 1989), so that their number costs little.
+
+    A new `Q` is random, uniformly distributed up to signs. With `start="pca"` or `"ica"`, `initialize(batch)` sets it to the
+    axes of a batch on the data's side, and `FlowModel.fit` calls that once, with its first batch.
+
+    Cost per direction and event: `O(D^2)`.
+
+    Args:
+      event_size: Integer `D`.
+      num_reflections: Number of reflections, at least 1; `D - 1`, or 1 if that is more, if `None`.
+      start: `"random"`; `"pca"` for principal axes (where no correlation exceeds 0.2, nearly every axis is one, and `Q` stays
+        random); `"ica"` for independent components of whitened data, by scikit-learn's `FastICA`.
+      seed: Integer seed of the random start.
+      dtype, validate_args, name: As in the other bijectors.
+
+    Attributes:
+      reflections: Trainable variable `[num_reflections, D]`, the vectors `v_i`.
+      initialized: Whether `initialize` was called, or need not be.
+
+    Raises:
+      ValueError: For an argument out of range, or axes of data that need more reflections than there are.
+
+    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is zero.
+
+    Example:
+      >>> layer = Rotation(3, seed=1)
+      >>> x = tf.ones([5, 3])
+      >>> print(np.round(tf.norm(layer.forward(x), axis=-1) / tf.norm(x, axis=-1), 5))
+      [1. 1. 1. 1. 1.]
+
+    References:
+      J. M. Tomczak and M. Welling, Improving Variational Auto-Encoders using Householder Flow, 2016, arXiv:1611.09630.
+      R. Schreiber and C. Van Loan, A storage-efficient WY representation for products of Householder transformations, 1989.
+    """
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        num_reflections: int | None = None,
+        start: str = "random",
+        seed: int | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "rotation",
+    ):
+        dtype = real_dtype(dtype)
+        self.event_size = positive_int("event_size", event_size)
+        self.start = one_of("start", start, STARTS)
+        self._seed = resolve_seed(seed)
+        most = max(1, event_size - 1)
+        count = positive_int("num_reflections", most if num_reflections is None else num_reflections)
+        if start != "random" and count < most:
+            raise ValueError(f"`num_reflections` must be at least {most} for start={start!r}, got {count}.")
+        vectors = np.random.default_rng(self._seed).normal(size=[count, event_size])
+        self.reflections = tf.Variable(vectors, dtype=dtype, name="reflections")
+        # A number and not a boolean, so that Keras can save it.
+        self._initialized = tf.Variable(tf.cast(start == "random", dtype), trainable=False, name="initialized")
+        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
+        super().__init__(
+            forward_min_event_ndims=1, is_constant_jacobian=True, dtype=dtype, validate_args=validate_args, name=name
+        )
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    @property
+    def initialized(self) -> bool:
+        """Whether `initialize` was called, here or before a checkpoint that was restored, or need not be."""
+        return bool(self._initialized.numpy() != 0)
+
+    def initialize(self, batch) -> None:
+        """Lets the axes be those of `batch`, of shape `[..., D]` on the data's side, or of an iterator of batches.
+
+        Raises:
+          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+          ImportError: For `start="ica"` without scikit-learn.
+        """
+        axes = None
+        if self.start != "random":
+            rows = rows_of(f"`batch` of {self.name}", batch, self.event_size)
+            axes = principal_axes(rows) if self.start == "pca" else independent_axes(rows, self._seed)
+        if axes is not None:
+            self.set_axes(axes)
+        self._initialized.assign(1.0)
+
+    def set_axes(self, axes) -> None:
+        """Lets `Q` be the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
+
+        Raises:
+          ValueError: If the matrix has another shape or is not orthogonal, or there are too few reflections.
+        """
+        axes = np.asarray(axes, np.float64)
+        if axes.shape != (self.event_size,) * 2 or not np.allclose(axes.T @ axes, np.eye(self.event_size), atol=1e-4):
+            raise ValueError(f"`axes` must be an orthogonal matrix [{self.event_size}, {self.event_size}], got {axes}.")
+        vectors = _vectors_of(axes)
+        count = self.reflections.shape[0]
+        if len(vectors) > count:
+            raise ValueError(
+                f"`axes` of {self.event_size} dimensions need {len(vectors)} reflections, there are {count}."
+            )
+        # Further ones along the first axis undo each other, or turn the sign of the first column.
+        rest = np.tile(np.eye(self.event_size)[:1], [count - len(vectors), 1])
+        self.reflections.assign(np.concatenate([vectors, rest]))
+        self._initialized.assign(1.0)
+
+    def matrix(self) -> tf.Tensor:
+        """`Q`, of shape `[D, D]`."""
+        v = tf.convert_to_tensor(self.reflections)
+        norm = tf.norm(v, axis=-1, keepdims=True)
+        u = v / tf.where(norm > 0, norm, tf.ones_like(norm))
+        gram = tf.matmul(u, u, transpose_b=True)
+        # S is the inverse of the upper triangle of U U' with half of the diagonal, which is 1.
+        upper = tf.linalg.band_part(gram, 0, -1) * (1.0 - tf.eye(v.shape[0], dtype=v.dtype))
+        half = upper + 0.5 * tf.eye(v.shape[0], dtype=v.dtype)
+        factor = tf.linalg.triangular_solve(half, u, lower=False)
+        return tf.eye(self.event_size, dtype=v.dtype) - tf.matmul(u, factor, transpose_a=True)
+
+    def _forward(self, x):
+        return _times(x, self.matrix(), transpose_b=True)
+
+    def _inverse(self, y):
+        return _times(y, self.matrix(), transpose_b=False)
+
+    def _forward_log_det_jacobian(self, x):
+        return tf.zeros([], x.dtype)
+
+
+def _times(x: tf.Tensor, matrix: tf.Tensor, transpose_b: bool) -> tf.Tensor:
+    """Rows times a matrix, for any batch shape."""
+    flat = tf.reshape(x, [-1, matrix.shape[0]])
+    return tf.reshape(tf.matmul(flat, matrix, transpose_b=transpose_b), tf.shape(x))
+
+
+def principal_axes(rows: np.ndarray) -> np.ndarray | None:
+    """Eigenvectors of the covariance in columns; `None` where no correlation exceeds 0.2, or six times its sampling error.
+
+    There, where correlations hold less than 0.02 nats, nearly every axis is principal. (For two variables of equal
+    variance the axes would lie at 45 degrees, always.)
+    """
+    covariance = np.atleast_2d(np.cov(rows.T))
+    deviation = np.sqrt(np.maximum(np.diag(covariance), np.finfo(np.float64).tiny))
+    correlation = covariance / np.outer(deviation, deviation)
+    if np.max(np.abs(correlation - np.diag(np.diag(correlation)))) < max(0.2, 6.0 / np.sqrt(len(rows))):
+        return None
+    return np.linalg.eigh(covariance)[1]
+
+
+def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray:
+    """Axes of the independent components of rows that are white already, in columns: of a random half of the rows."""
+    try:
+        from sklearn.decomposition import FastICA
+        from sklearn.exceptions import ConvergenceWarning
+    except ImportError as error:
+        raise ImportError("Independent components need scikit-learn: pip install 'tfp_flows[ica]'") from error
+    rng = np.random.default_rng(seed)
+    rows = rows[rng.permutation(len(rows))[: max(2, len(rows) // 2)]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # any orthogonal matrix will do
+        found = FastICA(whiten=False, max_iter=200, random_state=seed % 2**32).fit(rows - rows.mean(axis=0))
+    left, _, right = np.linalg.svd(found.components_)
+    return (left @ right).T
+
+
+def _vectors_of(q: np.ndarray) -> np.ndarray:
+    """Householder vectors `[D - 1, D]` (one for `D = 1`) whose reflections, in order, are `q` up to signs of columns."""
+    rest, size = q.copy(), len(q)
+    vectors = []
+    for i in range(max(1, size - 1)):
+        v = np.zeros(size)
+        v[i:] = rest[i:, i]
+        v[i] += np.copysign(np.linalg.norm(v), v[i])
+        rest -= 2.0 * np.outer(v, v @ rest) / (v @ v)
+        vectors.append(v)
+    return np.array(vectors)

@@ -1,0 +1,124 @@
+"""Destructors: simple densities that are fitted to data, as bijectors that take them apart."""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import ActNorm, MarginalGaussianization, Rotation
+from tfp_flows.checks import positive_int
+from tfp_flows.seeds import split_seed
+from tfp_flows.transformers import GaussianMixtureTransformer, QuantileSplineTransformer, Transformer
+
+tfb = tfp.bijectors
+
+
+class Destructor(abc.ABC):
+    """Fits a simple density to data, and returns the map that makes the data normal or uniform.
+
+    A subclass, or any object with `fit`, is a layer of a `DestructorStack`. Destructors are the inverse of the usual view of
+    a flow: the density of the data is taken apart, one simple piece after the other (Inouye and Ravikumar 2018).
+
+    Attributes:
+      latent: What the bijector makes of its data: `"normal"` (standard normal) or `"uniform"` (on the unit cube).
+
+    Example:
+      >>> class Triangular(tff.destructors.Destructor):
+      ...     latent = "uniform"
+      ...     def fit(self, x, seed):
+      ...         low, high = x.min(axis=0) - 0.1, x.max(axis=0) + 0.1
+      ...         return tfb.Chain([tfb.Shift(low), tfb.Scale(high - low), tfb.Invert(tfb.KumaraswamyCDF(2.0, 2.0))])
+      >>> x = np.random.default_rng(1).uniform(size=[500, 2]).astype("float32")
+      >>> tff.destructors.DestructorStack(2, Triangular(), max_layers=1, seed=1).fit(x, verbose=0).event_shape
+      TensorShape([2])
+
+    References:
+      D. I. Inouye and P. Ravikumar, Deep Density Destructors, 2018, ICML.
+    """
+
+    latent: str = "normal"
+
+    @abc.abstractmethod
+    def fit(self, x: np.ndarray, seed: int) -> tfb.Bijector:
+        """The bijector from latent values to data that was fitted to `x`, of shape `[N, D]` and the flow's dtype."""
+
+
+class GaussianDestructor(Destructor):
+    """A Gaussian with full covariance.
+
+    Example:
+      >>> x = np.random.default_rng(1).normal(size=[500, 2]) * [1.0, 5.0]
+      >>> np.round(np.std(tff.destructors.GaussianDestructor().fit(x, seed=1).inverse(x), axis=0), 3)
+      array([1., 1.])
+    """
+
+    def fit(self, x, seed):
+        dtype = tf.as_dtype(x.dtype)
+        covariance = np.atleast_2d(np.cov(x.T.astype(np.float64)))
+        try:
+            factor = np.linalg.cholesky(covariance)
+        except np.linalg.LinAlgError as error:
+            raise ValueError("`x` lies in a subspace: its covariance is singular, and no Gaussian fits.") from error
+        scale = tfp.util.TransformedVariable(tf.constant(factor, dtype), tfb.FillScaleTriL(), name="scale_tril")
+        return tfb.Chain([tfb.Shift(tf.Variable(x.mean(axis=0), dtype=dtype, name="mean")), tfb.ScaleMatvecTriL(scale)])
+
+
+class MarginalDestructor(Destructor):
+    """The marginal distributions, after a rotation: one step of Gaussianization. Data are standardized where they are not.
+
+    Args:
+      transformer: Of each dimension; a `QuantileSplineTransformer()` if `None`.
+      rotation: `None`, `"random"`, `"pca"` or `"ica"`, as in `Rotation`; data are whitened before independent components
+        are looked for.
+
+    Example:
+      >>> x = 10.0 * tff.data.moons().sample(500, seed=1).astype("float32")
+      >>> step = tff.destructors.MarginalDestructor(rotation="random").fit(x, seed=1)
+      >>> [type(layer).__name__ for layer in step.bijectors]
+      ['ActNorm', 'Rotation', 'MarginalGaussianization']
+    """
+
+    def __init__(self, transformer: Transformer | None = None, rotation: str | None = None):
+        self.transformer = QuantileSplineTransformer() if transformer is None else transformer
+        self.rotation = rotation
+
+    def fit(self, x, seed):
+        size, dtype = x.shape[1], tf.as_dtype(x.dtype)
+        axes, more_axes = split_seed(seed, 2)
+        layers: list[tfb.Bijector] = []
+        if self.rotation == "ica":
+            layers += [Rotation(size, start="pca", seed=axes, dtype=dtype), ActNorm(size, dtype=dtype)]
+            layers += [Rotation(size, start="ica", seed=more_axes, dtype=dtype)]
+        else:
+            # What an earlier layer has left is standardized well enough.
+            mean, deviation = x.mean(axis=0), x.std(axis=0)
+            if np.any(np.abs(mean) > 0.5) or np.any(deviation < 0.5) or np.any(deviation > 2.0):
+                layers += [ActNorm(size, dtype=dtype)]
+            if self.rotation is not None:
+                layers += [Rotation(size, start=self.rotation, seed=axes, dtype=dtype)]
+        layers += [MarginalGaussianization(size, self.transformer, dtype=dtype)]
+        for layer in layers:
+            layer.initialize(x)
+            x = layer.inverse(x).numpy()
+        return tfb.Chain(layers)
+
+
+class MixtureDestructor(MarginalDestructor):
+    """A mixture of Gaussians for each dimension, fitted by expectation maximization, after a rotation.
+
+    Args:
+      num_components: Number of components.
+      rotation: As in `MarginalDestructor`.
+
+    Example:
+      >>> x = tff.data.eight_gaussians().sample(500, seed=1).astype("float32")
+      >>> z = tff.destructors.MixtureDestructor(num_components=3).fit(x, seed=1).inverse(x)
+      >>> print(np.round(np.mean(z), 1), np.round(np.std(z), 1))
+      0.0 1.0
+    """
+
+    def __init__(self, num_components: int = 8, rotation: str | None = "random"):
+        super().__init__(GaussianMixtureTransformer(positive_int("num_components", num_components)), rotation)
