@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ActNorm,
         AffineCouplingLayer,
         BatchNormalization,
+        ContinuousFlow,
         LULinear,
         MarginalGaussianization,
         MaskedAutoregressiveFlow,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from tfp_flows.distribution import FlowDistribution
     from tfp_flows.flows import (
         at_temperature,
+        continuous_flow,
         from_tfp,
         gaussianization_flow,
         glow,
@@ -95,6 +97,7 @@ _HOME = {
         "ActNorm",
         "AffineCouplingLayer",
         "BatchNormalization",
+        "ContinuousFlow",
         "LULinear",
         "MarginalGaussianization",
         "MaskedAutoregressiveFlow",
@@ -117,6 +120,7 @@ _HOME = {
     "distribution": ("FlowDistribution",),
     "flows": (
         "at_temperature",
+        "continuous_flow",
         "from_tfp",
         "gaussianization_flow",
         "glow",
@@ -174,6 +178,7 @@ __all__ = [
     "AffineTransformer",
     "AutoregressiveNetwork",
     "BatchNormalization",
+    "ContinuousFlow",
     "DeepSigmoidalTransformer",
     "DenseNetwork",
     "FlowDistribution",
@@ -207,6 +212,7 @@ __all__ = [
     "callbacks",
     "channel_binary_mask",
     "checkerboard_binary_mask",
+    "continuous_flow",
     "conv_resnet_template",
     "course",
     "data",

@@ -42,14 +42,18 @@ def draw_events(event_shape: Sequence[int], batch_shape: Sequence[int] = (5,), s
 
 
 def jacobian(fn: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, event_ndims: int) -> np.ndarray:
-    """Jacobian of `fn` at each of the events `x` (one batch axis), by automatic differentiation, `[N, D, D]`."""
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
-        flat = tf.reshape(fn(x), [x.shape[0], -1])
-        components = tf.unstack(flat, axis=1)
+    """Jacobian of `fn` at each of the events `x` (one batch axis), by automatic differentiation, `[N, D, D]`.
+
+    All of it is one gradient, of as many copies of `x` as there are components: `fn` must take two batch axes.
+    """
     size = int(np.prod(x.shape[-event_ndims:]))
-    rows = [tape.gradient(c, x, unconnected_gradients="zero") for c in components]
-    return np.stack([np.reshape(row, [-1, size]) for row in rows], axis=1)
+    copies = tf.repeat(x[tf.newaxis], size, axis=0)
+    with tf.GradientTape() as tape:
+        tape.watch(copies)
+        components = tf.reshape(fn(copies), [size, x.shape[0], size])
+        one_of_each = tf.einsum("knk->", components)
+    rows = tape.gradient(one_of_each, copies, unconnected_gradients="zero")
+    return np.transpose(np.reshape(rows, [size, x.shape[0], size]), [1, 0, 2])
 
 
 def _close(actual, expected, tolerance, what: str) -> None:

@@ -14,6 +14,7 @@ from tfp_flows.bijectors.composition import (
     make_bijector_kwargs,
     waits_for_data,
 )
+from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.lu_linear import LULinear
 from tfp_flows.bijectors.marginal import MarginalGaussianization
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressiveFlow
@@ -33,6 +34,7 @@ __all__ = [
     "AffineCouplingLayer",
     "BatchNormalization",
     "BoxMap",
+    "ContinuousFlow",
     "LULinear",
     "MarginalGaussianization",
     "MaskedAutoregressiveFlow",

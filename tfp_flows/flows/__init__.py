@@ -8,6 +8,7 @@ from tfp_flows.flows.autoregressive import (
     neural_autoregressive,
     spline_autoregressive,
 )
+from tfp_flows.flows.continuous import continuous_flow
 from tfp_flows.flows.coupling import nice, real_nvp, spline_coupling
 from tfp_flows.flows.from_tfp import from_tfp
 from tfp_flows.flows.gaussianization import gaussianization_flow
@@ -19,6 +20,7 @@ from tfp_flows.flows.residual import planar_flow, radial_flow, sylvester_flow
 __all__ = [
     "RECIPES",
     "at_temperature",
+    "continuous_flow",
     "from_tfp",
     "gaussianization_flow",
     "glow",

@@ -1,0 +1,204 @@
+"""Continuous flows: the solution of a differential equation as a map (FFJORD)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.one_evaluation import OneEvaluation
+from tfp_flows.checks import one_of, positive_int
+from tfp_flows.description import serializable
+from tfp_flows.numerics import real_dtype
+from tfp_flows.seeds import resolve_seed
+from tfp_flows.templates import DenseNetwork
+from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
+from tfp_flows.tracking import Mirror
+
+tfb = tfp.bijectors
+
+TRACES = ("auto", "exact", "hutchinson")
+_MOST_EXACT = 8  # up to this size `"auto"` is exact
+
+
+@serializable
+class ContinuousFlow(OneEvaluation, tfb.Bijector):
+    """The flow of `dx/dt = f(t, x)` from `t = 0` (latent) to `t = 1` (data), over TFP's `FFJORD` (Grathwohl et al. 2018).
+
+    `f` is a multilayer perceptron of `x`, `t` and, if there is one, a condition. The log-det is the integral of the trace of
+    `df/dx`: exact, by `D` derivatives in each evaluation, or by Hutchinson's estimator, by one. Its random signs are drawn
+    from the values themselves, so that the same batch has the same density each time. Both are solved together, by the
+    Dormand-Prince method with adaptive steps; gradients are those of the adjoint equation, solved backwards, so that memory
+    does not grow with the steps.
+
+    Cost per direction and event: as many passes of the network as the solver takes (`num_evaluations` tells), each with `D`
+    backward passes, or one. Rows of one batch share their steps: a row's result depends on the others, within the tolerances.
+
+    Args:
+      event_size: Integer `D`.
+      hidden_units, activation: Of the network; the activation should be smooth.
+      trace: `"exact"`, `"hutchinson"`, or `"auto"`: exact up to `D = 8`.
+      rtol, atol: Relative and absolute tolerance of the solver, for a step; the round trip errs by a few of them.
+      max_num_steps: Number of the solver's steps after which a call fails.
+      conditional_size, seed, dtype, validate_args, name: As in `PlanarFlow`.
+
+    Attributes:
+      num_evaluations: Variable: the number of evaluations of `f` in the last solution of the equation, of either direction.
+
+    Raises:
+      ValueError: For an argument out of range; it names the argument.
+
+    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
+
+    Example:
+      >>> flow = ContinuousFlow(2, hidden_units=[8], seed=1)
+      >>> y = flow.forward(tf.ones([5, 2]))
+      >>> y.shape, bool(flow.num_evaluations > 6)
+      (TensorShape([5, 2]), True)
+
+    References:
+      W. Grathwohl, R. T. Q. Chen, J. Bettencourt, I. Sutskever and D. Duvenaud, FFJORD, 2018, arXiv:1810.01367.
+      R. T. Q. Chen, Y. Rubanova, J. Bettencourt and D. Duvenaud, Neural Ordinary Differential Equations, 2018,
+      arXiv:1806.07366.
+    """
+
+    # A loop whose length is not known: XLA compiles for longer than it saves.
+    gains_by_jit = False
+
+    def __init__(
+        self,
+        event_size: int,
+        *,
+        hidden_units: Sequence[int] = (64, 64),
+        activation="tanh",
+        trace: str = "auto",
+        rtol: float = 1e-4,
+        atol: float = 1e-4,
+        max_num_steps: int = 1000,
+        conditional_size: int | None = None,
+        seed: int | None = None,
+        dtype: tf.DType = tf.float32,
+        validate_args: bool = False,
+        name: str = "continuous_flow",
+    ):
+        dtype = real_dtype(dtype)
+        self.event_size = positive_int("event_size", event_size)
+        one_of("trace", trace, TRACES)
+        for key, value in (("rtol", rtol), ("atol", atol)):
+            if not value > 0:
+                raise ValueError(f"`{key}` must be positive, got {value!r}.")
+        self.conditional_size = conditional_size
+        self._seed = resolve_seed(seed)
+        network = DenseNetwork(hidden_units, activation=activation, seed=self._seed, dtype=dtype.name)
+        if conditional_size is not None:
+            positive_int("conditional_size", conditional_size)
+        network.build_sizes(event_size, event_size, 1 + (conditional_size or 0))
+        self._network = Mirror(network)
+        # A real number, so that Keras can save it.
+        self.num_evaluations = tf.Variable(
+            tf.zeros([], dtype),
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name="num_evaluations",
+        )
+        exact = trace == "exact" or (trace == "auto" and event_size <= _MOST_EXACT)
+        self._solver = tfp.math.ode.DormandPrince(
+            rtol=rtol, atol=atol, first_step_size=0.05, max_num_steps=positive_int("max_num_steps", max_num_steps)
+        )
+        self._ffjord = tfb.FFJORD(
+            self._derivative,
+            ode_solve_fn=self._solve,
+            trace_augmentation_fn=_exact_trace if exact else self._estimated_trace,
+            dtype=dtype,
+        )
+        self._constants: dict[str, tf.Tensor] = {}
+        # In eager mode the solver's loop, and that of the adjoint, would take a hundred times longer.
+        self._graphs = {
+            direction: tf.function(functools.partial(self._run, direction), reduce_retracing=True, autograph=False)
+            for direction in ("forward", "inverse")
+        }
+        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
+        super().__init__(forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, name=name)
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def _derivative(self, time, state, conditional_input=None):
+        """`f(t, x)`; the network reads the time as one more condition."""
+        given = tf.reshape(tf.cast(time, self.dtype), [1])
+        if conditional_input is not None:
+            shape = tf.concat([tf.shape(conditional_input)[:-1], [1]], axis=0)
+            given = tf.concat([conditional_input, tf.broadcast_to(given, shape)], axis=-1)
+        return self._network.fn(state, given)
+
+    def _solve(self, **kwargs):
+        results = self._solver.solve(**kwargs, constants=self._constants)
+        self.num_evaluations.assign(tf.cast(results.diagnostics.num_ode_fn_evaluations, self.dtype))
+        return results
+
+    def _estimated_trace(self, ode_fn, shape, dtype):
+        """Hutchinson's estimator with one vector of random signs for each row, the same at all times."""
+
+        def augmented(time, state_and_trace, **kwargs):
+            state, _ = state_and_trace
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(state)
+                derivative = ode_fn(time, state, **kwargs)
+            return derivative, self._signs * tape.gradient(derivative, state, self._signs)
+
+        del shape, dtype
+        return augmented
+
+    def _draw_signs(self, value: tf.Tensor) -> None:
+        number = tf.bitcast(tf.cast(tf.reduce_sum(value), tf.float32), tf.int32)
+        seed = tf.stack([tf.constant(self._seed % 2**31, tf.int32), number])
+        bits = tf.random.stateless_uniform(tf.shape(value), seed, 0, 2, tf.int32)
+        self._signs = tf.cast(2 * bits - 1, value.dtype)
+
+    def _solved(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
+        check_condition(conditional_input, self.conditional_size)
+        if value.shape.rank is not None and value.shape[-1:] != [self.event_size]:
+            raise ValueError(
+                f"{self.name} expects events of size {self.event_size}, got a tensor of shape {value.shape}."
+            )
+        value, conditional_input, batch_shape = flatten_batch(value, conditional_input)
+        if conditional_input is not None:
+            rows = tf.stack([tf.shape(value)[0], self.conditional_size])
+            conditional_input = tf.broadcast_to(conditional_input, rows)
+        result, log_det = self._graphs[direction](value, conditional_input)
+        return unflatten(result, batch_shape, [self.event_size]), unflatten(log_det, batch_shape, [])
+
+    def _run(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
+        self._draw_signs(value)
+        # As a constant of the solver it has a gradient. (As a keyword of FFJORD too, but its cache then solves all twice.)
+        self._constants = {} if conditional_input is None else {"conditional_input": conditional_input}
+        value = tf.identity(value)  # an object that no cache has seen: the second call finds what the first has solved
+        result = getattr(self._ffjord, direction)(value)
+        return result, getattr(self._ffjord, f"{direction}_log_det_jacobian")(value, event_ndims=1)
+
+    def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
+        """`forward(x)` and its log-det, from one solution."""
+        return self._solved("forward", x, conditional_input)
+
+    def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
+        """`inverse(y)` and its log-det, from one solution."""
+        return self._solved("inverse", y, conditional_input)
+
+
+def _exact_trace(ode_fn, shape, dtype):
+    """The derivative of each component with respect to itself."""
+    del shape, dtype
+
+    def augmented(time, state_and_trace, **kwargs):
+        state, _ = state_and_trace
+        with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
+            tape.watch(state)
+            derivative = ode_fn(time, state, **kwargs)
+            components = tf.unstack(derivative, axis=-1)
+        own = [tape.gradient(part, state)[..., i] for i, part in enumerate(components)]
+        return derivative, tf.stack(own, axis=-1)
+
+    return augmented
