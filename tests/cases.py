@@ -83,6 +83,7 @@ TRANSFORMERS = {
     "spline": tff.SplineTransformer(num_bins=5, bound=4.0),
     "deep_sigmoidal": tff.DeepSigmoidalTransformer(num_units=4, num_layers=2),
     "gaussian_mixture": tff.GaussianMixtureTransformer(num_components=3),
+    "quantile_spline": tff.QuantileSplineTransformer(num_bins=5),
 }
 
 BIJECTORS = [
@@ -188,6 +189,31 @@ BIJECTORS = [
         _LOWER,
     ),
     Case("lu_linear", "LULinear", lambda dtype: tff.LULinear(3, seed=1, dtype=dtype), 3),
+    Case("rotation", "Rotation", lambda dtype: tff.Rotation(3, seed=1, dtype=dtype), 3, scale=1.0),
+    Case(
+        "rotation_deep", "Rotation", lambda dtype: tff.Rotation(3, num_reflections=5, seed=1, dtype=dtype), 3, scale=1.0
+    ),
+    Case(
+        "marginal",
+        "MarginalGaussianization",
+        lambda dtype: tff.MarginalGaussianization(3, TRANSFORMERS["quantile_spline"], dtype=dtype),
+        3,
+        np.eye(3, dtype=bool),
+    ),
+    Case(
+        "marginal_mixture",
+        "MarginalGaussianization",
+        lambda dtype: tff.MarginalGaussianization(3, TRANSFORMERS["gaussian_mixture"], dtype=dtype),
+        3,
+        np.eye(3, dtype=bool),
+    ),
+    Case(
+        "continuous",
+        "ContinuousFlow",
+        lambda dtype: tff.ContinuousFlow(3, hidden_units=[6], rtol=1e-10, atol=1e-10, seed=1, dtype=dtype),
+        3,
+        tolerance=1e-7,
+    ),
     Case("actnorm", "ActNorm", lambda dtype: tff.ActNorm(3, dtype=dtype), 3, np.eye(3, dtype=bool)),
     Case(
         "batch_norm",
@@ -213,6 +239,8 @@ RECIPES = {
     "maf_mog": {"num_layers": 1, "num_components": 3, **_SMALL},
     "spline_autoregressive": {"num_layers": 2, "num_bins": 4, **_SMALL},
     "neural_autoregressive": {"num_layers": 2, "num_units": 4, **_SMALL},
+    "gaussianization_flow": {"num_layers": 2, "num_components": 3, **_SMALL},
+    "continuous_flow": {"rtol": 1e-10, "atol": 1e-10, **_SMALL},
 }
 
 

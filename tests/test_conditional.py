@@ -23,7 +23,8 @@ def test_the_keyword_reaches_the_layers(name):
     log_prob = flow.log_prob(Y, conditional_input=C)
     assert np.all(np.abs(log_prob - flow.log_prob(Y, conditional_input=C + 1.0)) > 1e-6)
     kwargs = tff.make_bijector_kwargs(
-        flow.bijector, {".*(planar|radial|sylvester|coupling|autoregressive)": {"conditional_input": C}}
+        flow.bijector,
+        {".*(planar|radial|sylvester|coupling|autoregressive|marginal|continuous)": {"conditional_input": C}},
     )
     np.testing.assert_allclose(flow.log_prob(Y, bijector_kwargs=kwargs), log_prob, rtol=1e-12)
     # What TFP itself makes of the same bijector and the same keywords.

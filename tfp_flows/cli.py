@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # The recipes by name: known before TensorFlow is loaded, for `--help` (a test holds them to `flows.RECIPES`).
 FLOWS = (
+    "continuous_flow",
+    "gaussianization_flow",
     "iaf",
     "made",
     "maf",

@@ -129,8 +129,8 @@ def solve_increasing(
         with a good start, and bisection alone needs at most as many as there are bits.
 
     Returns:
-      The root, with the shape of the bracket. An element that has none (a NaN among `args`), or that has not converged
-      after `max_iterations`, is NaN.
+      The root, with the shape of the bracket (its static rank may be lost: set it where it matters). An element that has none
+      (a NaN among `args`), or that has not converged after `max_iterations`, is NaN.
 
     Example:
       >>> print(solve_increasing(lambda s, y: (s**3 + s - y, 3 * s**2 + 1), lambda y: (0 * y, y, y),

@@ -92,7 +92,8 @@ def _residual(s, r, slope):
 
 def solve_tanh(r: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
     """The root `s` of `s + (slope - 1) tanh(s) = r`, for `slope > 0`, of the shape to which both broadcast."""
-    return solve_increasing(_residual, _bracket, [r + tf.zeros_like(slope), slope + tf.zeros_like(r)])
+    r, slope = r + tf.zeros_like(slope), slope + tf.zeros_like(r)
+    return tf.ensure_shape(solve_increasing(_residual, _bracket, [r, slope]), r.shape)
 
 
 def log_slope(s: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:

@@ -62,7 +62,8 @@ class GaussianDestructor(Destructor):
             factor = np.linalg.cholesky(covariance)
         except np.linalg.LinAlgError as error:
             raise ValueError("`x` lies in a subspace: its covariance is singular, and no Gaussian fits.") from error
-        scale = tfp.util.TransformedVariable(tf.constant(factor, dtype), tfb.FillScaleTriL(), name="scale_tril")
+        positive = tfb.FillScaleTriL(diag_bijector=tfb.Exp(), diag_shift=None)  # its own shift is float32
+        scale = tfp.util.TransformedVariable(tf.constant(factor, dtype), positive, name="scale_tril")
         return tfb.Chain([tfb.Shift(tf.Variable(x.mean(axis=0), dtype=dtype, name="mean")), tfb.ScaleMatvecTriL(scale)])
 
 

@@ -109,9 +109,7 @@ class DestructorStack:
             tf.zeros([self.event_size], self.dtype), tf.ones([self.event_size], self.dtype)
         )
         verbose = 1 if verbose == "auto" else int(verbose)
-        bar = keras.utils.Progbar(
-            self.max_layers, verbose=verbose, unit_name="layer", stateful_metrics=["val_loss", "gain"]
-        )
+        bar = keras.utils.Progbar(self.max_layers, unit_name="layer", stateful_metrics=["val_loss", "gain"])
         self.history = {"val_loss": [], "gain": []}
         # Of the rows themselves, before any layer; not finite where they are far away.
         loss = -float(tf.reduce_mean(base.log_prob(held_out)))
@@ -132,7 +130,10 @@ class DestructorStack:
             else:
                 failures += 1
             last = i + 1 == self.max_layers or failures == self.patience
-            bar.update(i + 1, [("val_loss", loss), ("gain", self.history["gain"][-1])], finalize=last)
+            if verbose == 2:
+                print(f"Layer {i + 1}/{self.max_layers} - val_loss: {loss:.4f} - gain: {self.history['gain'][-1]:.4f}")
+            elif verbose == 1:
+                bar.update(i + 1, [("val_loss", loss), ("gain", self.history["gain"][-1])], finalize=last)
             if last:
                 break
         return FlowDistribution(base, tfb.Chain(layers), name=self.name)

@@ -39,7 +39,8 @@ class MixtureCdfTransformer(Transformer):
         return x, tf.reduce_logsumexp(log_weight + log_scale + density, axis=-1) - log_density_at_x
 
     def _to_data(self, x, params):
-        return tf.ensure_shape(solve_increasing(_residual(self), _bracket(self), [x, params]), x.shape)
+        shape = tf.broadcast_static_shape(x.shape, params.shape[:-1])
+        return tf.ensure_shape(solve_increasing(_residual(self), _bracket(self), [x, params]), shape)
 
 
 @functools.lru_cache(maxsize=128)

@@ -112,6 +112,8 @@ def solve_rational_quadratic(up, slope, d0, d1):
     a = slope - d0 + up * bend
     b = d0 - up * bend
     c = -slope * up
-    # In this form the root has no cancellation.
+    # Of the two forms of the root, the one without cancellation.
     root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, 1e-20))
-    return tf.clip_by_value(-2.0 * c / (b + root), 0.0, 1.0)
+    rises = b >= 0
+    top, bottom = tf.where(rises, -2.0 * c, root - b), tf.where(rises, b + root, 2.0 * a)
+    return tf.clip_by_value(top / tf.where(bottom > 0, bottom, tf.ones_like(bottom)), 0.0, 1.0)
