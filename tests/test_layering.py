@@ -24,6 +24,7 @@ RANK = {
     "templates": 2,
     "bijectors": 3,
     "distribution": 4,
+    "dynamics": 5,
     "flows": 5,
     "models": 6,
     "destructors": 7,

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from tfp_flows.description import describe, from_description, serializable
     from tfp_flows.destructors import rbig
     from tfp_flows.distribution import FlowDistribution
+    from tfp_flows.dynamics import EncodedFlow, rollout, sequence_windows
     from tfp_flows.flows import (
         at_temperature,
         continuous_flow,
@@ -118,6 +119,7 @@ _HOME = {
     "destructors": ("rbig",),
     "description": ("describe", "from_description", "serializable"),
     "distribution": ("FlowDistribution",),
+    "dynamics": ("EncodedFlow", "rollout", "sequence_windows"),
     "flows": (
         "at_temperature",
         "continuous_flow",
@@ -181,6 +183,7 @@ __all__ = [
     "ContinuousFlow",
     "DeepSigmoidalTransformer",
     "DenseNetwork",
+    "EncodedFlow",
     "FlowDistribution",
     "FlowModel",
     "FlowVAE",
@@ -243,6 +246,8 @@ __all__ = [
     "rbig",
     "real_nvp",
     "real_nvp_template",
+    "rollout",
+    "sequence_windows",
     "serializable",
     "spline_autoregressive",
     "spline_coupling",

@@ -100,11 +100,19 @@ class FlowDistribution(TransformedDistribution):
             check_condition(condition, self.conditional_size)
             if condition is None:
                 return kwargs.get("distribution_kwargs", {}), {}
-            condition = tf.cast(tf.convert_to_tensor(condition), self.dtype)
-            nested = conditional_kwargs(self.bijector, condition)
+            nested = self.bijector_kwargs(condition)
         elif condition is not None:
             raise ValueError("Give either `conditional_input` or `bijector_kwargs`, not both.")
         return kwargs.get("distribution_kwargs", {}), nested
+
+    def bijector_kwargs(self, conditional_input) -> dict[str, Any]:
+        """The keywords, in TFP's nested form, that hand a condition to every conditional layer of the bijector."""
+        condition = tf.cast(tf.convert_to_tensor(conditional_input), self.dtype)
+        return conditional_kwargs(self.bijector, self._encode(condition))
+
+    def _encode(self, condition: tf.Tensor) -> tf.Tensor:
+        """What the layers read of a condition."""
+        return condition
 
     def _is_plain(self) -> bool:
         """Whether base and bijector have nothing that needs TFP's general treatment."""

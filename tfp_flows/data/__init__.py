@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tfp_flows.data.density import Density
 from tfp_flows.data.faithful import faithful
+from tfp_flows.data.systems import KickedOscillator, kicked_oscillator
 from tfp_flows.data.tables import Table, TableError, check_trainable, read_csv, read_table, write_csv
 from tfp_flows.data.toys import (
     banana,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Density",
+    "KickedOscillator",
     "Table",
     "TableError",
     "banana",
@@ -38,6 +40,7 @@ __all__ = [
     "densities",
     "eight_gaussians",
     "faithful",
+    "kicked_oscillator",
     "moons",
     "pinwheel",
     "read_csv",

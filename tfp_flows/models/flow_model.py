@@ -15,7 +15,6 @@ from tfp_flows.bijectors import (
     ActNorm,
     BatchNormalization,
     Standardize,
-    conditional_kwargs,
     initialize_layers,
     initialize_layers_by,
     waits_for_data,
@@ -294,7 +293,7 @@ class FlowModel(KeptModel):
             events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
         kwargs = {}
         if self.conditional_size is not None:
-            kwargs = conditional_kwargs(self.distribution.bijector, tf.cast(conditions, self._event_dtype))
+            kwargs = self.distribution.bijector_kwargs(conditions)
         return tf.cast(events, self._event_dtype), kwargs
 
     # --- the density ---

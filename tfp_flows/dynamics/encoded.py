@@ -1,0 +1,77 @@
+"""Flows whose condition is read by a Keras network first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.checks import positive_int
+from tfp_flows.description import serializable
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.tracking import Mirror
+
+tfb = tfp.bijectors
+
+
+@serializable
+class EncodedFlow(FlowDistribution):
+    """A conditional flow with an encoder of its condition in front, trained jointly: `p(y | encoder(past))`.
+
+    The condition is given flat, of size `prod(condition_shape)`, and the encoder sees it in its shape: the windows of
+    `sequence_windows`, for example, as `[T, D]`, for a recurrent or convolutional network. All else is as for any conditional
+    flow: `flow.log_prob(y, conditional_input=past)`, `FlowModel(flow).fit(past, y)`.
+
+    Args:
+      flow: A conditional flow, such as `tff.maf(D, conditional_size=C)`.
+      encoder: A Keras layer or model from `[N, *condition_shape]` to `[N, C]`.
+      condition_shape: Shape of a condition, such as `[T, D]`.
+      preprocess: A bijector whose `inverse` is applied to the condition first, such as `standardize(x_train)`.
+      name: Name of the distribution; that of `flow` if `None`.
+
+    Attributes:
+      conditional_size: `prod(condition_shape)`, the size of `conditional_input`.
+
+    Raises:
+      ValueError: If the flow is not conditional, or if the encoder makes another size than the flow takes.
+
+    Example:
+      >>> flow = tff.EncodedFlow(tff.maf(2, num_layers=1, conditional_size=8), keras.layers.GRU(8), [5, 2])
+      >>> flow.log_prob(tf.zeros([3, 2]), conditional_input=tf.zeros([3, 10])).shape
+      TensorShape([3])
+    """
+
+    def __init__(
+        self,
+        flow: FlowDistribution,
+        encoder: Callable,
+        condition_shape: Sequence[int],
+        *,
+        preprocess: tfb.Bijector | None = None,
+        name: str | None = None,
+    ):
+        if not isinstance(flow, FlowDistribution) or flow.conditional_size is None:
+            raise ValueError(f"`flow` must be a conditional flow (conditional_size=...), got {flow!r}.")
+        super().__init__(flow.distribution, flow.bijector, name=flow.name if name is None else name)
+        self.condition_shape = [positive_int("condition_shape", n) for n in condition_shape]
+        self._preprocess = preprocess
+        self._encoder = Mirror(encoder)
+        wanted = flow.conditional_size
+        code = self._encoder(tf.zeros([1, *self.condition_shape], self.dtype))  # builds its weights too
+        if code.shape != [1, wanted]:
+            raise ValueError(f"`encoder` must return shape [N, {wanted}], the flow's condition, got {code.shape}.")
+        self.conditional_size = int(np.prod(self.condition_shape))
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return super()._parameter_properties(dtype, num_classes)
+
+    def _encode(self, condition: tf.Tensor) -> tf.Tensor:
+        batch = tf.shape(condition)[:-1]
+        condition = tf.reshape(condition, [-1, *self.condition_shape])
+        if self._preprocess is not None:
+            condition = self._preprocess.inverse(condition)
+        code = tf.cast(self._encoder(condition), self.dtype)
+        return tf.reshape(code, tf.concat([batch, tf.shape(code)[-1:]], axis=0))

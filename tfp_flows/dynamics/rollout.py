@@ -1,0 +1,62 @@
+"""Paths of a transition density."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfp_flows.checks import positive_int
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.seeds import resolve_seed
+
+
+def rollout(flow: Any, past, steps: int, n: int = 1, *, seed: int | None = None) -> tf.Tensor:
+    """Draws scenario paths: each row is sampled given the window before it, and becomes part of the next window.
+
+    Args:
+      flow: A flow of the next row `[D]`, conditional on a window of `T` rows, given flat (as by `sequence_windows`); or a
+        `FlowModel` of one.
+      past: The window before the paths, `[T, D]`, or several, `[B, T, D]`, oldest row first.
+      steps: Number of rows to draw.
+      n: Number of paths for each window.
+      seed: Integer seed.
+
+    Returns:
+      Paths `[n, steps, D]`, or `[n, B, steps, D]`. Cost: `steps` times that of a sample, one after the other, for all paths
+      at once.
+
+    Raises:
+      ValueError: If the flow has no condition of a multiple of `D`, or `past` another shape.
+
+    Example:
+      >>> flow = tff.maf(2, num_layers=1, conditional_size=6, seed=1)
+      >>> tff.rollout(flow, tf.zeros([3, 2]), steps=5, n=4, seed=1).shape
+      TensorShape([4, 5, 2])
+    """
+    flow = getattr(flow, "distribution", flow) if not isinstance(flow, FlowDistribution) else flow
+    size = getattr(flow, "conditional_size", None)
+    if not isinstance(flow, FlowDistribution) or flow.event_shape.rank != 1 or not size or size % flow.event_shape[0]:
+        raise ValueError(f"`flow` must be conditional on a window of its own rows, got {flow!r}.")
+    steps, n = positive_int("steps", steps), positive_int("n", n)
+    columns = flow.event_shape[0]
+    window = size // columns
+    past = tf.convert_to_tensor(past, flow.dtype)
+    if past.shape.rank not in (2, 3) or past.shape[-2:] != [window, columns]:
+        raise ValueError(f"`past` must have shape [{window}, {columns}] or [B, {window}, {columns}], got {past.shape}.")
+    batch = past.shape[:-2].as_list()
+    start = tf.reshape(tf.repeat(past[tf.newaxis], n, axis=0), [-1, window, columns])
+    seeds = tf.random.experimental.stateless_split([resolve_seed(seed) % 2**31, 0], steps)
+
+    @tf.function(autograph=False)
+    def draw(start, seeds):
+        def step(state, here):
+            rows, _ = state
+            row = flow.sample(tf.shape(rows)[0], seed=here, conditional_input=tf.reshape(rows, [-1, size]))
+            row = tf.ensure_shape(row, [rows.shape[0], columns])
+            return tf.concat([rows[:, 1:], row[:, tf.newaxis]], axis=1), row
+
+        return tf.scan(step, seeds, (start, start[:, -1]))[1]
+
+    paths = draw(start, seeds)  # [steps, n * B, D]
+    return tf.reshape(tf.transpose(paths, [1, 0, 2]), [n, *batch, steps, columns])

@@ -1,0 +1,77 @@
+"""Series as pairs of what was and what comes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.checks import positive_int
+from tfp_flows.seeds import resolve_seed
+
+
+def sequence_windows(
+    series: Any,
+    window: int,
+    *,
+    horizon: int = 1,
+    batch_size: int = 256,
+    shuffle: bool = False,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+) -> tf.data.Dataset:
+    """Pairs (past, next) of a multivariate series, as a `tf.data` pipeline for `FlowModel.fit` of a conditional flow.
+
+    Args:
+      series: Array `[N, D]` in the order of time; or a list of them, such as the parts between gaps: no pair crosses their
+      ends. window: Number of rows of the past, `T`.
+      horizon: How many rows after the past the next one stands; 1 for the row that follows.
+      batch_size: Pairs in a batch.
+      shuffle: Whether the pairs come in another random order in each pass.
+      seed: Integer seed of the orders.
+      dtype: Of what it yields.
+
+    Returns:
+      A dataset of pairs: the past, flat, `[batch, T D]` (oldest row first), which is what conditional flows take, and the
+      next row `[batch, D]`. The series is kept once; windows are gathered batch by batch.
+
+    Raises:
+      ValueError: For a series of another shape, or shorter than a window and its horizon, or with a value that is not finite.
+
+    Example:
+      >>> past, following = next(iter(tff.sequence_windows(np.arange(10.0)[:, None], window=3)))
+      >>> print(past.numpy()[0], following.numpy()[0], len(past))
+      [0. 1. 2.] [3.] 7
+    """
+    window, horizon = positive_int("window", window), positive_int("horizon", horizon)
+    batch_size = positive_int("batch_size", batch_size)
+    parts = list(series) if isinstance(series, (list, tuple)) else [series]
+    arrays = [np.asarray(part) for part in parts]
+    size = arrays[0].shape[-1] if arrays and arrays[0].ndim == 2 else None
+    begins, offset = [], 0
+    for i, part in enumerate(arrays):
+        name = "`series`" if len(arrays) == 1 else f"`series[{i}]`"
+        if part.ndim != 2 or part.shape[1] != size:
+            raise ValueError(f"{name} must have shape [N, {size or 'D'}], got {list(part.shape)}.")
+        if not np.all(np.isfinite(part)):
+            row, column = np.argwhere(~np.isfinite(part))[0]
+            raise ValueError(f"{name} must be finite, got {part[row, column]} in row {row}, column {column}.")
+        begins.append(np.arange(offset, offset + len(part) - window - horizon + 1))
+        offset += len(part)
+    begins = np.concatenate(begins) if begins else np.zeros(0)
+    if not len(begins):
+        raise ValueError(
+            f"`series` must have more than {window + horizon - 1} rows in one part, for `window` and `horizon`."
+        )
+    rows = tf.constant(np.concatenate(arrays), dtype)
+    data = tf.data.Dataset.from_tensor_slices(begins)
+    if shuffle:
+        data = data.shuffle(len(begins), seed=resolve_seed(seed), reshuffle_each_iteration=True)
+
+    @tf.autograph.experimental.do_not_convert
+    def gather(first):
+        past = tf.gather(rows, first[:, tf.newaxis] + tf.range(window, dtype=first.dtype))
+        return tf.reshape(past, [-1, window * size]), tf.gather(rows, first + window + horizon - 1)
+
+    return data.batch(batch_size).map(gather).prefetch(2)
