@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | quality | planar | neutra | vae | images | scaling`: measured on this machine, in this run."""
+"""`python -m benchmarks speed | quality | planar | neutra | vae | images | scaling | dynamics`: measured on this machine, in this run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import images, neutra, planar, process, report, scaling, vae
+from benchmarks import dynamics, images, neutra, planar, process, report, scaling, vae
 from benchmarks.libraries import LIBRARIES, Case, installed
 
 SPEED = [
@@ -118,7 +118,9 @@ def quality(options) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", choices=("speed", "quality", "planar", "neutra", "vae", "images", "scaling"))
+    parser.add_argument(
+        "what", choices=("speed", "quality", "planar", "neutra", "vae", "images", "scaling", "dynamics")
+    )
     parser.add_argument(
         "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
     )
@@ -134,12 +136,12 @@ def main() -> None:
         help="fresh processes for each measurement (default: 3; maf-784: always 1)",
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of each library (default: 2)")
-    parser.add_argument("--power", help="the file power_15k.csv.gz, for the quality runs")
+    parser.add_argument("--power", help="the file power_15k.csv.gz, for quality and dynamics")
     parser.add_argument(
         "--learning-rate", type=float, help="of the quality runs (default: 3e-3, cosine) and of planar (3e-2, cosine)"
     )
     parser.add_argument("--steps", type=int, default=5000, help="of planar and neutra (default: 5000)")
-    parser.add_argument("--epochs", type=int, default=20, help="of vae (default: 20)")
+    parser.add_argument("--epochs", type=int, default=20, help="of vae and dynamics (default: 20)")
     parser.add_argument("--minutes", type=float, default=20, help="of images, for each model (default: 20)")
     parser.add_argument("--mnist", help="folder of MNIST's IDX files, for vae and images")
     parser.add_argument("--rows", type=int, default=60_000, help="training images, for images (default: all)")
@@ -157,6 +159,7 @@ def main() -> None:
         "vae": vae.measure,
         "images": images.measure,
         "scaling": scaling.measure,
+        "dynamics": dynamics.measure,
     }
     report.write(options.what, measures[options.what](options), options.output)
 

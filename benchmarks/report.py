@@ -10,7 +10,7 @@ import os
 import pathlib
 import platform
 
-from benchmarks import images, neutra, planar, scaling, vae
+from benchmarks import dynamics, images, neutra, planar, scaling, vae
 
 OPERATIONS = {
     "train_step": "train step, batch 100",
@@ -143,6 +143,7 @@ def write(what: str, results: list[dict], folder: pathlib.Path) -> None:
         "vae": vae.table,
         "images": images.table,
         "scaling": scaling.table,
+        "dynamics": dynamics.table,
     }
     table = tables[what](results)
     (folder / f"{what}.md").write_text(f"{environment()}\n\n{table}", encoding="utf-8")
