@@ -1,4 +1,4 @@
-"""`python -m benchmarks speed | quality | planar | neutra | vae | images | scaling | dynamics`: measured on this machine, in this run."""
+"""`python -m benchmarks WHAT`: measured on this machine, in this run. Each WHAT is described in the module of its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import dynamics, images, neutra, planar, process, report, scaling, vae
+from benchmarks import dynamics, gallery, images, neutra, planar, process, report, scaling, vae
 from benchmarks.libraries import LIBRARIES, Case, installed
 
 SPEED = [
@@ -119,7 +119,7 @@ def quality(options) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", choices=("speed", "quality", "planar", "neutra", "vae", "images", "scaling", "dynamics")
+        "what", choices=("speed", "quality", "planar", "neutra", "vae", "images", "scaling", "dynamics", "gallery")
     )
     parser.add_argument(
         "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
@@ -160,6 +160,7 @@ def main() -> None:
         "images": images.measure,
         "scaling": scaling.measure,
         "dynamics": dynamics.measure,
+        "gallery": gallery.measure,
     }
     report.write(options.what, measures[options.what](options), options.output)
 

@@ -10,7 +10,7 @@ import os
 import pathlib
 import platform
 
-from benchmarks import dynamics, images, neutra, planar, scaling, vae
+from benchmarks import dynamics, gallery, images, neutra, planar, scaling, vae
 
 OPERATIONS = {
     "train_step": "train step, batch 100",
@@ -144,11 +144,14 @@ def write(what: str, results: list[dict], folder: pathlib.Path) -> None:
         "images": images.table,
         "scaling": scaling.table,
         "dynamics": dynamics.table,
+        "gallery": gallery.table,
     }
     table = tables[what](results)
     (folder / f"{what}.md").write_text(f"{environment()}\n\n{table}", encoding="utf-8")
     if what == "speed":
         speed_figure(results, folder / "speed.png")
+    if what == "gallery":
+        gallery.figure(results, folder / "gallery.png")
     if what == "images":
         images.figure(results, folder / "images.png")
     if what == "scaling":

@@ -52,6 +52,9 @@ EXEMPT = {"Template", "FlowDistribution", "DenseNetwork", "AutoregressiveNetwork
         "docs/flows/autoregressive.md",
         "docs/flows/transformers.md",
         "docs/flows/image.md",
+        "docs/flows/destructors.md",
+        "docs/flows/continuous.md",
+        "docs/dynamics.md",
         "docs/course.md",
     ],
 )
