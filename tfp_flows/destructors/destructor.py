@@ -51,7 +51,7 @@ class GaussianDestructor(Destructor):
 
     Example:
       >>> x = np.random.default_rng(1).normal(size=[500, 2]) * [1.0, 5.0]
-      >>> np.round(np.std(tff.destructors.GaussianDestructor().fit(x, seed=1).inverse(x), axis=0), 3)
+      >>> np.round(np.std(tff.destructors.GaussianDestructor().fit(x, seed=1).inverse(x), axis=0), 2)
       array([1., 1.])
     """
 
@@ -117,8 +117,8 @@ class MixtureDestructor(MarginalDestructor):
     Example:
       >>> x = tff.data.eight_gaussians().sample(500, seed=1).astype("float32")
       >>> z = tff.destructors.MixtureDestructor(num_components=3).fit(x, seed=1).inverse(x)
-      >>> print(np.round(np.mean(z), 1), np.round(np.std(z), 1))
-      0.0 1.0
+      >>> print(abs(np.mean(z)) < 0.05, np.round(np.std(z), 1))
+      True 1.0
     """
 
     def __init__(self, num_components: int = 8, rotation: str | None = "random"):

@@ -55,7 +55,7 @@ def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimat
       x: Samples `[N, D]`.
       folds: Number of parts of the data; each is scored by what was fitted to the others.
       seed: Integer seed.
-      **options: Of `rbig`, such as `rotation` and `num_bins`.
+      options: Keywords of `rbig`, such as `rotation` and `num_bins`.
 
     Returns:
       An `Estimate`: value and standard error.
@@ -83,7 +83,7 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
     marginals only. On average it is too low by what the flow does not capture.
 
     Args:
-      x, folds, seed, **options: As in `entropy`.
+      x, folds, seed, options: As in `entropy`.
 
     Returns:
       An `Estimate`: value and standard error.
@@ -116,7 +116,7 @@ def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **optio
 
     Args:
       x, y: Samples `[N, D]` and `[N, E]`, row by row together.
-      folds, seed, **options: As in `entropy`.
+      folds, seed, options: As in `entropy`.
 
     Returns:
       An `Estimate`: value and standard error.
