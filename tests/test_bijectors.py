@@ -35,7 +35,7 @@ def test_batch_shapes(case, built):
 
 
 # Three passes through a mixture's solver, in both directions, take XLA a minute; test_one_pass.py compiles one.
-SLOW_TO_COMPILE = ("maf_gaussian_mixture",)
+SLOW_TO_COMPILE = ("maf_gaussian_mixture", "marginal_mixture")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tfp_flows import testing
+from tfp_flows.bijectors.batch import rows_of
 from tfp_flows.bijectors.box_map import BoxMap
 from tfp_flows.destructors import (
     Destructor,
@@ -61,7 +62,7 @@ def test_properties_of_rbig(rotation):
 def test_rbig_takes_moons_apart(fitted):
     stack, flow = fitted
     assert 0.0 < above_floor(flow) < 0.2
-    testing.check_normalized(flow, limit=4.0, resolution=200)
+    testing.check_normalized(flow, limit=4.0, resolution=250, tolerance=2e-2)
     # The held-out loss of the layers that stayed falls, and gains are its differences.
     gains = np.array(stack.history["gain"])
     losses = np.array(stack.history["val_loss"])
@@ -121,7 +122,7 @@ def test_gaussian_data_need_one_rotation_and_their_information_is_known():
     found = entropy(x, seed=1)
     assert abs(found.value - truth) < 0.05
     assert 0.005 < found.standard_error < 0.02
-    x = x[:6000]
+    x = x[:4000]
     found = total_correlation(x, seed=1)
     assert abs(found.value - 0.5 * (np.sum(np.log(np.diag(covariance))) - log_det(covariance))) < 0.1
     found = mutual_information(x[:, :2], x[:, 2:], seed=1)
@@ -278,3 +279,36 @@ def test_a_destructor_must_return_a_bijector():
 
     with pytest.raises(ValueError, match=r"must return a tfb\.Bijector"):
         DestructorStack(2, Nothing()).fit(MOONS.sample(50, seed=1), verbose=0)
+
+
+def test_far_rows_ties_and_missing_densities():
+    """One outlier does not decide about the rest; equal values are told; held-out rows without a density are an error."""
+    x = np.random.default_rng(1).normal(size=[500, 2]).astype("float32")
+    x[0] = 1e6
+    inner = tff.rbig(2, max_layers=3, seed=1).fit(x, verbose=0).sample(2000, seed=1).numpy()
+    np.testing.assert_allclose(np.quantile(inner, [0.1, 0.9]), [-1.28, 1.28], atol=0.2)
+    with pytest.warns(UserWarning, match="equal values"):
+        tff.rbig(2, max_layers=1, seed=1).fit(np.round(x[1:]), verbose=0)
+
+    class Box(Destructor):
+        latent = "uniform"
+
+        def fit(self, x, seed):
+            return tfb.Chain([tfb.Shift(x.min(axis=0)), tfb.Scale(np.ptp(x, axis=0))])
+
+    with pytest.raises(ValueError, match="no density"):
+        DestructorStack(2, Box(), seed=1).fit(x[1:], verbose=0)
+    rare = np.zeros([500, 2])
+    rare[:, 0], rare[np.random.default_rng(1).permutation(500)[0], 1] = x[:, 0], 1.0  # held out, with this seed
+    with pytest.raises(ValueError, match="constant in column 1"):
+        tff.rbig(2, seed=1).fit(rare)
+
+
+def test_many_rows_are_thinned_evenly():
+    """Quantiles of sorted data are those of all rows, in one array as in batches."""
+    x = np.sort(np.random.default_rng(1).exponential(size=[300_000, 1]), axis=0)
+    expected = np.quantile(x, [0.1, 0.5, 0.9])
+    for batch in (x, iter(np.array_split(x, 7))):
+        rows = rows_of("x", batch, 1)
+        assert 60_000 < len(rows) <= 2**17
+        np.testing.assert_allclose(np.quantile(rows, [0.1, 0.5, 0.9]), expected, rtol=1e-2)

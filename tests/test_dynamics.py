@@ -53,6 +53,7 @@ def test_no_window_crosses_a_gap_and_orders_differ():
         (lambda: tff.EncodedFlow(tff.maf(2), keras.layers.GRU(4), [3, 2]), "`flow` must be a conditional"),
         (lambda: tff.EncodedFlow(_maf(5), keras.layers.GRU(4), [3, 2]), r"`encoder` must return shape \[N, 5\]"),
         (lambda: tff.EncodedFlow(_maf(4), keras.layers.GRU(4), [0, 2]), "`condition_shape`"),
+        (lambda: tff.EncodedFlow(_encoded(), keras.layers.GRU(6), [3, 2]), "encoder of its own"),
         (lambda: tff.rollout(tff.maf(2), np.zeros([3, 2]), 4), "`flow` must be conditional"),
         (lambda: tff.rollout(_maf(5), np.zeros([3, 2]), 4), "`flow` must be conditional"),
         (lambda: tff.rollout(_maf(6), np.zeros([2, 2]), 4), r"`past` must have shape \[3, 2\]"),
@@ -68,6 +69,10 @@ def test_bad_input(make, problem):
 
 def _maf(conditional_size, **kwargs):
     return tff.maf(2, num_layers=1, hidden_units=[8], conditional_size=conditional_size, seed=1, **kwargs)
+
+
+def _encoded():
+    return tff.EncodedFlow(_maf(4), keras.layers.GRU(4), [3, 2])
 
 
 def _encoders():
@@ -157,7 +162,7 @@ def test_the_system_has_the_density_that_it_tells():
 
 def test_a_transition_density_is_learned():
     """Near the truth after a short training; `pytest -m slow` trains to the end."""
-    assert 0.0 < _above_truth(rows=6000, epochs=12) < 0.2
+    assert 0.0 < _above_truth(rows=5000, epochs=10) < 0.25
 
 
 @pytest.mark.slow

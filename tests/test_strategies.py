@@ -165,7 +165,9 @@ def check_like_alone(case, results, epochs_before=0):
         np.testing.assert_allclose(results[0][f"arr_{i}"], weight, atol=5e-4, rtol=5e-4)
 
 
-@pytest.mark.parametrize(("number", "names"), [(0, tuple(DATA)), (2, tuple(DATA)), (3, ("batch_norm",))])
+@pytest.mark.parametrize(
+    ("number", "names"), [(0, tuple(DATA)), (2, tuple(DATA)), pytest.param(3, ("batch_norm",), marks=pytest.mark.slow)]
+)
 def test_devices_and_processes_train_like_one(tmp_path, number, names):
     codes, errors, results = start(tmp_path, names, number)
     assert codes == [0] * max(number, 1), errors[0][-3000:]

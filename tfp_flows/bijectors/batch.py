@@ -11,14 +11,15 @@ MOST_ROWS = 2**17
 
 
 def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
-    """The events of a batch `[..., size]`, or the first 131,072 of an iterator of batches, as rows in float64.
+    """The events of a batch `[..., size]`, or of an iterator of batches, as rows in float64.
 
-    For layers whose start needs all rows at once, such as quantiles.
+    For layers whose start needs all rows at once, such as quantiles. Of more than 131,072 rows every second is left out, or
+    three of four, and so on.
 
     Raises:
       ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
     """
-    found, count = [], 0
+    found, count, kept, every = [], 0, 0, 1
     for part in batch if isinstance(batch, Iterator) else [batch]:
         shape = np.shape(part)
         if not shape or shape[-1] != size:
@@ -27,10 +28,12 @@ def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
         if not np.all(np.isfinite(rows)):
             row, column = np.argwhere(~np.isfinite(rows))[0]
             raise ValueError(f"{name} must be finite, got {rows[row, column]} in row {count + row}, column {column}.")
-        found.append(rows)
+        found.append(rows[-count % every :: every])
         count += len(rows)
-        if count >= MOST_ROWS:
-            break
+        kept += len(found[-1])
+        while kept > MOST_ROWS:
+            thinned = np.concatenate(found)[::2]
+            found, kept, every = [thinned], len(thinned), 2 * every
     if count < 2:
         raise ValueError(f"{name} must have at least 2 rows, got {count}.")
-    return np.concatenate(found)[:MOST_ROWS]
+    return np.concatenate(found)

@@ -103,21 +103,15 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             name="num_evaluations",
         )
-        exact = trace == "exact" or (trace == "auto" and event_size <= _MOST_EXACT)
+        self._is_exact = trace == "exact" or (trace == "auto" and event_size <= _MOST_EXACT)
         self._solver = tfp.math.ode.DormandPrince(
             rtol=rtol, atol=atol, first_step_size=0.05, max_num_steps=positive_int("max_num_steps", max_num_steps)
         )
-        self._ffjord = tfb.FFJORD(
-            self._derivative,
-            ode_solve_fn=self._solve,
-            trace_augmentation_fn=_exact_trace if exact else self._estimated_trace,
-            dtype=dtype,
-        )
-        self._constants: dict[str, tf.Tensor] = {}
         # In eager mode the solver's loop, and that of the adjoint, would take a hundred times longer.
         self._graphs = {
-            direction: tf.function(functools.partial(self._run, direction), reduce_retracing=True, autograph=False)
+            (direction, kind): tf.function(functools.partial(fn, direction), reduce_retracing=True, autograph=False)
             for direction in ("forward", "inverse")
+            for kind, fn in (("solution", self._run), ("gradient", self._run_back))
         }
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, name=name)
@@ -135,28 +129,15 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
         return self._network.fn(state, given)
 
     def _solve(self, **kwargs):
-        results = self._solver.solve(**kwargs, constants=self._constants)
+        results = self._solver.solve(**kwargs)
         self.num_evaluations.assign(tf.cast(results.diagnostics.num_ode_fn_evaluations, self.dtype))
         return results
 
-    def _estimated_trace(self, ode_fn, shape, dtype):
-        """Hutchinson's estimator with one vector of random signs for each row, the same at all times."""
-
-        def augmented(time, state_and_trace, **kwargs):
-            state, _ = state_and_trace
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(state)
-                derivative = ode_fn(time, state, **kwargs)
-            return derivative, self._signs * tape.gradient(derivative, state, self._signs)
-
-        del shape, dtype
-        return augmented
-
-    def _draw_signs(self, value: tf.Tensor) -> None:
+    def _draw_signs(self, value: tf.Tensor) -> tf.Tensor:
         number = tf.bitcast(tf.cast(tf.reduce_sum(value), tf.float32), tf.int32)
         seed = tf.stack([tf.constant(self._seed % 2**31, tf.int32), number])
         bits = tf.random.stateless_uniform(tf.shape(value), seed, 0, 2, tf.int32)
-        self._signs = tf.cast(2 * bits - 1, value.dtype)
+        return tf.cast(2 * bits - 1, value.dtype)
 
     def _solved(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
         check_condition(conditional_input, self.conditional_size)
@@ -168,16 +149,58 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
         if conditional_input is not None:
             rows = tf.stack([tf.shape(value)[0], self.conditional_size])
             conditional_input = tf.broadcast_to(conditional_input, rows)
-        result, log_det = self._graphs[direction](value, conditional_input)
+        run = self._run_eagerly if tf.executing_eagerly() else self._run
+        result, log_det = run(direction, value, conditional_input)
         return unflatten(result, batch_shape, [self.event_size]), unflatten(log_det, batch_shape, [])
 
     def _run(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
-        self._draw_signs(value)
-        # As a constant of the solver it has a gradient. (As a keyword of FFJORD too, but its cache then solves all twice.)
-        self._constants = {} if conditional_input is None else {"conditional_input": conditional_input}
+        # What is a constant of the solver has a gradient, and is at hand in the adjoint. (A condition may also be a keyword of
+        # FFJORD, whose cache then solves all twice.)
+        constants = {} if conditional_input is None else {"conditional_input": conditional_input}
+        if not self._is_exact:
+            constants["signs"] = self._draw_signs(value)
+        ffjord = tfb.FFJORD(
+            self._derivative,
+            ode_solve_fn=functools.partial(self._solve, constants=constants),
+            trace_augmentation_fn=_exact_trace if self._is_exact else _estimated_trace,
+            dtype=self.dtype,
+        )
         value = tf.identity(value)  # an object that no cache has seen: the second call finds what the first has solved
-        result = getattr(self._ffjord, direction)(value)
-        return result, getattr(self._ffjord, f"{direction}_log_det_jacobian")(value, event_ndims=1)
+        result = getattr(ffjord, direction)(value)
+        return result, getattr(ffjord, f"{direction}_log_det_jacobian")(value, event_ndims=1)
+
+    def _run_back(self, direction: str, value: tf.Tensor, conditional_input, gradients) -> list[tf.Tensor]:
+        """Gradients with respect to value, condition, and the network's variables."""
+        sources = [value, *([] if conditional_input is None else [conditional_input]), *self._weights()]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            found = self._run(direction, value, conditional_input)
+        return tape.gradient(found, sources, output_gradients=gradients, unconnected_gradients="zero")
+
+    def _weights(self) -> list[tf.Variable]:
+        return list(self._network.trainable_variables)
+
+    def _run_eagerly(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
+        """The same by compiled functions, with a gradient that is compiled as a whole.
+
+        TensorFlow's own gradient of a function that holds TFP's solver is NaN in eager mode where the function was called in a
+        graph before (tests/test_continuous.py).
+        """
+        inputs = [value, *([] if conditional_input is None else [conditional_input])]
+
+        @tf.custom_gradient
+        def solve(*inputs):
+            condition = inputs[1] if len(inputs) > 1 else None
+
+            def gradient(*upstream, variables=()):
+                found = self._graphs[direction, "gradient"](inputs[0], condition, list(upstream))
+                by_variable = {id(v): g for v, g in zip(self._weights(), found[len(inputs) :], strict=True)}
+                ours = [by_variable[id(v)] for v in variables]
+                return (found[: len(inputs)], ours) if variables else found[: len(inputs)]
+
+            return self._graphs[direction, "solution"](inputs[0], condition), gradient
+
+        return solve(*inputs)
 
     def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det, from one solution."""
@@ -200,5 +223,19 @@ def _exact_trace(ode_fn, shape, dtype):
             components = tf.unstack(derivative, axis=-1)
         own = [tape.gradient(part, state)[..., i] for i, part in enumerate(components)]
         return derivative, tf.stack(own, axis=-1)
+
+    return augmented
+
+
+def _estimated_trace(ode_fn, shape, dtype):
+    """Hutchinson's estimator with one vector of random signs for each row, the same at all times."""
+    del shape, dtype
+
+    def augmented(time, state_and_trace, signs, **kwargs):
+        state, _ = state_and_trace
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(state)
+            derivative = ode_fn(time, state, **kwargs)
+        return derivative, signs * tape.gradient(derivative, state, signs)
 
     return augmented

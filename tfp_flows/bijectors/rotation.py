@@ -175,15 +175,19 @@ def principal_axes(rows: np.ndarray) -> np.ndarray | None:
     return np.linalg.eigh(covariance)[1]
 
 
-def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray:
-    """Axes of the independent components of rows that are white already, in columns: of a random half of the rows."""
+def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
+    """Axes of the independent components of rows that are white already, in columns: of a random half of the rows.
+
+    `None` where that half has fewer than twice as many rows as dimensions.
+    """
     try:
         from sklearn.decomposition import FastICA
         from sklearn.exceptions import ConvergenceWarning
     except ImportError as error:
         raise ImportError("Independent components need scikit-learn: pip install 'tfp_flows[ica]'") from error
-    rng = np.random.default_rng(seed)
-    rows = rows[rng.permutation(len(rows))[: max(2, len(rows) // 2)]]
+    if len(rows) < 4 * rows.shape[1]:
+        return None
+    rows = rows[np.random.default_rng(seed).permutation(len(rows))[: len(rows) // 2]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # any orthogonal matrix will do
         found = FastICA(whiten=False, max_iter=200, random_state=seed % 2**32).fit(rows - rows.mean(axis=0))

@@ -29,7 +29,7 @@ class Destructor(abc.ABC):
       >>> class Triangular(tff.destructors.Destructor):
       ...     latent = "uniform"
       ...     def fit(self, x, seed):
-      ...         low, high = x.min(axis=0) - 0.1, x.max(axis=0) + 0.1
+      ...         low, high = x.min(axis=0) - 0.5, x.max(axis=0) + 0.5
       ...         return tfb.Chain([tfb.Shift(low), tfb.Scale(high - low), tfb.Invert(tfb.KumaraswamyCDF(2.0, 2.0))])
       >>> x = np.random.default_rng(1).uniform(size=[500, 2]).astype("float32")
       >>> tff.destructors.DestructorStack(2, Triangular(), max_layers=1, seed=1).fit(x, verbose=0).event_shape
@@ -95,14 +95,15 @@ class MarginalDestructor(Destructor):
             layers += [Rotation(size, start="ica", seed=more_axes, dtype=dtype)]
         else:
             # What an earlier layer has left is standardized well enough.
-            mean, deviation = x.mean(axis=0), x.std(axis=0)
-            if np.any(np.abs(mean) > 0.5) or np.any(deviation < 0.5) or np.any(deviation > 2.0):
+            low, mean, high = np.quantile(x, [0.16, 0.5, 0.84], axis=0)
+            if np.any(np.abs(mean) > 0.5) or np.any(high - low < 1.0) or np.any(high - low > 4.0):
                 layers += [ActNorm(size, dtype=dtype)]
             if self.rotation is not None:
                 layers += [Rotation(size, start=self.rotation, seed=axes, dtype=dtype)]
         layers += [MarginalGaussianization(size, self.transformer, dtype=dtype)]
         for layer in layers:
-            layer.initialize(x)
+            # A few far rows must not decide how wide the rest is.
+            layer.initialize(np.clip(x, *np.quantile(x, [0.005, 0.995], axis=0)) if isinstance(layer, ActNorm) else x)
             x = layer.inverse(x).numpy()
         return tfb.Chain(layers)
 

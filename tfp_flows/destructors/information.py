@@ -15,7 +15,7 @@ from tfp_flows.seeds import resolve_seed, split_seed
 
 
 class Estimate(NamedTuple):
-    """A value in nats, and its standard error from the number of samples."""
+    """A value in nats, and its standard error from the number of samples that were scored, not from the fit."""
 
     value: float
     standard_error: float
@@ -80,7 +80,8 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
     """The total correlation (multi-information) of samples: by how many nats they are not independent.
 
     The mean log-density of each half under the RBIG flow of the other half, less that of its first layer, which knows the
-    marginals only. On average it is too low by what the flow does not capture.
+    marginals only. It is too low by what the flow does not capture, and too high by what the first layer has missed of the
+    marginals, which heavy tails make large.
 
     Args:
       x, folds, seed, options: As in `entropy`.
@@ -112,7 +113,7 @@ def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **optio
     """The mutual information of two groups of variables, in nats: what the rows of `x` tell about those of `y`.
 
     Both groups are Gaussianized on their own, which leaves it as it was, and then jointly: the value is the mean log-density
-    of the pair, less those of both alone.
+    of the pair, less those of both alone. With few rows it may be negative, since the joint fit costs more than the two.
 
     Args:
       x, y: Samples `[N, D]` and `[N, E]`, row by row together.

@@ -54,6 +54,8 @@ class HistogramDestructor(_Piecewise):
         maps = []
         for j in range(size):
             counts = np.histogram(u[:, j], edges)[0] + self.smoothing / self.num_bins
+            # What is less than a few roundings would vanish between the edges.
+            counts = np.maximum(counts, 8.0 * np.finfo(dtype.as_numpy_dtype).eps * counts.sum())
             latent = np.concatenate([[0.0], np.cumsum(counts)])
             latent /= latent[-1]
             corners = np.zeros([4, self.num_bins, size])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,6 +121,11 @@ class DestructorStack:
             after = -float(np.mean(np.asarray(base.log_prob(value), np.float64) + log_det + more))
             self.history["val_loss"].append(after)
             self.history["gain"].append(loss - after)
+            if not layers and not np.isfinite(after):
+                raise ValueError(
+                    f"`destructors[0]` gives held-out rows no density (their mean NLL is {after}): what it fits must have one "
+                    "everywhere."
+                )
             if not layers or loss - after > _LEAST_GAIN:
                 train, held_out, log_det, loss, failures = _apply(layer, train)[0], value, log_det + more, after, 0
                 layers += list(layer.bijectors)
@@ -140,9 +146,6 @@ class DestructorStack:
 
     def _split(self, x: Any, validation_data: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
         x = check_events("x", x, (self.event_size,), self.dtype)
-        constant = np.flatnonzero(x.min(axis=0) == x.max(axis=0))
-        if len(constant):
-            raise ValueError(f"`x` is constant in column {constant[0]}, which has no density there.")
         if validation_data is None:
             if not 0.0 < share < 1.0:
                 raise ValueError(f"`validation_split` must be between 0 and 1, got {share!r}.")
@@ -153,6 +156,19 @@ class DestructorStack:
             held_out = check_events("validation_data", validation_data, (self.event_size,), self.dtype)
         if len(x) < 10:
             raise ValueError(f"`x` must have at least 10 rows besides those held out, got {len(x)}.")
+        constant = np.flatnonzero(x.min(axis=0) == x.max(axis=0))
+        if len(constant):
+            raise ValueError(
+                f"`x` is constant in column {constant[0]} (of the rows to fit), which has no density there."
+            )
+        for j, column in enumerate(x.T):
+            most = np.max(np.unique(column, return_counts=True)[1])
+            if most > max(2, 0.05 * len(x)):
+                warnings.warn(
+                    f"`x` has {most} equal values among {len(x)} in column {j}: the density of a single value has no bound. "
+                    "Add noise of the size of a step to levels, and leave such columns out otherwise.",
+                    stacklevel=3,
+                )
         return x, held_out
 
     def _fit_layer(self, destructor: Any, x: np.ndarray, seed: int) -> tfb.Chain:

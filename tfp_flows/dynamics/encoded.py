@@ -54,6 +54,8 @@ class EncodedFlow(FlowDistribution):
     ):
         if not isinstance(flow, FlowDistribution) or flow.conditional_size is None:
             raise ValueError(f"`flow` must be a conditional flow (conditional_size=...), got {flow!r}.")
+        if isinstance(flow, EncodedFlow):
+            raise ValueError("`flow` has an encoder of its own: put both networks into one `encoder`.")
         super().__init__(flow.distribution, flow.bijector, name=flow.name if name is None else name)
         self.condition_shape = [positive_int("condition_shape", n) for n in condition_shape]
         self._preprocess = preprocess

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from typing import Any
 
 import tensorflow as tf
@@ -48,15 +50,24 @@ def rollout(flow: Any, past, steps: int, n: int = 1, *, seed: int | None = None)
     start = tf.reshape(tf.repeat(past[tf.newaxis], n, axis=0), [-1, window, columns])
     seeds = tf.random.experimental.stateless_split([resolve_seed(seed) % 2**31, 0], steps)
 
-    @tf.function(autograph=False)
-    def draw(start, seeds):
-        def step(state, here):
-            rows, _ = state
-            row = flow.sample(tf.shape(rows)[0], seed=here, conditional_input=tf.reshape(rows, [-1, size]))
-            row = tf.ensure_shape(row, [rows.shape[0], columns])
-            return tf.concat([rows[:, 1:], row[:, tf.newaxis]], axis=1), row
-
-        return tf.scan(step, seeds, (start, start[:, -1]))[1]
-
-    paths = draw(start, seeds)  # [steps, n * B, D]
+    if flow not in _GRAPHS:
+        _GRAPHS[flow] = tf.function(functools.partial(_draw, weakref.ref(flow)), reduce_retracing=True, autograph=False)
+    paths = _GRAPHS[flow](start, seeds)  # [steps, n * B, D]
     return tf.reshape(tf.transpose(paths, [1, 0, 2]), [n, *batch, steps, columns])
+
+
+# A graph for each flow, as long as the flow lives.
+_GRAPHS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def _draw(reference, start, seeds):
+    flow = reference()
+    size = flow.conditional_size
+
+    def step(state, seed):
+        rows, _ = state
+        row = flow.sample(tf.shape(rows)[0], seed=seed, conditional_input=tf.reshape(rows, [-1, size]))
+        row = tf.ensure_shape(row, [rows.shape[0], rows.shape[2]])
+        return tf.concat([rows[:, 1:], row[:, tf.newaxis]], axis=1), row
+
+    return tf.scan(step, seeds, (start, start[:, -1]))[1]

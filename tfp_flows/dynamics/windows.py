@@ -24,8 +24,9 @@ def sequence_windows(
     """Pairs (past, next) of a multivariate series, as a `tf.data` pipeline for `FlowModel.fit` of a conditional flow.
 
     Args:
-      series: Array `[N, D]` in the order of time; or a list of them, such as the parts between gaps: no pair crosses their
-      ends. window: Number of rows of the past, `T`.
+      series: Array `[N, D]` in the order of time; or a list of them, such as the parts between gaps: no pair crosses
+        their ends.
+      window: Number of rows of the past, `T`.
       horizon: How many rows after the past the next one stands; 1 for the row that follows.
       batch_size: Pairs in a batch.
       shuffle: Whether the pairs come in another random order in each pass.
