@@ -79,6 +79,13 @@ def test_condition_has_the_gradient_of_differences():
     np.testing.assert_allclose(found, (up - down) / 2e-5, rtol=1e-5, atol=1e-7)
 
 
+def test_density_integrates_to_one_and_a_fit_moves_every_weight():
+    flow = tff.continuous_flow(2, hidden_units=[8], seed=3)
+    testing.redraw_weights(flow, seed=8)
+    testing.check_normalized(flow, resolution=200)
+    testing.check_fit_moves_every_weight(flow, tff.data.banana().sample(256, seed=1))
+
+
 @pytest.mark.parametrize("argument", ["rtol", "atol", "trace", "max_num_steps", "event_size"])
 def test_bad_arguments_are_named(argument):
     with pytest.raises(ValueError, match=f"`{argument}`"):

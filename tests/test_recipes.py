@@ -13,7 +13,11 @@ import tfp_flows as tff
 from tfp_flows import testing
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-by_name = pytest.mark.parametrize("name", RECIPES)
+# Of a continuous flow the bijector's tests and those of test_continuous.py run always.
+LONG = ("continuous_flow",)
+by_name = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in RECIPES]
+)
 
 
 @by_name
