@@ -40,6 +40,12 @@ def bound_log_scale(log_scale: tf.Tensor, bound: float | None = DEFAULT_LOG_SCAL
     return bound * ratio * tf.math.rsqrt(1.0 + ratio * ratio)
 
 
+def unbound_log_scale(bounded: np.ndarray, bound: float) -> np.ndarray:
+    """What `bound_log_scale` maps to `bounded`, for start values; at the bound and beyond, what it maps to 0.999 of it."""
+    ratio = np.clip(bounded / bound, -0.999, 0.999)
+    return bound * ratio / np.sqrt(1.0 - ratio * ratio)
+
+
 def sech_squared(a: tf.Tensor) -> tf.Tensor:
     """`1 - tanh(a)^2`, without the cancellation that the literal formula suffers for large `|a|`."""
     e = tf.exp(-2.0 * tf.abs(a))

@@ -171,14 +171,15 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
 
     def _run_back(self, direction: str, value: tf.Tensor, conditional_input, gradients) -> list[tf.Tensor]:
         """Gradients with respect to value, condition, and the network's variables."""
-        sources = [value, *([] if conditional_input is None else [conditional_input]), *self._weights()]
+        sources = [
+            value,
+            *([] if conditional_input is None else [conditional_input]),
+            *self._network.trainable_variables,
+        ]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             found = self._run(direction, value, conditional_input)
         return tape.gradient(found, sources, output_gradients=gradients, unconnected_gradients="zero")
-
-    def _weights(self) -> list[tf.Variable]:
-        return list(self._network.trainable_variables)
 
     def _run_eagerly(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
         """The same by compiled functions, with a gradient that is compiled as a whole.
@@ -194,7 +195,9 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
 
             def gradient(*upstream, variables=()):
                 found = self._graphs[direction, "gradient"](inputs[0], condition, list(upstream))
-                by_variable = {id(v): g for v, g in zip(self._weights(), found[len(inputs) :], strict=True)}
+                by_variable = {
+                    id(v): g for v, g in zip(self._network.trainable_variables, found[len(inputs) :], strict=True)
+                }
                 ours = [by_variable[id(v)] for v in variables]
                 return (found[: len(inputs)], ours) if variables else found[: len(inputs)]
 

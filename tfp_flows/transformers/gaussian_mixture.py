@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import positive_int
 from tfp_flows.description import serializable
-from tfp_flows.numerics import bound_log_scale, log_normal_tails, normal_quantile
+from tfp_flows.numerics import bound_log_scale, log_normal_tails, normal_quantile, unbound_log_scale
 from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -82,8 +82,7 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
             spread_of = np.sum(part * np.square(x[:, np.newaxis] - mean), axis=0) + 1e-3 * np.square(sigma)
             sigma = np.maximum(np.sqrt(spread_of / count), lowest)
             weight = count / count.sum()
-        log_sigma = np.clip((np.log(sigma) - start) / 5.0, -0.999, 0.999)
-        return np.concatenate([np.log(weight), 5.0 * log_sigma / np.sqrt(1.0 - np.square(log_sigma)), mean - spread])
+        return np.concatenate([np.log(weight), unbound_log_scale(np.log(sigma) - start, 5.0), mean - spread])
 
     def _split(self, params):
         weight, log_sigma, mean = tf.split(params, 3, axis=-1)

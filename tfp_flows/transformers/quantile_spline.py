@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import positive_int
 from tfp_flows.description import serializable
-from tfp_flows.numerics import bound_log_scale
+from tfp_flows.numerics import bound_log_scale, unbound_log_scale
 from tfp_flows.transformers.spline import rational_quadratic, solve_rational_quadratic
 from tfp_flows.transformers.transformer import Transformer
 
@@ -78,16 +78,14 @@ class QuantileSplineTransformer(Transformer):
         left, width, bottom, height, d0, d1 = (tf.reduce_sum(part * chosen, axis=-1) for part in parts)
         slope = height / width
         # Straight beyond the ends; what is clipped there is zero inside.
-        beyond = value - within
+        beyond, end = value - within, tf.where(value < low, d0, d1)
         if latent_to_data:
             up = tf.clip_by_value((within - bottom) / height, 0.0, 1.0)
             t = solve_rational_quadratic(up, slope, d0, d1)
             _, log_slope = rational_quadratic(t, slope, d0, d1)
-            end = tf.where(value < low, d0, d1)
             return left + width * t + beyond / end, -tf.where(inside, log_slope, tf.math.log(end))
         t = tf.clip_by_value((within - left) / width, 0.0, 1.0)
         up, log_slope = rational_quadratic(t, slope, d0, d1)
-        end = tf.where(value < low, d0, d1)
         return bottom + height * up + beyond * end, tf.where(inside, log_slope, tf.math.log(end))
 
     def inverse(self, y, params):
@@ -115,7 +113,7 @@ class QuantileSplineTransformer(Transformer):
         slopes = np.concatenate([log_secant[:, :1], inner, log_secant[:, -1:]], axis=1)
         first = np.stack([y[:, 0], np.full(len(y), z[0])], axis=1) + _REACH
         logs = np.concatenate([np.log(widths / scale), np.log(heights / scale), slopes], axis=1)
-        return np.concatenate([first, _unbounded(logs)], axis=1)
+        return np.concatenate([first, unbound_log_scale(logs, _BOUND)], axis=1)
 
 
 def _knots(num_bins: int, rows: int) -> np.ndarray:
@@ -130,9 +128,3 @@ def _knots(num_bins: int, rows: int) -> np.ndarray:
 
 def _phi(z) -> np.ndarray:
     return 0.5 * tf.math.erfc(-tf.constant(z, tf.float64) / math.sqrt(2.0)).numpy()
-
-
-def _unbounded(bounded: np.ndarray) -> np.ndarray:
-    """The inverse of `bound_log_scale`."""
-    ratio = np.clip(bounded / _BOUND, -0.999, 0.999)
-    return _BOUND * ratio / np.sqrt(1.0 - ratio * ratio)
