@@ -232,6 +232,12 @@ def test_rotation_takes_given_axes_and_those_of_data():
     turn.initialize(sources @ q)
     correlation = np.abs(np.corrcoef(turn.inverse(sources @ q).numpy().T, sources.T)[:3, 3:])
     assert np.all(np.sort(correlation, axis=1)[:, -1] > 0.98)
+    # Normal data have no independent components that differ from others: `Q` stays what it was.
+    turn = tff.Rotation(3, start="ica", seed=1, dtype=tf.float64)
+    before = turn.matrix().numpy()
+    turn.initialize(np.random.default_rng(3).normal(size=[4000, 3]))
+    np.testing.assert_array_equal(turn.matrix(), before)
+    assert turn.initialized
 
 
 def test_gaussianization_flow_starts_from_data():

@@ -17,6 +17,7 @@ from tfp_flows.seeds import resolve_seed
 tfb = tfp.bijectors
 
 STARTS = ("random", "pca", "ica")
+_LOG_COSH_MEAN, _LOG_COSH_DEVIATION = 0.37457, 0.07955  # of normal variables of exactly unit variance
 
 
 @serializable
@@ -37,7 +38,8 @@ class Rotation(tfb.Bijector):
       event_size: Integer `D`.
       num_reflections: Number of reflections, at least 1; `D - 1`, or 1 if that is more, if `None`.
       start: `"random"`; `"pca"` for principal axes (where no correlation exceeds 0.2, nearly every axis is one, and `Q` stays
-        random); `"ica"` for independent components of whitened data, by scikit-learn's `FastICA`.
+        random); `"ica"` for independent components of whitened data, by scikit-learn's `FastICA` (where it finds nothing that
+        is not normal, `Q` stays random).
       seed: Integer seed of the random start.
       dtype, validate_args, name: As in the other bijectors.
 
@@ -178,7 +180,8 @@ def principal_axes(rows: np.ndarray) -> np.ndarray | None:
 def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
     """Axes of the independent components of rows that are white already, in columns: of a random half of the rows.
 
-    `None` where that half has fewer than twice as many rows as dimensions.
+    `None` where that half has fewer than twice as many rows as dimensions, and where what `FastICA` looks for is not there: no
+    component's mean of `log cosh` is five standard errors away from that of normal data.
     """
     try:
         from sklearn.decomposition import FastICA
@@ -192,7 +195,11 @@ def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
         warnings.simplefilter("ignore", ConvergenceWarning)  # any orthogonal matrix will do
         found = FastICA(whiten=False, max_iter=200, random_state=seed % 2**32).fit(rows - rows.mean(axis=0))
     left, _, right = np.linalg.svd(found.components_)
-    return (left @ right).T
+    axes = (left @ right).T
+    components = rows @ axes
+    components = (components - components.mean(axis=0)) / components.std(axis=0)
+    contrast = np.mean(np.logaddexp(components, -components), axis=0) - np.log(2.0) - _LOG_COSH_MEAN
+    return None if np.max(np.abs(contrast)) < 5.0 * _LOG_COSH_DEVIATION / np.sqrt(len(rows)) else axes
 
 
 def _vectors_of(q: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ def rbig(
 
     Args:
       event_size: Size `D` of the events.
-      rotation: `"pca"` for principal axes, and a random rotation where no correlation is left; `"ica"` for independent
-        components by scikit-learn (`pip install tfp_flows[ica]`); `"random"`.
+      rotation: `"pca"` for principal axes, or `"ica"` for independent components by scikit-learn (`pip install
+        tfp_flows[ica]`), with a random rotation where none are left to see; `"random"`.
       num_bins: Number of bins of each spline. More follow the data more closely, and need more of them.
       max_layers, patience: As in `DestructorStack`.
       seed: Integer seed of the random rotations and of the choice of held-out rows.
