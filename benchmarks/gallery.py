@@ -1,9 +1,8 @@
 """`python -m benchmarks gallery`: every recipe for vectors on the same eight densities, in one figure.
 
 Each is fitted to 10,000 rows with its default sizes, 2000 steps of batch 256 (continuous flows: 1000 of 512), Adam from 3e-3
-with
-a cosine schedule and the global norm clipped to 1, in a process of its own; RBIG is fitted without gradients. The NLL is that
-of 20,000 fresh rows, the floor the entropy. A result that is already in the output folder is not computed again.
+with a cosine schedule and the global norm clipped to 1, in a process of its own; RBIG is fitted without gradients. The NLL is
+that of 20,000 fresh rows, the floor the entropy. A result that is already in the output folder is not computed again.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ import numpy as np
 from benchmarks.process import run
 
 DENSITIES = ("moons", "circles", "banana", "eight_gaussians", "pinwheel", "checkerboard", "two_spirals", "swiss_roll")
-ROWS, TEST_ROWS, BATCH = 10_000, 20_000, 256
+ROWS, TEST_ROWS, TIMED_ROWS, BATCH = 10_000, 20_000, 10_000, 256
 PIXELS = 90
+COLUMNS = ("mean", "parameters", "fitting, s", "density, ms", "sampling, ms")
 
 
 def recipes() -> list[str]:
@@ -78,6 +78,7 @@ def fit(recipe: str, density_name: str, steps: int) -> dict:
     axes = np.meshgrid(np.linspace(left, right, PIXELS), np.linspace(low, high, PIXELS))
     grid = np.stack(axes, axis=-1).reshape(-1, 2).astype(np.float32)
     nll = -np.asarray(model.log_prob(test), np.float64)
+    timed = test[:TIMED_ROWS]
     return {
         "recipe": recipe,
         "density": density_name,
@@ -86,8 +87,20 @@ def fit(recipe: str, density_name: str, steps: int) -> dict:
         "floor": float(density.entropy()),
         "parameters": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
         "seconds": seconds,
+        "density_ms": milliseconds(lambda: model.log_prob(timed)),
+        "sampling_ms": milliseconds(lambda: model.sample(TIMED_ROWS, seed=1)),
         "picture": np.exp(np.asarray(model.log_prob(grid), np.float64)).round(4).tolist(),
     }
+
+
+def milliseconds(call, repetitions: int = 7) -> float:
+    """The median of several calls after the first, which compiles."""
+    taken = []
+    for _ in range(1 + repetitions):
+        begin = time.perf_counter()
+        np.asarray(call())
+        taken.append(1e3 * (time.perf_counter() - begin))
+    return float(np.median(taken[1:]))
 
 
 def measure(options: argparse.Namespace) -> list[dict]:
@@ -106,20 +119,25 @@ def measure(options: argparse.Namespace) -> list[dict]:
 
 
 def table(results: list[dict]) -> str:
-    """Markdown: nats above the floor for each density, the mean of them, parameters, and seconds (the median)."""
+    """Markdown: nats above the floor for each density, their mean, and medians of parameters, seconds, and milliseconds."""
     names = list(dict.fromkeys(r["density"] for r in results))
     lines = [
-        "| | " + " | ".join(n.replace("_", " ") for n in names) + " | mean | parameters | seconds |",
-        "|---" * (len(names) + 4) + "|",
+        "| | " + " | ".join(n.replace("_", " ") for n in [*names, *COLUMNS]) + " |",
+        "|---" * (len(names) + len(COLUMNS) + 1) + "|",
     ]
-    lines.append("| floor | " + " | ".join(f"{_of(results, None, n)['floor']:.2f}" for n in names) + " | | | |")
+    lines.append(
+        "| floor | " + " | ".join(f"{_of(results, None, n)['floor']:.2f}" for n in names) + " |" * (len(COLUMNS) + 1)
+    )
     for recipe in dict.fromkeys(r["recipe"] for r in results):
         rows = [_of(results, recipe, n) for n in names]
         above = [r["nll"] - r["floor"] if r else np.nan for r in rows]
         found = [r for r in rows if r]
         cells = ["" if np.isnan(a) else f"{a:.2f}" for a in above]
-        cells += [f"{np.nanmean(above):.2f}", f"{np.median([r['parameters'] for r in found]):.0f}"]
-        cells += [f"{np.median([r['seconds'] for r in found]):.0f}"]
+        cells += [f"{np.nanmean(above):.2f}"]
+        cells += [
+            f"{np.median([r[key] for r in found]):.0f}"
+            for key in ("parameters", "seconds", "density_ms", "sampling_ms")
+        ]
         lines.append(f"| `{recipe}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
