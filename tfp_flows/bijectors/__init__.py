@@ -19,6 +19,7 @@ from tfp_flows.bijectors.lu_linear import LULinear
 from tfp_flows.bijectors.marginal import MarginalGaussianization
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressiveFlow
 from tfp_flows.bijectors.masks import channel_binary_mask, checkerboard_binary_mask
+from tfp_flows.bijectors.mixture_map import MixtureMap
 from tfp_flows.bijectors.multi_scale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNormalization
 from tfp_flows.bijectors.planar import PlanarFlow
@@ -38,6 +39,7 @@ __all__ = [
     "LULinear",
     "MarginalGaussianization",
     "MaskedAutoregressiveFlow",
+    "MixtureMap",
     "MultiScale",
     "PlanarFlow",
     "RadialFlow",

@@ -1,4 +1,4 @@
-"""Batches from which layers start."""
+"""Layers that start from data, and the batches they start from."""
 
 from __future__ import annotations
 
@@ -6,8 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 MOST_ROWS = 2**17
+
+
+class StartsFromData:
+    """Of a bijector whose method `initialize(batch)` lets it start from data: whether it has, in a variable that is saved."""
+
+    def _make_initialized(self, dtype: tf.DType, value: bool = False) -> None:
+        # A number and not a boolean, so that Keras can save it.
+        self._initialized = tf.Variable(tf.cast(value, dtype), trainable=False, name="initialized")
+
+    @property
+    def initialized(self) -> bool:
+        """Whether `initialize` was called, here or before a checkpoint that was restored, or need not be."""
+        return bool(self._initialized.numpy() != 0)
 
 
 def rows_of(name: str, batch: Any, size: int) -> np.ndarray:

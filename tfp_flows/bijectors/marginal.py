@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.amortized import AmortizedBijector
-from tfp_flows.bijectors.batch import rows_of
+from tfp_flows.bijectors.batch import StartsFromData, rows_of
 from tfp_flows.checks import positive_int
 from tfp_flows.description import serializable
 from tfp_flows.numerics import real_dtype
@@ -17,7 +17,7 @@ from tfp_flows.transformers import QuantileSplineTransformer, Transformer
 
 
 @serializable
-class MarginalGaussianization(AmortizedBijector):
+class MarginalGaussianization(StartsFromData, AmortizedBijector):
     """A univariate transformer for each dimension, which maps the marginals of data to normal ones.
 
     `log |det dy/dx|` is the sum of the logarithms of the derivatives. `initialize(batch)` fits the transformers to a batch on
@@ -76,8 +76,7 @@ class MarginalGaussianization(AmortizedBijector):
         self.transformer = QuantileSplineTransformer() if transformer is None else transformer
         if not isinstance(self.transformer, Transformer) or not hasattr(self.transformer, "fit"):
             raise ValueError(f"`transformer` must be a Transformer with a method `fit`, got {transformer!r}.")
-        # A number and not a boolean, so that Keras can save it.
-        self._initialized = tf.Variable(tf.zeros([], dtype), trainable=False, name="initialized")
+        self._make_initialized(dtype)
         super().__init__(
             size,
             {"params": np.zeros([size, self.transformer.params])},
@@ -89,11 +88,6 @@ class MarginalGaussianization(AmortizedBijector):
             validate_args=validate_args,
             name=name,
         )
-
-    @property
-    def initialized(self) -> bool:
-        """Whether `initialize` was called, here or before a checkpoint that was restored."""
-        return bool(self._initialized.numpy() != 0)
 
     def initialize(self, batch) -> None:
         """Fits the transformers to `batch`, of shape `[..., D]` on the data's side, or to an iterator of such batches.

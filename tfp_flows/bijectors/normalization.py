@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.batch import StartsFromData
 from tfp_flows.checks import positive_int
 from tfp_flows.data.moments import Moments
 from tfp_flows.description import serializable
@@ -32,14 +33,13 @@ def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> t
     return found.mean, np.where(found.deviation > floor, found.deviation, 1.0)
 
 
-class _Affine(tfb.Bijector):
+class _Affine(StartsFromData, tfb.Bijector):
     """`y = (x * exp(log_scale) + shift)`, with parameters from a subclass, and data-dependent initialization."""
 
     def __init__(self, event_size: int, *, dtype: tf.DType, validate_args: bool, name: str):
         self.event_size = positive_int("event_size", event_size)
         dtype = real_dtype(dtype)
-        # A number and not a boolean, so that Keras can save it.
-        self._initialized = tf.Variable(tf.zeros([], dtype), trainable=False, name="initialized")
+        self._make_initialized(dtype)
         self._make_variables(dtype)
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(
@@ -53,11 +53,6 @@ class _Affine(tfb.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype):
         return {}
-
-    @property
-    def initialized(self) -> bool:
-        """Whether `initialize` was called, here or before a checkpoint that was restored."""
-        return bool(self._initialized.numpy() != 0)
 
     def initialize(self, batch) -> None:
         """Starts from `batch`, of shape `[..., D]` on the data's side of this layer, or from an iterator of such batches.

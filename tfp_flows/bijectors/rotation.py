@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.batch import rows_of
+from tfp_flows.bijectors.batch import StartsFromData, rows_of
 from tfp_flows.checks import one_of, positive_int
 from tfp_flows.description import serializable
 from tfp_flows.numerics import real_dtype
@@ -21,7 +21,7 @@ _LOG_COSH_MEAN, _LOG_COSH_DEVIATION = 0.37457, 0.07955  # of normal variables of
 
 
 @serializable
-class Rotation(tfb.Bijector):
+class Rotation(StartsFromData, tfb.Bijector):
     """The orthogonal map `y = Q x` whose `Q` is a product of Householder reflections (Tomczak and Welling 2016), trainable.
 
     `Q = H_1 ... H_n` with `H_i = I - 2 v_i v_i' / |v_i|^2`; `log |det dy/dx| = 0`. The columns of `Q` are the axes in data
@@ -84,8 +84,7 @@ class Rotation(tfb.Bijector):
             raise ValueError(f"`num_reflections` must be at least {most} for start={start!r}, got {count}.")
         vectors = np.random.default_rng(self._seed).normal(size=[count, event_size])
         self.reflections = tf.Variable(vectors, dtype=dtype, name="reflections")
-        # A number and not a boolean, so that Keras can save it.
-        self._initialized = tf.Variable(tf.cast(start == "random", dtype), trainable=False, name="initialized")
+        self._make_initialized(dtype, start == "random")
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(
             forward_min_event_ndims=1, is_constant_jacobian=True, dtype=dtype, validate_args=validate_args, name=name
@@ -94,11 +93,6 @@ class Rotation(tfb.Bijector):
     @classmethod
     def _parameter_properties(cls, dtype):
         return {}
-
-    @property
-    def initialized(self) -> bool:
-        """Whether `initialize` was called, here or before a checkpoint that was restored, or need not be."""
-        return bool(self._initialized.numpy() != 0)
 
     def initialize(self, batch) -> None:
         """Lets the axes be those of `batch`, of shape `[..., D]` on the data's side, or of an iterator of batches.

@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import MarginalGaussianization
 from tfp_flows.checks import positive_int
 from tfp_flows.destructors.rbig import rbig
+from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models.events import check_events
 from tfp_flows.seeds import resolve_seed, split_seed
+
+tfb = tfp.bijectors
 
 
 class Estimate(NamedTuple):
@@ -101,9 +106,10 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
     """
 
     def score(rest, part, seed):
-        make = {"seed": seed, "dtype": tf.float64, **options}
-        flow = rbig(rest.shape[1], **make).fit(rest, verbose=0)
-        marginals = rbig(rest.shape[1], **{**make, "max_layers": 1}).fit(rest, verbose=0)
+        flow = rbig(rest.shape[1], seed=seed, dtype=tf.float64, **options).fit(rest, verbose=0)
+        layers = list(flow.bijector.bijectors)
+        first = next(i for i, layer in enumerate(layers) if isinstance(layer, MarginalGaussianization))
+        marginals = FlowDistribution(flow.distribution, tfb.Chain(layers[: first + 1]))
         return _log_prob(flow, part) - _log_prob(marginals, part)
 
     return _estimate(_over_folds(_checked("x", x), folds, resolve_seed(seed), score))

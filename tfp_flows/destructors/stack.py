@@ -75,10 +75,7 @@ class DestructorStack:
         self.event_size = positive_int("event_size", event_size)
         self.destructors = list(destructors) if isinstance(destructors, (list, tuple)) else [destructors]
         for part in self.destructors:
-            if not callable(getattr(part, "fit", None)) or getattr(part, "latent", "normal") not in (
-                "normal",
-                "uniform",
-            ):
+            if not callable(getattr(part, "fit", None)) or _latent(part) not in ("normal", "uniform"):
                 raise ValueError(
                     f"`destructors` must have a method fit(x, seed) that returns a bijector, got {part!r}."
                 )
@@ -176,9 +173,13 @@ class DestructorStack:
         if not isinstance(layer, tfb.Bijector):
             raise ValueError(f"`fit` of {destructor!r} must return a tfb.Bijector, got {layer!r}.")
         parts = list(layer.bijectors) if isinstance(layer, tfb.Chain.__bases__[0]) else [layer]
-        if getattr(destructor, "latent", "normal") == "uniform":
+        if _latent(destructor) == "uniform":
             parts.append(tfb.NormalCDF())
         return tfb.Chain(parts)
+
+
+def _latent(destructor: Any) -> str:
+    return getattr(destructor, "latent", "normal")
 
 
 def _apply(layer: tfb.Bijector, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,8 +21,9 @@ from tfp_flows.bijectors import (
 )
 from tfp_flows.checks import positive_int
 from tfp_flows.models.batches import Inputs
+from tfp_flows.models.checks import check_distribution, warn_of_shared_networks
 from tfp_flows.models.dequantization import UniformDequantization
-from tfp_flows.models.guarded import check_distribution, mean_of_rows, warn_of_shared_networks
+from tfp_flows.models.guarded import mean_of_rows
 from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
 from tfp_flows.seeds import resolve_seed

@@ -14,7 +14,8 @@ from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_a
 from tfp_flows.checks import positive_int
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
 from tfp_flows.models.batches import Inputs
-from tfp_flows.models.guarded import GuardedModel, check_distribution, mean_of_rows
+from tfp_flows.models.checks import check_distribution
+from tfp_flows.models.guarded import GuardedModel, mean_of_rows
 from tfp_flows.models.noise import step_seed
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed

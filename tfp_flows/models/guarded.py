@@ -11,10 +11,8 @@ import zlib
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.bijectors import layers_of
 from tfp_flows.models.files import written_whole
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.models.order import Order
@@ -98,8 +96,7 @@ class GuardedModel(keras.Model):
             jit_compile = (
                 not run_eagerly
                 and all(layer.supports_jit for layer in self._networks)
-                and not self._convolves()
-                and all(getattr(m, "gains_by_jit", True) for root in self._modules() for m in root.submodules)
+                and self._gains_by_jit()
                 and self.distribute_strategy.num_replicas_in_sync
                 == 1  # XLA cannot compile what replicas tell each other
             )
@@ -123,10 +120,13 @@ class GuardedModel(keras.Model):
             **kwargs,
         )
 
-    def _convolves(self) -> bool:
-        """Whether the time goes into convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
+    def _gains_by_jit(self) -> bool:
+        """Not where layers say so, nor for convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
         on_cpu = all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
-        return on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
+        convolves = on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
+        return not convolves and all(
+            getattr(m, "gains_by_jit", True) for root in self._modules() for m in root.submodules
+        )
 
     def get_compile_config(self):
         config = super().get_compile_config()
@@ -362,39 +362,3 @@ class GuardedModel(keras.Model):
     def _steps_done(self) -> int:
         optimizer = getattr(self, "optimizer", None)
         return -1 if optimizer is None else int(optimizer.iterations.numpy())
-
-
-def check_distribution(name: str, distribution) -> None:
-    """Raises a `ValueError` unless `distribution` is one over events that are one tensor of reals each, without a batch."""
-    tfd = tfp.distributions
-    if not isinstance(distribution, tfd.Distribution):
-        raise ValueError(f"`{name}` must be a tfd.Distribution, got {distribution!r}.")
-    if isinstance(distribution.dtype, (list, tuple, dict)) or not isinstance(distribution.event_shape, tf.TensorShape):
-        raise ValueError(f"`{name}` must have one tensor as its event, got a joint one: {distribution}.")
-    if not tf.as_dtype(distribution.dtype).is_floating:
-        raise ValueError(f"`{name}` must be over real numbers, got dtype {distribution.dtype}: {distribution}.")
-    if distribution.batch_shape.rank not in (None, 0):
-        raise ValueError(
-            f"`{name}` must have batch shape [], got {distribution.batch_shape}: row i of the data would be "
-            "scored by member i. Wrap it in tfd.Independent, or in tfd.MixtureSameFamily."
-        )
-
-
-def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> None:
-    """Warns if layers of a flow share weights, as in `Chain([layer] * 8)`, which is hardly ever meant."""
-    bijector = getattr(distribution, "bijector", None)
-    if not isinstance(bijector, tfp.bijectors.Bijector):
-        return
-    owner: dict[int, int] = {}
-    for i, layer in enumerate(layers_of(bijector)):
-        found = tracking.find(layer)
-        weights = [w.value for network in found.layers for w in network.trainable_variables] + found.variables
-        for weight in weights:
-            first = owner.setdefault(id(weight), i)
-            if first != i:
-                warnings.warn(
-                    f"Layers {first} and {i} of the flow share weights ({weight.name}, of {layer.name}): what occurs twice is "
-                    "trained as one. If that is not meant, make a network for each.",
-                    stacklevel=4,
-                )
-                return

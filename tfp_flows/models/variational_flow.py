@@ -11,7 +11,8 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.checks import positive_int
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
-from tfp_flows.models.guarded import GuardedModel, check_distribution, warn_of_shared_networks
+from tfp_flows.models.checks import check_distribution, warn_of_shared_networks
+from tfp_flows.models.guarded import GuardedModel
 from tfp_flows.models.noise import step_seed
 from tfp_flows.models.order import Order, without_autotuning
 from tfp_flows.seeds import resolve_seed

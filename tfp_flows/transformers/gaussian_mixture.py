@@ -72,16 +72,8 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         mean = np.quantile(x, (np.arange(k) + 0.5) / k)
         lowest = max(1e-2 * np.std(x), 1.01 * math.exp(start - 5.0))
         sigma = np.maximum(np.gradient(mean) if k > 1 else np.std(x)[np.newaxis], lowest)
-        weight = np.full(k, 1.0 / k)
-        for _ in range(iterations):
-            log_part = np.log(weight) - np.log(sigma) - 0.5 * np.square((x[:, np.newaxis] - mean) / sigma)
-            part = np.exp(log_part - log_part.max(axis=1, keepdims=True))
-            part /= part.sum(axis=1, keepdims=True)
-            count = part.sum(axis=0) + 1e-3  # an empty component stays where it is
-            mean = (part.T @ x + 1e-3 * mean) / count
-            spread_of = np.sum(part * np.square(x[:, np.newaxis] - mean), axis=0) + 1e-3 * np.square(sigma)
-            sigma = np.maximum(np.sqrt(spread_of / count), lowest)
-            weight = count / count.sum()
+        found = fit_mixture(x[:, np.newaxis], mean[:, np.newaxis], sigma[:, np.newaxis], lowest, iterations)
+        weight, mean, sigma = (part.reshape(k) for part in found)
         return np.concatenate([np.log(weight), unbound_log_scale(np.log(sigma) - start, 5.0), mean - spread])
 
     def _split(self, params):
@@ -103,3 +95,27 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
     def forward(self, x, params):
         y = self._to_data(x, params)
         return y, -self._to_latent(y, params)[1]
+
+
+def fit_mixture(
+    x: np.ndarray, mean: np.ndarray, sigma: np.ndarray, lowest: np.ndarray | float, iterations: int = 30
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights `[K]`, means and deviations `[K, D]` of a mixture with diagonal covariances, from start values, by EM.
+
+    Deviations are at least `lowest`. What the rows `x` `[N, D]` do to a component that none of them belongs to is nothing.
+    """
+    weight = np.full(len(mean), 1.0 / len(mean))
+    square = np.square(x)
+    for _ in range(iterations):
+        precision = 1.0 / np.square(sigma)
+        constant = np.log(weight) - np.sum(np.log(sigma) + 0.5 * np.square(mean) * precision, axis=1)
+        log_part = constant + x @ (mean * precision).T - 0.5 * square @ precision.T
+        part = np.exp(log_part - log_part.max(axis=1, keepdims=True))
+        part /= part.sum(axis=1, keepdims=True)
+        count = part.sum(axis=0)[:, np.newaxis] + 1e-3  # an empty component stays where it is
+        before = mean
+        mean = (part.T @ x + 1e-3 * mean) / count
+        second = (part.T @ square + 1e-3 * (np.square(sigma) + np.square(before))) / count
+        sigma = np.sqrt(np.maximum(second - np.square(mean), np.square(lowest)))
+        weight = count[:, 0] / count.sum()
+    return weight, mean, sigma

@@ -1,0 +1,47 @@
+"""What models ask of a flow before they take it."""
+
+from __future__ import annotations
+
+import warnings
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+from tfp_flows.bijectors import layers_of
+
+
+def check_distribution(name: str, distribution) -> None:
+    """Raises a `ValueError` unless `distribution` is one over events that are one tensor of reals each, without a batch."""
+    tfd = tfp.distributions
+    if not isinstance(distribution, tfd.Distribution):
+        raise ValueError(f"`{name}` must be a tfd.Distribution, got {distribution!r}.")
+    if isinstance(distribution.dtype, (list, tuple, dict)) or not isinstance(distribution.event_shape, tf.TensorShape):
+        raise ValueError(f"`{name}` must have one tensor as its event, got a joint one: {distribution}.")
+    if not tf.as_dtype(distribution.dtype).is_floating:
+        raise ValueError(f"`{name}` must be over real numbers, got dtype {distribution.dtype}: {distribution}.")
+    if distribution.batch_shape.rank not in (None, 0):
+        raise ValueError(
+            f"`{name}` must have batch shape [], got {distribution.batch_shape}: row i of the data would be "
+            "scored by member i. Wrap it in tfd.Independent, or in tfd.MixtureSameFamily."
+        )
+
+
+def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> None:
+    """Warns if layers of a flow share weights, as in `Chain([layer] * 8)`, which is hardly ever meant."""
+    bijector = getattr(distribution, "bijector", None)
+    if not isinstance(bijector, tfp.bijectors.Bijector):
+        return
+    owner: dict[int, int] = {}
+    for i, layer in enumerate(layers_of(bijector)):
+        found = tracking.find(layer)
+        weights = [w.value for network in found.layers for w in network.trainable_variables] + found.variables
+        for weight in weights:
+            first = owner.setdefault(id(weight), i)
+            if first != i:
+                warnings.warn(
+                    f"Layers {first} and {i} of the flow share weights ({weight.name}, of {layer.name}): what occurs twice is "
+                    "trained as one. If that is not meant, make a network for each.",
+                    stacklevel=4,
+                )
+                return
