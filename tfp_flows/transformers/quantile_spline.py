@@ -57,11 +57,10 @@ class QuantileSplineTransformer(Transformer):
     def _parts(self, params):
         """Left ends, widths, bottoms, heights, and slopes on both sides of the bins, `[..., K]` each."""
         k = self.num_bins
-        first, widths, heights, slopes = tf.split(params, [2, k, k, k + 1], axis=-1)
+        first, logs = tf.split(params, [2, 3 * k + 1], axis=-1)
+        widths, heights, slopes = tf.split(tf.exp(bound_log_scale(logs, _BOUND)), [k, k, k + 1], axis=-1)
         scale = 2.0 * _REACH / k
-        widths = scale * tf.exp(bound_log_scale(widths, _BOUND))
-        heights = scale * tf.exp(bound_log_scale(heights, _BOUND))
-        slopes = tf.exp(bound_log_scale(slopes, _BOUND))
+        widths, heights = scale * widths, scale * heights
         left = first[..., :1] - _REACH + tf.cumsum(widths, axis=-1, exclusive=True)
         bottom = first[..., 1:] - _REACH + tf.cumsum(heights, axis=-1, exclusive=True)
         return left, widths, bottom, heights, slopes[..., :-1], slopes[..., 1:]
@@ -75,7 +74,8 @@ class QuantileSplineTransformer(Transformer):
         # One-hot selection instead of a gather: it vectorizes both ways. (The first bin is reached by all but NaN.)
         reached = tf.cast(within[..., tf.newaxis] >= begins, params.dtype)
         chosen = reached - tf.concat([reached[..., 1:], tf.zeros_like(reached[..., :1])], axis=-1)
-        left, width, bottom, height, d0, d1 = (tf.reduce_sum(part * chosen, axis=-1) for part in parts)
+        found = tf.reduce_sum(tf.stack(parts, axis=-2) * chosen[..., tf.newaxis, :], axis=-1)
+        left, width, bottom, height, d0, d1 = tf.unstack(found, axis=-1)
         slope = height / width
         # Straight beyond the ends; what is clipped there is zero inside.
         beyond, end = value - within, tf.where(value < low, d0, d1)
