@@ -90,6 +90,22 @@ def test_readme_names_every_recipe_with_its_paper():
     assert text.count("arXiv:") >= len(RECIPES)
 
 
+def test_gallery_has_every_recipe_for_vectors_and_each_density():
+    from tfp_flows.cli import FLOWS
+
+    text = (ROOT / "docs/flows/gallery.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    assert {row[0].strip("`") for row in rows[3:]} == {*FLOWS, "rbig"}
+    names = [name.replace(" ", "_") for name in rows[0][1:9]]
+    assert len(names) == 8
+    for name, floor in zip(names, rows[2][1:9], strict=True):
+        assert abs(tff.data.densities[name]().entropy() - float(floor)) < 0.006
+    above = np.array([[float(cell) for cell in row[1:10]] for row in rows[3:]])
+    assert np.all(above > -0.03)
+    np.testing.assert_allclose(above[:, :8].mean(axis=1), above[:, 8], atol=0.011)
+    assert (ROOT / "docs/images/gallery.png").stat().st_size > 50_000
+
+
 def test_every_recipe_and_bijector_is_in_the_api_pages():
     text = "".join(p.read_text(encoding="utf-8") for p in (ROOT / "docs").rglob("*.md"))
     for name in set(tff.__all__) - {"__version__"}:

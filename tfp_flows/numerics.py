@@ -123,7 +123,8 @@ def solve_increasing(
 
     Gradients with respect to `args` follow from the implicit function theorem, `ds/dargs = -(dfn/dargs) / (dfn/ds)`.
     They are obtained by two differentiable Newton steps at the solution, which change its value only by rounding
-    and give first and second derivatives exactly; nothing of the loop is recorded on a tape.
+    and give first and second derivatives exactly; nothing of the loop is recorded on a tape. Where the slope vanishes in
+    floating point (below the root of the smallest number) they are zero.
 
     Args:
       fn: Callable `(s, *args) -> (value, slope)`, both of the shape of `s`, with `slope = d value / d s > 0`.
@@ -144,9 +145,14 @@ def solve_increasing(
       [2. 3.]
     """
     root = tf.stop_gradient(_iterate(fn, bracket, max_iterations, *[tf.stop_gradient(t) for t in args]))
+    info = np.finfo(root.dtype.as_numpy_dtype)
+    most = 1e3 * info.eps * (1.0 + tf.abs(root))
     for _ in range(2):
         value, slope = fn(root, *args)
-        root = root - value / slope
+        # Where `fn` is flat, as between far modes, rounding would throw the root out, and no slope is left to divide by.
+        rises = slope > math.sqrt(info.tiny)
+        step = tf.where(rises, value / tf.where(rises, slope, tf.ones_like(slope)), tf.zeros_like(value))
+        root = root - step + tf.stop_gradient(step - tf.clip_by_value(step, -most, most))
     return root
 
 
@@ -181,7 +187,7 @@ def _iterate(fn, bracket, max_iterations, *args):
     # Not converged is said by NaN, never by a wrong number. (Where rounding makes the iteration swing between
     # neighbouring floats, it has converged.)
     value, slope = fn(root, *args)
-    swings = tf.abs(value / slope) <= 1e3 * eps * (1.0 + tf.abs(root))
+    swings = tf.abs(tf.math.divide_no_nan(value, slope)) <= 1e3 * eps * (1.0 + tf.abs(root))
     return tf.where(moving & ~swings, tf.cast(np.nan, root.dtype), root)
 
 

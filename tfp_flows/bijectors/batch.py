@@ -51,3 +51,14 @@ def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
     if count < 2:
         raise ValueError(f"{name} must have at least 2 rows, got {count}.")
     return np.concatenate(found)
+
+
+def deviation_or_one(deviation: np.ndarray, largest: np.ndarray, dtype: tf.DType) -> np.ndarray:
+    """Deviations to divide by: 1 where a column of absolute values up to `largest` varies by rounding only."""
+    floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, largest)
+    return np.where(deviation > floor, deviation, 1.0)
+
+
+def without_far_values(rows: np.ndarray) -> np.ndarray:
+    """Rows `[N, D]`, each column clipped to its middle 99 %: a few far rows must not decide how wide the rest is."""
+    return np.clip(rows, *np.quantile(rows, [0.005, 0.995], axis=0))

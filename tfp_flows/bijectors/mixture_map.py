@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.batch import StartsFromData, rows_of
+from tfp_flows.bijectors.batch import StartsFromData, deviation_or_one, rows_of, without_far_values
 from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.checks import positive_int
 from tfp_flows.description import serializable
@@ -15,6 +15,8 @@ from tfp_flows.seeds import resolve_seed
 from tfp_flows.transformers.gaussian_mixture import GaussianMixtureTransformer, fit_mixture
 
 tfb = tfp.bijectors
+
+_MOST_ROWS = 2**15  # that a mixture is fitted to, evenly spaced
 
 
 class _Components(GaussianMixtureTransformer):
@@ -100,24 +102,28 @@ class MixtureMap(StartsFromData, OneEvaluation, tfb.Bijector):
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
         """
         rows = rows_of(f"`batch` of {self.name}", batch, self.event_size)
-        mean, deviation = rows.mean(axis=0), np.maximum(rows.std(axis=0), np.finfo(np.float32).tiny)
-        rows = (rows - mean) / deviation
-        loc = _far_apart(rows, self.num_components, self._seed)
+        rows = rows[:: -(-len(rows) // _MOST_ROWS)]
+        middle = without_far_values(rows)
+        mean = middle.mean(axis=0)
+        deviation = deviation_or_one(middle.std(axis=0), np.abs(middle).max(axis=0), self.dtype)
+        loc = _far_apart((middle - mean) / deviation, self.num_components, self._seed)
         scale = np.full(loc.shape, self.num_components ** (-1.0 / self.event_size))
-        weight, loc, scale = fit_mixture(rows, loc, scale, lowest=1e-2, iterations=100)
+        weight, loc, scale = fit_mixture((rows - mean) / deviation, loc, scale, lowest=1e-2, iterations=100)
         self.logits.assign(np.log(weight))
         self.loc.assign(mean + deviation * loc)
         self.log_scale.assign(np.log(deviation * scale))
         self._initialized.assign(1.0)
 
-    def _components(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Log-scales and shifts `[D, K]` that standardize a coordinate under each component."""
+    def _components(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The centre `[D]` of the means, log-scales and shifts `[D, K]` that standardize what is left under each component."""
+        centre = tf.reduce_mean(self.loc, axis=0)  # far from zero, shifts would cancel what is near
         log_scale = -tf.transpose(self.log_scale)
-        return log_scale, -tf.transpose(self.loc) * tf.exp(log_scale)
+        return centre, log_scale, -tf.transpose(self.loc - centre) * tf.exp(log_scale)
 
     def inverse_and_log_det(self, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`inverse(y)` and its log-det, past TFP's cache."""
-        log_scale, shift = self._components()
+        centre, log_scale, shift = self._components()
+        y -= centre
         log_part = _log_normal(y[..., tf.newaxis], log_scale, shift)
         log_weight = tf.nn.log_softmax(self.logits + tf.cumsum(log_part, axis=-2, exclusive=True))
         x, log_slope = self._transformer.inverse(y, _params(log_weight, log_scale, shift))
@@ -125,7 +131,7 @@ class MixtureMap(StartsFromData, OneEvaluation, tfb.Bijector):
 
     def forward_and_log_det(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det, past TFP's cache."""
-        log_scale, shift = self._components()
+        centre, log_scale, shift = self._components()
 
         def coordinate(carry, element):
             log_weight = carry[1]
@@ -137,7 +143,7 @@ class MixtureMap(StartsFromData, OneEvaluation, tfb.Bijector):
         none = tf.zeros_like(values[0])
         start = (none, none[..., tf.newaxis] + self.logits)
         y, _ = tf.scan(coordinate, (values, log_scale, shift), start)
-        y = tf.reshape(tf.transpose(y), tf.shape(x))
+        y = tf.reshape(tf.transpose(y), tf.shape(x)) + centre
         y.set_shape(x.shape)
         return y, -self.inverse_and_log_det(y)[1]
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.batch import StartsFromData
+from tfp_flows.bijectors.batch import StartsFromData, deviation_or_one
 from tfp_flows.checks import positive_int
 from tfp_flows.data.moments import Moments
 from tfp_flows.description import serializable
@@ -27,10 +27,8 @@ def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> t
         found.add(np.reshape(chunk, [-1, event_size]) if shape and shape[-1] == event_size else chunk)
     if found.rows < 2:
         raise ValueError(f"`batch` of {name} must have at least 2 rows, got {found.rows}.")
-    # What varies by rounding only would otherwise be blown up.
     largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))
-    floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, largest)
-    return found.mean, np.where(found.deviation > floor, found.deviation, 1.0)
+    return found.mean, deviation_or_one(found.deviation, largest, dtype)
 
 
 class _Affine(StartsFromData, tfb.Bijector):

@@ -174,8 +174,8 @@ def principal_axes(rows: np.ndarray) -> np.ndarray | None:
 def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
     """Axes of the independent components of rows that are white already, in columns: of a random half of the rows.
 
-    `None` where that half has fewer than twice as many rows as dimensions, and where what `FastICA` looks for is not there: no
-    component's mean of `log cosh` is five standard errors away from that of normal data.
+    `None` where that half has fewer than twice as many rows as dimensions, and where what `FastICA` looks for is not there: in
+    the other half no component's mean of `log cosh` is five standard errors away from that of normal data.
     """
     try:
         from sklearn.decomposition import FastICA
@@ -184,16 +184,16 @@ def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
         raise ImportError("Independent components need scikit-learn: pip install 'tfp_flows[ica]'") from error
     if len(rows) < 4 * rows.shape[1]:
         return None
-    rows = rows[np.random.default_rng(seed).permutation(len(rows))[: len(rows) // 2]]
+    rows, others = np.array_split(rows[np.random.default_rng(seed).permutation(len(rows))], 2)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # any orthogonal matrix will do
         found = FastICA(whiten=False, max_iter=200, random_state=seed % 2**32).fit(rows - rows.mean(axis=0))
     left, _, right = np.linalg.svd(found.components_)
     axes = (left @ right).T
-    components = rows @ axes
+    components = others @ axes
     components = (components - components.mean(axis=0)) / components.std(axis=0)
     contrast = np.mean(np.logaddexp(components, -components), axis=0) - np.log(2.0) - _LOG_COSH_MEAN
-    return None if np.max(np.abs(contrast)) < 5.0 * _LOG_COSH_DEVIATION / np.sqrt(len(rows)) else axes
+    return None if np.max(np.abs(contrast)) < 5.0 * _LOG_COSH_DEVIATION / np.sqrt(len(others)) else axes
 
 
 def _vectors_of(q: np.ndarray) -> np.ndarray:

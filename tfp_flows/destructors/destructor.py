@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import ActNorm, MarginalGaussianization, MixtureMap, Rotation
+from tfp_flows.bijectors.batch import without_far_values
 from tfp_flows.checks import positive_int
 from tfp_flows.seeds import split_seed
 from tfp_flows.transformers import QuantileSplineTransformer, Transformer
@@ -92,8 +93,7 @@ class _Turned(Destructor):
                 layers += [Rotation(size, start=self.rotation, seed=axes, dtype=dtype)]
         layers += [self._density(size, places, dtype)]
         for layer in layers:
-            # A few far rows must not decide how wide the rest is.
-            layer.initialize(np.clip(x, *np.quantile(x, [0.005, 0.995], axis=0)) if isinstance(layer, ActNorm) else x)
+            layer.initialize(without_far_values(x) if isinstance(layer, ActNorm) else x)
             x = layer.inverse(x).numpy()
         return tfb.Chain(layers)
 

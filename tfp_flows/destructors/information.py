@@ -42,6 +42,10 @@ def _over_folds(x: np.ndarray, folds: int, seed: int, score: Callable[[np.ndarra
     return scores
 
 
+def _gaussianized(x: np.ndarray, seed: int, options: dict) -> FlowDistribution:
+    return rbig(x.shape[1], **{"dtype": tf.float64, **options, "seed": seed}).fit(x, verbose=0)
+
+
 def _log_prob(flow: Any, x: np.ndarray) -> np.ndarray:
     return np.concatenate([flow.log_prob(x[i : i + 65536]).numpy() for i in range(0, len(x), 65536)])
 
@@ -76,7 +80,7 @@ def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimat
     """
 
     def score(rest, part, seed):
-        return -_log_prob(rbig(rest.shape[1], seed=seed, dtype=tf.float64, **options).fit(rest, verbose=0), part)
+        return -_log_prob(_gaussianized(rest, seed, options), part)
 
     return _estimate(_over_folds(_checked("x", x), folds, resolve_seed(seed), score))
 
@@ -106,7 +110,7 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
     """
 
     def score(rest, part, seed):
-        flow = rbig(rest.shape[1], seed=seed, dtype=tf.float64, **options).fit(rest, verbose=0)
+        flow = _gaussianized(rest, seed, options)
         layers = list(flow.bijector.bijectors)
         first = next(i for i, layer in enumerate(layers) if isinstance(layer, MarginalGaussianization))
         marginals = FlowDistribution(flow.distribution, tfb.Chain(layers[: first + 1]))
@@ -144,20 +148,16 @@ def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **optio
     size = x.shape[1]
 
     def score(rest, part, seed):
-        make = {"dtype": tf.float64, **options}
         alone = [slice(None, size), slice(size, None)]
         seeds = split_seed(seed, 3)
-        flows = [
-            rbig(rest[:, group].shape[1], seed=s, **make).fit(rest[:, group], verbose=0)
-            for group, s in zip(alone, seeds, strict=False)
-        ]
+        flows = [_gaussianized(rest[:, group], s, options) for group, s in zip(alone, seeds, strict=False)]
 
         def latent(rows):
             return np.concatenate(
                 [f.bijector.inverse(rows[:, g]).numpy() for f, g in zip(flows, alone, strict=True)], 1
             )
 
-        joint = rbig(rest.shape[1], seed=seeds[2], **make).fit(latent(rest), verbose=0)
+        joint = _gaussianized(latent(rest), seeds[2], options)
         z = latent(part)
         return _log_prob(joint, z) - joint.distribution.log_prob(z).numpy()
 

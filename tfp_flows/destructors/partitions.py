@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import ActNorm, BoxMap
+from tfp_flows.bijectors.batch import without_far_values
 from tfp_flows.checks import positive_int
 from tfp_flows.destructors.destructor import Destructor
 from tfp_flows.numerics import log_normal_tails
@@ -23,7 +24,7 @@ class _Piecewise(Destructor):
     def fit(self, x, seed):
         dtype = tf.as_dtype(x.dtype)
         first = ActNorm(x.shape[1], dtype=dtype)
-        first.initialize(x)
+        first.initialize(without_far_values(x))
         z = first.inverse(x)
         return tfb.Chain([first, *self._maps(tf.exp(log_normal_tails(z)[0]).numpy(), dtype)])
 

@@ -29,9 +29,10 @@ _LEAST_GAIN = 1e-4  # nats that count as one
 class DestructorStack:
     """A flow that is fitted greedily, without gradients: each destructor takes apart what the ones before have left.
 
-    The mean log-likelihood of held-out data decides: a layer that does not raise it is dropped, and the next one fitted in its
-    place; when `patience` layers in a row were, fitting ends. The gain of a layer on held-out data is the fall of the
-    divergence between what is left and a standard normal; for marginal Gaussianization, the fall of the total correlation.
+    The mean log-likelihood of held-out data decides: a layer that does not raise it is dropped (but for the first, which
+    stays), and the next one fitted in its place; when `patience` layers in a row were, fitting ends. The gain of a layer on
+    held-out data is the fall of the divergence between what is left and a standard normal; for marginal Gaussianization,
+    the fall of the total correlation.
 
     Args:
       event_size: Size `D` of the events.

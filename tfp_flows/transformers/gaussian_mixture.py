@@ -70,7 +70,7 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         k = self.num_components
         spread, start = self._start()
         mean = np.quantile(x, (np.arange(k) + 0.5) / k)
-        lowest = max(1e-2 * np.std(x), 1.01 * math.exp(start - 5.0))
+        lowest = max(1e-2 * (np.diff(np.quantile(x, [0.005, 0.995]))[0] / 5.0), 1.01 * math.exp(start - 5.0))
         sigma = np.maximum(np.gradient(mean) if k > 1 else np.std(x)[np.newaxis], lowest)
         found = fit_mixture(x[:, np.newaxis], mean[:, np.newaxis], sigma[:, np.newaxis], lowest, iterations)
         weight, mean, sigma = (part.reshape(k) for part in found)
@@ -100,11 +100,14 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
 def fit_mixture(
     x: np.ndarray, mean: np.ndarray, sigma: np.ndarray, lowest: np.ndarray | float, iterations: int = 30
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights `[K]`, means and deviations `[K, D]` of a mixture with diagonal covariances, from start values, by EM.
+    """Weights `[K]`, means and deviations `[K, D]` of a mixture with diagonal covariances of rows `x` `[N, D]`, by EM.
 
-    Deviations are at least `lowest`. What the rows `x` `[N, D]` do to a component that none of them belongs to is nothing.
+    The start values count as one row more for the deviations of each component, so that one with few rows does not collapse;
+    deviations are at least `lowest`.
     """
-    weight = np.full(len(mean), 1.0 / len(mean))
+    weight, start = np.full(len(mean), 1.0 / len(mean)), np.square(sigma)
+    centre = np.median(x, axis=0)
+    x, mean = x - centre, mean - centre  # squares of far values would lose what is near
     square = np.square(x)
     for _ in range(iterations):
         precision = 1.0 / np.square(sigma)
@@ -112,10 +115,11 @@ def fit_mixture(
         log_part = constant + x @ (mean * precision).T - 0.5 * square @ precision.T
         part = np.exp(log_part - log_part.max(axis=1, keepdims=True))
         part /= part.sum(axis=1, keepdims=True)
-        count = part.sum(axis=0)[:, np.newaxis] + 1e-3  # an empty component stays where it is
-        before = mean
-        mean = (part.T @ x + 1e-3 * mean) / count
-        second = (part.T @ square + 1e-3 * (np.square(sigma) + np.square(before))) / count
-        sigma = np.sqrt(np.maximum(second - np.square(mean), np.square(lowest)))
-        weight = count[:, 0] / count.sum()
-    return weight, mean, sigma
+        count = part.sum(axis=0)[:, np.newaxis]
+        firm = count + 1e-3  # an empty component stays where it is
+        first = part.T @ x
+        mean = (first + 1e-3 * mean) / firm
+        around = part.T @ square - 2.0 * mean * first + count * np.square(mean)
+        sigma = np.sqrt(np.maximum((around + start) / (count + 1.0), np.square(lowest)))
+        weight = firm[:, 0] / firm.sum()
+    return weight, mean + centre, sigma

@@ -74,8 +74,7 @@ class QuantileSplineTransformer(Transformer):
         # One-hot selection instead of a gather: it vectorizes both ways. (The first bin is reached by all but NaN.)
         reached = tf.cast(within[..., tf.newaxis] >= begins, params.dtype)
         chosen = reached - tf.concat([reached[..., 1:], tf.zeros_like(reached[..., :1])], axis=-1)
-        found = tf.reduce_sum(tf.stack(parts, axis=-2) * chosen[..., tf.newaxis, :], axis=-1)
-        left, width, bottom, height, d0, d1 = tf.unstack(found, axis=-1)
+        left, width, bottom, height, d0, d1 = (tf.reduce_sum(part * chosen, axis=-1) for part in parts)
         slope = height / width
         # Straight beyond the ends; what is clipped there is zero inside.
         beyond, end = value - within, tf.where(value < low, d0, d1)
