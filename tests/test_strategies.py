@@ -166,7 +166,13 @@ def check_like_alone(case, results, epochs_before=0):
 
 
 @pytest.mark.parametrize(
-    ("number", "names"), [(0, tuple(DATA)), (2, tuple(DATA)), pytest.param(3, ("batch_norm",), marks=pytest.mark.slow)]
+    ("number", "names"),
+    [
+        (0, tuple(DATA)),
+        (2, ("batch_norm", "variational", "stream")),
+        pytest.param(2, ("coupling", "conditional", "autoencoder"), marks=pytest.mark.slow),
+        pytest.param(3, ("batch_norm",), marks=pytest.mark.slow),
+    ],
 )
 def test_devices_and_processes_train_like_one(tmp_path, number, names):
     codes, errors, results = start(tmp_path, names, number)
