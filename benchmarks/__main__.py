@@ -127,7 +127,8 @@ def main() -> None:
     parser.add_argument(
         "--cases",
         nargs="+",
-        help="of the speed runs, such as maf-43, of images, such as glow or step, of scaling, such as maf or workers",
+        help="of the speed runs, such as maf-43, of images, such as glow or step, of scaling, such as maf or workers, of the "
+        "gallery, such as made",
     )
     parser.add_argument(
         "--repetitions",

@@ -107,10 +107,15 @@ def measure(options: argparse.Namespace) -> list[dict]:
     folder = options.output / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     results = []
-    for recipe in [r for r in recipes() if not options.cases or r in options.cases]:
+    unknown = sorted(set(options.cases or []) - set(recipes()))
+    if unknown:
+        raise SystemExit(f"--cases: no recipe {', '.join(unknown)}; there are {', '.join(recipes())}")
+    for recipe in recipes():
         for density in DENSITIES:
             path = folder / f"{recipe}-{density}.json"
             if not path.exists():
+                if options.cases and recipe not in options.cases:
+                    continue
                 task = {"recipe": recipe, "density_name": density, "steps": 2000, "path": str(path)}
                 if run("benchmarks.gallery", task, f"{recipe}, {density}", options.threads) is None:
                     continue

@@ -270,6 +270,7 @@ def test_gaussianization_flow_starts_from_data():
         (lambda: tff.rbig(2).fit(MOONS.sample(50, seed=1), validation_split=1.5), "validation_split"),
         (lambda: DestructorStack(2, 3), "destructors"),
         (lambda: DestructorStack(2, []), "destructors"),
+        (lambda: DestructorStack(2, TreeDestructor), r"write TreeDestructor\("),
         (lambda: entropy(MOONS.sample(30, seed=1)), "40 rows"),
         (lambda: mutual_information(np.zeros([50, 1]), np.zeros([51, 1])), "50 rows"),
         (lambda: tff.MarginalGaussianization(2, tff.SplineTransformer()), "fit"),
@@ -290,6 +291,13 @@ def test_a_destructor_must_return_a_bijector():
 
     with pytest.raises(ValueError, match=r"must return a tfb\.Bijector"):
         DestructorStack(2, Nothing()).fit(MOONS.sample(50, seed=1), verbose=0)
+
+    class Inverted(GaussianDestructor):
+        def fit(self, x, seed):
+            return tfb.Invert(super().fit(x, seed))
+
+    with pytest.warns(UserWarning, match="not the inverse"):
+        DestructorStack(2, Inverted(), max_layers=1, seed=1).fit(5.0 * MOONS.sample(500, seed=1), verbose=0)
 
 
 def test_far_rows_ties_and_missing_densities():

@@ -18,13 +18,13 @@ tfb = tfp.bijectors
 
 
 class Destructor(abc.ABC):
-    """Fits a simple density to data, and returns the map that makes the data normal or uniform.
+    """Fits a simple density to data, and returns the map to them from normal or uniform values.
 
     A subclass, or any object with `fit`, is a layer of a `DestructorStack`. Destructors are the inverse of the usual view of
     a flow: the density of the data is taken apart, one simple piece after the other (Inouye and Ravikumar 2018).
 
     Attributes:
-      latent: What the bijector makes of its data: `"normal"` (standard normal) or `"uniform"` (on the unit cube).
+      latent: What the bijector's `inverse` makes of the data: `"normal"` (standard normal) or `"uniform"` (on the unit cube).
 
     Example:
       >>> class Triangular(tff.destructors.Destructor):
@@ -136,7 +136,7 @@ class MixtureDestructor(_Turned):
       True 1.0
     """
 
-    def __init__(self, num_components: int = 8, rotation: str | None = None):
+    def __init__(self, num_components: int = 32, rotation: str | None = None):
         self.num_components = positive_int("num_components", num_components)
         self.rotation = rotation
 

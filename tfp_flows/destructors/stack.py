@@ -76,6 +76,10 @@ class DestructorStack:
         self.event_size = positive_int("event_size", event_size)
         self.destructors = list(destructors) if isinstance(destructors, (list, tuple)) else [destructors]
         for part in self.destructors:
+            if isinstance(part, type):
+                raise ValueError(
+                    f"`destructors` must be objects, got the class {part.__name__}: write {part.__name__}(...)."
+                )
             if not callable(getattr(part, "fit", None)) or _latent(part) not in ("normal", "uniform"):
                 raise ValueError(
                     f"`destructors` must have a method fit(x, seed) that returns a bijector, got {part!r}."
@@ -122,7 +126,14 @@ class DestructorStack:
             if not layers and not np.isfinite(after):
                 raise ValueError(
                     f"`destructors[0]` gives held-out rows no density (their mean NLL is {after}): what it fits must have one "
-                    "everywhere."
+                    "everywhere. Does it return the map from latent values to data, and not the inverse?"
+                )
+            if not layers and after > loss + 0.5 * self.event_size:  # far beyond what overfitting costs
+                warnings.warn(
+                    f"`destructors[0]` makes held-out rows less likely, by {after - loss:.3g} nats, than a standard normal "
+                    "distribution does. Has it enough rows, and does it return the map from latent values to data, and not "
+                    "the inverse?",
+                    stacklevel=2,
                 )
             if not layers or loss - after > _LEAST_GAIN:
                 train, held_out, log_det, loss, failures = _apply(layer, train)[0], value, log_det + more, after, 0
