@@ -104,12 +104,12 @@ def milliseconds(call, repetitions: int = 7) -> float:
 
 
 def measure(options: argparse.Namespace) -> list[dict]:
-    folder = options.output / "gallery"
-    folder.mkdir(parents=True, exist_ok=True)
-    results = []
     unknown = sorted(set(options.cases or []) - set(recipes()))
     if unknown:
         raise SystemExit(f"--cases: no recipe {', '.join(unknown)}; there are {', '.join(recipes())}")
+    folder = options.output / "gallery"
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
     for recipe in recipes():
         for density in DENSITIES:
             path = folder / f"{recipe}-{density}.json"

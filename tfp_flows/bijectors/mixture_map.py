@@ -136,7 +136,7 @@ class MixtureMap(StartsFromData, OneEvaluation, tfb.Bijector):
         def coordinate(carry, element):
             log_weight = carry[1]
             value, scale, offset = element
-            y, _ = self._transformer.forward(value, _params(tf.nn.log_softmax(log_weight), scale, offset))
+            y = self._transformer._to_data(value, _params(tf.nn.log_softmax(log_weight), scale, offset))
             return y, log_weight + _log_normal(y[..., tf.newaxis], scale, offset)
 
         values = tf.transpose(tf.reshape(x, [-1, self.event_size]))
