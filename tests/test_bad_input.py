@@ -172,7 +172,7 @@ def test_a_call_that_cannot_work_says_why(what):
 
 
 OF_CONDITIONS = {
-    "missing": (lambda m, d: d.log_prob(X), "`conditional_input` must be given"),
+    "missing": (lambda m, d: d.log_prob(X), "`conditional_input` must be passed"),
     "unknown": (lambda m, d: d.log_prob(X, condition=ROWS), "Unknown keyword 'condition'"),
     "unknown in sample": (lambda m, d: d.sample(3, label=ROWS), "Unknown keyword 'label'"),
     "other rows": (lambda m, d: d.log_prob(X, conditional_input=ONE), r"batch shape \(7,\).*do not broadcast"),

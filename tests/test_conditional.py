@@ -39,8 +39,8 @@ def test_the_keyword_reaches_the_layers(name):
 def test_missing_unknown_and_wrong_keywords(name):
     conditional, plain = make_flow(name, 2, conditional_size=3), make_flow(name, 2)
     for call, message in (
-        (lambda: conditional.log_prob(Y), "`conditional_input` must be given"),
-        (lambda: conditional.sample(3), "`conditional_input` must be given"),
+        (lambda: conditional.log_prob(Y), "`conditional_input` must be passed"),
+        (lambda: conditional.sample(3), "`conditional_input` must be passed"),
         (lambda: conditional.log_prob(Y, conditional_input=C[:, :2]), r"\[..., 3\]"),
         (lambda: conditional.log_prob(Y, condition=C), "Unknown keyword 'condition'"),
         (lambda: conditional.log_prob(Y, conditional_input=C, bijector_kwargs={}), "not both"),

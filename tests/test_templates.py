@@ -112,7 +112,7 @@ def test_conditional_networks():
         redraw_weights(template)
         a, b = (template(*args, conditional_input=c)[0] for c in (tf.zeros([5, 2]), tf.ones([5, 2])))
         assert np.all(np.any(np.abs(a - b) > 1e-4, axis=-1))
-    with pytest.raises(ValueError, match="`conditional_input` must be given"):
+    with pytest.raises(ValueError, match="`conditional_input` must be passed"):
         made(X)
 
 

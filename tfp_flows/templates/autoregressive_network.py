@@ -47,9 +47,11 @@ def made_degrees(
         given = [np.asarray(d) for d in hidden_degrees]
         fits = [d.shape == (n,) for d, n in zip(given, hidden_units, strict=False)]
         if len(given) != len(hidden_units) or not all(fits):
-            raise ValueError(f"`hidden_degrees` must hold one degree for each of {list(hidden_units)} hidden units.")
+            raise ValueError(
+                f"`hidden_degrees` must hold one degree for each of {list(hidden_units)} hidden units, got {hidden_degrees!r}."
+            )
         if any(np.any((d < 0) | (d > event_size)) for d in given):
-            raise ValueError(f"`hidden_degrees` must lie in 0 .. {event_size}.")
+            raise ValueError(f"`hidden_degrees` must lie in 0 .. {event_size}, got {hidden_degrees!r}.")
         return degrees + [d.astype(int) for d in given]
     one_of("hidden_degrees", hidden_degrees, ("equal", "random"))
     for units, rng in zip(hidden_units, rngs[1:], strict=True):
@@ -72,7 +74,7 @@ def _size(name: str, shape: Any) -> int:
     """The size of the one axis of a shape, given as an integer or a sequence."""
     sizes = list(shape) if np.ndim(shape) else [shape]
     if len(sizes) != 1:
-        raise ValueError(f"`{name}` must be of rank 1, got {shape!r}.")
+        raise ValueError(f"Parameter `{name}` must describe a rank-1 shape, an integer or [size], got {shape!r}.")
     return positive_int(name, sizes[0])
 
 
@@ -157,10 +159,15 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.conditional_input_layers = one_of(
             "conditional_input_layers", conditional_input_layers, ("all_layers", "first_layer")
         )
-        if conditional and (event_shape is None or conditional_event_shape is None):
-            raise ValueError("`event_shape` and `conditional_event_shape` must be given when `conditional` is True.")
-        if conditional_event_shape is not None and not conditional:
-            raise ValueError("`conditional_event_shape` was given, but `conditional` is False.")
+        if conditional:
+            for argument, shape in (("event_shape", event_shape), ("conditional_event_shape", conditional_event_shape)):
+                if shape is None:
+                    raise ValueError(f"`{argument}` must be provided when `conditional` is True, got None.")
+        elif conditional_event_shape is not None:
+            raise ValueError(
+                f"`conditional_event_shape` passed but `conditional` is set to False: got {conditional_event_shape!r}. "
+                "Set `conditional=True`, or leave `conditional_event_shape` out."
+            )
         self.conditional_size = _size("conditional_event_shape", conditional_event_shape) if conditional else None
         self._orders = (input_order, hidden_degrees)
         self._starts = (kernel_initializer, bias_initializer, output_initializer)
@@ -188,6 +195,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         masks = made_masks(self.degrees)
         masks[-1] = np.repeat(masks[-1], self.params, axis=1)
         self._masks = masks
+        self._input_order = self.degrees[0]  # TFP's name, which code written for its layer reads
         self._levels = [np.asarray(d, np.int32) for d in self.degrees]
         self._levels.append(np.repeat(self._levels[0] - 1, self.params))  # the last mask is strict
 

@@ -11,8 +11,9 @@ import tensorflow as tf
 def check_condition(conditional_input: Any, size: int | None) -> None:
     """Raises a `ValueError` if `conditional_input` is missing, unexpected, or not of shape `[..., size]`."""
     if (conditional_input is None) != (size is None):
-        expected = "left out, since this flow is not conditional" if size is None else f"given, of shape [..., {size}]"
-        raise ValueError(f"`conditional_input` must be {expected}.")
+        if size is None:
+            raise ValueError("`conditional_input` must be left out, since this flow is not conditional.")
+        raise ValueError(f"`conditional_input` must be passed as a named argument, of shape [..., {size}], got None.")
     if conditional_input is None:
         return
     shape = conditional_input.shape if tf.is_tensor(conditional_input) else tf.TensorShape(np.shape(conditional_input))
