@@ -147,6 +147,45 @@ def test_in_tfd_autoregressive_and_tfp_maf():
     assert flow.sample((3, 1)).shape == (3, 1, 2)
 
 
+def test_in_a_functional_model_of_keras_3():
+    made = tff.AutoregressiveNetwork(2, 3, True, [4], hidden_units=[8])
+    x, condition = keras.Input((3,)), keras.Input((4,))
+    model = keras.Model([x, condition], made(x, conditional_input=condition))
+    assert model.output_shape == (None, 3, 2)
+    assert made.compute_output_shape((5, 1, 3), (7, 4)) == (5, 7, 3, 2)
+    model.compile(optimizer="adam", loss="mse")
+    before = made.get_weights()
+    model.fit([np.ones([8, 3]), np.ones([8, 4])], np.ones([8, 3, 2]), verbose=0)
+    assert any(np.any(a != b) for a, b in zip(before, made.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: tff.AutoregressiveNetwork(2, 3), (3,)),
+        (lambda: tff.AutoregressiveNetwork(2), (3,)),
+        (lambda: tff.DenseNetwork([4], 2), (3,)),
+        (lambda: tff.conv_resnet_template(4, image_shape=(4, 4, 1)), (4, 4, 1)),
+        (lambda: tff.glow_template(4, image_shape=(4, 4, 1)), (4, 4, 1)),
+        (lambda: tff.maf(3, num_layers=1).log_prob, (3,)),
+    ],
+    ids=["made", "made without its size", "dense", "residual", "glow", "distribution"],
+)
+def test_a_functional_model_of_keras_2_is_refused(make, shape):
+    """It would not track the weights, and `fit` would train nothing."""
+    import tf_keras
+
+    with pytest.raises(ValueError, match=r"`x` must be .* got a symbolic tensor of tf_keras .* use a tf_keras network"):
+        make()(tf_keras.Input(shape))
+
+
+def test_a_condition_of_keras_2_is_refused():
+    import tf_keras
+
+    with pytest.raises(ValueError, match=r"`conditional_input` must be .* got a symbolic tensor of tf_keras"):
+        tff.AutoregressiveNetwork(2, [4], True, [6])(tf.zeros([1, 4]), conditional_input=tf_keras.Input([6]))
+
+
 @pytest.mark.parametrize(
     ("kwargs", "argument"),
     [

@@ -34,3 +34,19 @@ def one_of(name: str, value, choices: Sequence[str]) -> str:
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
+
+
+def keras_3_inputs(layer, **inputs) -> None:
+    """Raises a `ValueError` if an input of a Keras 3 layer is a symbolic tensor of tf_keras (Keras 2).
+
+    A functional model of tf_keras would accept the call, but it does not track the weights of a Keras 3 layer.
+    """
+    for name, value in inputs.items():
+        if type(value).__module__.startswith("tf_keras."):  # by name, so that tf_keras need not be imported
+            raise ValueError(
+                f"`{name}` must be a tensor or a symbolic tensor of Keras 3, got a symbolic tensor of tf_keras (Keras 2). "
+                f"{type(layer).__name__} is a Keras 3 layer: a tf_keras functional model would not track its weights and "
+                "would train nothing. Build the model with `keras.Input` and `keras.Model` of Keras 3, or train a "
+                "distribution with `tff.FlowModel`. To stay in tf_keras, use a tf_keras network, such as "
+                "`tfb.AutoregressiveNetwork`."
+            )

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.checks import hidden_sizes, one_of, positive_int
+from tfp_flows.checks import hidden_sizes, keras_3_inputs, one_of, positive_int
 from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
@@ -115,7 +115,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
     against those of `x`. Returns shape `[..., D, params]`; cost `O(weights)` for each event.
 
     Raises:
-      ValueError: For an argument out of range; it names the argument.
+      ValueError: For an argument out of range; it names the argument. Also for a symbolic tensor of tf_keras (Keras 2),
+        whose models cannot train a Keras 3 layer.
 
     Example:
       >>> network = AutoregressiveNetwork(2, event_shape=3, hidden_units=[16, 16], activation="relu")
@@ -247,6 +248,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         return MaskedWeights(kernels, offsets)
 
     def call(self, x, conditional_input=None):
+        keras_3_inputs(self, x=x, conditional_input=conditional_input)
         x = tf.cast(tf.convert_to_tensor(x), self.compute_dtype)
         if x.shape[-1] not in (None, self.event_size):
             raise ValueError(f"`x` must have shape [..., {self.event_size}], got {x.shape}.")
@@ -258,6 +260,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
             h = tf.linalg.matmul(h if i == 0 else self.activation(h), kernel) + offset
         return unflatten(h, batch_shape, [self.event_size, self.params])
 
-    def compute_output_shape(self, input_shape, conditional_input_shape=None):
-        del conditional_input_shape
-        return (*input_shape, self.params)
+    def compute_output_shape(self, x_shape, conditional_input_shape=None):
+        batch_shape = tf.TensorShape(x_shape[:-1])
+        if conditional_input_shape is not None:
+            batch_shape = tf.broadcast_static_shape(batch_shape, tf.TensorShape(conditional_input_shape[:-1]))
+        return (*batch_shape, x_shape[-1], self.params)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from tfp_flows.checks import image_sizes, one_of, positive_int
+from tfp_flows.checks import image_sizes, keras_3_inputs, one_of, positive_int
 from tfp_flows.description import serializable
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.templates.dense_network import policy_for
@@ -109,6 +109,7 @@ class _ConvNetwork(keras.layers.Layer):
         self.built = True
 
     def _start(self, x, conditional_input):
+        keras_3_inputs(self, x=x, conditional_input=conditional_input)
         h = self._first(x)
         if self._condition is not None:
             h += self._condition(conditional_input)[:, tf.newaxis, tf.newaxis]

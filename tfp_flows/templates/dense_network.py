@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows.checks import hidden_sizes, positive_int
+from tfp_flows.checks import hidden_sizes, keras_3_inputs, positive_int
 from tfp_flows.description import serializable
 from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import resolve_seed, split_seed
@@ -139,6 +139,7 @@ class DenseNetwork(keras.layers.Layer):
         self.built = True
 
     def call(self, x, conditional_input=None):
+        keras_3_inputs(self, x=x, conditional_input=conditional_input)
         check_condition(conditional_input, self.conditional_size)
         x, conditional_input, batch_shape = flatten_batch(x, conditional_input)
         if conditional_input is not None:
