@@ -38,11 +38,12 @@ def test_batch_shapes(case, built):
 SLOW_TO_COMPILE = ("maf_gaussian_mixture", "marginal_mixture")
 
 
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(c, marks=pytest.mark.slow) if c.name in SLOW_TO_COMPILE else c for c in BIJECTORS],
-    ids=lambda case: case.name,
-)
+def by_name_but_slow(names):
+    cases = [pytest.param(c, marks=pytest.mark.slow) if c.name in names else c for c in BIJECTORS]
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+@by_name_but_slow(SLOW_TO_COMPILE)
 def test_compilation(case, built):
     testing.check_compilation(built[case.name], testing.draw_events([case.event_size]), case.tolerance)
 
@@ -56,6 +57,22 @@ def test_gradients(case, built):
 def test_jacobian_zeros(case, built):
     allowed = np.ones([case.event_size] * 2, bool) if case.zeros is None else case.zeros
     testing.check_jacobian_zeros(built[case.name], testing.draw_events([case.event_size], [40]), allowed)
+
+
+@by_name_but_slow([*SLOW_TO_COMPILE, "continuous"])
+def test_trained_it_is_still_exact(case):
+    """Masks, constraints and bounds hold where an optimizer has moved the weights, and not only where a test has."""
+    bijector, x = case.make(tf.float64), testing.draw_events([case.event_size], [20])
+    if not bijector.trainable_variables:
+        return
+    base = tfp.distributions.MultivariateNormalDiag(tf.zeros([case.event_size], tf.float64))
+    testing.train(tfp.distributions.TransformedDistribution(base, bijector), steps=20, learning_rate=3e-2)
+    testing.check_moves(bijector, x)
+    testing.check_round_trip(bijector, x, case.tolerance)
+    testing.check_log_det(bijector, x, case.tolerance)
+    if case.zeros is not None:
+        j = testing.jacobian(bijector.inverse, tf.identity(x), 1)
+        assert not np.any(j[:, ~case.zeros])
 
 
 @by_name

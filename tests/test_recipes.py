@@ -50,6 +50,11 @@ def test_integrates_to_one(name):
 
 
 @by_name
+def test_trained_it_still_integrates_to_one(name):
+    testing.check_trained(make_flow(name, 2, tf.float32, redraw=False))
+
+
+@by_name
 def test_one_fit_moves_every_weight(name):
     x = tff.data.banana().sample(256, seed=1)
     testing.check_fit_moves_every_weight(make_flow(name, 2, tf.float32), x)

@@ -200,7 +200,7 @@ def test_adopted_names_are_legal_and_unique():
             tf.Variable(2.0, name="b"),
             tf.Variable([3], trainable=False, dtype=tf.int32),
         ]
-    adopted = tracking.adopt(variables)
+    adopted = tracking.adopt(tracking.Found([], variables))
     assert len({v.name for v in adopted}) == 3
     assert not any("/" in v.name or ":" in v.name for v in adopted)
     assert [v.value is w for v, w in zip(adopted, variables, strict=True)] == [True] * 3

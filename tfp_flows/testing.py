@@ -243,6 +243,41 @@ def check_normalized(distribution, limit: float = 12.0, resolution: int = 500, t
     assert abs(total - 1.0) < tolerance, f"the density integrates to {total}"
 
 
+def check_above_entropy(distribution, x: np.ndarray, entropy: float, errors: float = 4.0) -> None:
+    """The mean NLL of `x` is not below the entropy, in nats, of the density that `x` was drawn from: no density's is."""
+    nll = -np.asarray(distribution.log_prob(tf.constant(x, distribution.dtype)), np.float64)
+    lowest = entropy - errors * np.std(nll) / np.sqrt(len(nll))
+    assert np.all(np.isfinite(nll)), "log_prob is not finite"
+    assert np.mean(nll) > lowest, f"the NLL {np.mean(nll)} is below the entropy {entropy}"
+
+
+def correlated_normal(event_size: int) -> tuple[Callable[[int, int], np.ndarray], float]:
+    """A normal distribution whose neighboring coordinates have correlation 0.8: `draw(n, seed)`, and its entropy in nats."""
+    mix = np.linalg.cholesky(0.8 ** np.abs(np.subtract.outer(np.arange(event_size), np.arange(event_size))))
+    entropy = 0.5 * event_size * np.log(2.0 * np.pi * np.e) + np.sum(np.log(np.diag(mix)))
+    return lambda n, seed: np.random.default_rng(seed).normal(size=[n, event_size]) @ mix.T, float(entropy)
+
+
+def train(distribution: tfd.Distribution, steps: int = 60, learning_rate: float = 1e-2) -> FlowModel:
+    """Trains a distribution over vectors on a correlated normal one with long steps, and returns the model."""
+    draw, _ = correlated_normal(distribution.event_shape[0])
+    model = FlowModel(distribution)
+    model.compile(optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=10.0), jit_compile=False)
+    model.fit(draw(100 * steps, 1), batch_size=100, verbose=0)
+    return model
+
+
+def check_trained(distribution: tfd.Distribution, tolerance: float = 1e-3) -> None:
+    """Trained, a two-dimensional density still integrates to one, and its NLL is not below the entropy of the data.
+
+    Whatever keeps a map invertible (a mask, a constraint, a bound) must outlive an optimizer.
+    """
+    train(distribution)
+    draw, entropy = correlated_normal(2)
+    check_normalized(distribution, resolution=600, tolerance=tolerance)
+    check_above_entropy(distribution, draw(20_000, 2), entropy)
+
+
 def check_density(distribution: tfd.Distribution, n: int = 5, tolerance: float = 1e-8) -> None:
     """`log_prob` of samples is what the forward route gives, base density minus log-det."""
     x, log_prob = distribution.experimental_sample_and_log_prob(n, seed=[1, 2])

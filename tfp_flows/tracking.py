@@ -30,11 +30,16 @@ _LIBRARIES = ("tensorflow", "keras", "tf_keras", "numpy", "absl", "builtins")
 
 
 class Found(NamedTuple):
-    """What a search found: Keras 3 layers, and the `tf.Variable`s that belong to none of them."""
+    """Keras 3 layers, the `tf.Variable`s that belong to none of them, and what Keras hangs on those variables."""
 
     layers: list[keras.Layer]
     variables: list[tf.Variable]
-    frozen: frozenset[int] = frozenset()  # ids of variables of Keras 2 layers with trainable=False
+    frozen: frozenset[int] = frozenset()  # ids of variables that a Keras 2 layer or a `keras.Variable` has frozen
+    # Keras 3 variables that stand alone, by the ids of their `tf.Variable`s: they may have constraints and regularizers.
+    keras_variables: Mapping[int, keras.Variable] = types.MappingProxyType({})
+    legacy_layers: tuple[
+        tf.Module, ...
+    ] = ()  # the outermost Keras 2 layers, whose `losses` belong to the training loss
 
     def is_trainable(self, variable: tf.Variable) -> bool:
         """Whether a variable of `variables` is to be trained."""
@@ -61,12 +66,26 @@ def find(*roots: Any) -> Found:
     """
     layers: list[keras.Layer] = []
     variables: list[tf.Variable] = []
-    frozen: set[int] = set()
-    for leaf in _walk(list(roots), frozen):
-        (layers if isinstance(leaf, keras.Layer) else variables).append(leaf)
+    keras_variables: dict[int, keras.Variable] = {}
+    legacy: list[tf.Module] = []
+    for leaf in _walk(list(roots)):
+        if isinstance(leaf, keras.Layer):
+            layers.append(leaf)
+        elif isinstance(leaf, keras.Variable):
+            keras_variables[id(leaf.value)] = leaf
+            variables.append(leaf.value)
+        elif isinstance(leaf, tf.Variable):
+            variables.append(leaf)
+        else:
+            legacy.append(leaf)
     layers = [layer for i, layer in enumerate(layers) if not _is_part_of_another(i, layers)]
     owned = {id(w.value) for layer in layers for w in layer.variables}
-    return Found(layers, [v for v in _unique(variables) if id(v) not in owned], frozenset(frozen))
+    variables = [v for v in _unique(variables) if id(v) not in owned]
+    frozen = {id(w) for layer in legacy if layer.built and not layer.trainable for w in layer.weights}
+    frozen |= {key for key, v in keras_variables.items() if not v.trainable}
+    inner = {id(part) for layer in legacy for part in layer.submodules}
+    outermost = tuple(layer for layer in legacy if id(layer) not in inner)
+    return Found(layers, variables, frozenset(frozen), keras_variables, outermost)
 
 
 def parts(variable: tf.Variable) -> list:
@@ -103,7 +122,7 @@ class Mirror(tf.Module):
         found = find(self.fn)
         # A variable whose layer was frozen must not reach `trainable_variables`, and a tf.Variable cannot be frozen.
         weights = [w.value for layer in found.layers for w in layer.variables if w.trainable == w.value.trainable]
-        mirrored = _unique(weights + found.variables)
+        mirrored = _unique(weights + [v for v in found.variables if v.trainable == found.is_trainable(v)])
         if [id(v) for v in mirrored] != [id(v) for v in self._mirrored]:
             self._mirrored = tuple(mirrored)
 
@@ -118,16 +137,53 @@ def clean_name(name: str) -> str:
     return name.split(":")[0].strip("/").replace("/", "_") or "variable"
 
 
-def adopt(variables: list[tf.Variable], frozen: frozenset[int] = frozenset()) -> list[keras.Variable]:
-    """Wraps each variable in a `keras.Variable` that shares its storage, with unique names."""
+def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[keras.Variable]:
+    """Wraps each variable in a `keras.Variable` that shares its storage, with a unique name.
+
+    Whatever hangs on a variable goes along: constraint, aggregation, synchronization, and whether it is trained. (TFP keeps
+    the masks of its MADE networks by constraints alone.) A variable that is Keras' already stays as it is.
+
+    Args:
+      found: What a search found.
+      variables: The `tf.Variable`s to wrap; those of `found` by default.
+    """
     adopted, count = [], {}
-    for v in variables:
+    for v in found.variables if variables is None else variables:
+        if id(v) in found.keras_variables:
+            adopted.append(found.keras_variables[id(v)])
+            continue
         name = clean_name(v.name)
         count[name] = count.get(name, 0) + 1
         if count[name] > 1:
             name = f"{name}_{count[name] - 1}"
-        adopted.append(keras.Variable(v, trainable=v.trainable and id(v) not in frozen, name=name))
+        wrapped = keras.Variable(
+            v,
+            trainable=found.is_trainable(v),
+            aggregation=v.aggregation.name.lower(),
+            synchronization=v.synchronization.name.lower(),
+            name=name,
+        )
+        if wrapped.value is not v:  # Keras before 3.10 copied it
+            raise RuntimeError(f"Keras {keras.__version__} copies tf.Variables; tfp_flows needs Keras 3.10 or newer.")
+        wrapped.constraint = _constraint_of(v)
+        adopted.append(wrapped)
     return adopted
+
+
+def _constraint_of(variable: tf.Variable) -> Callable | None:
+    """The constraint of a `tf.Variable` as Keras 3 calls it: its own function wants a tensor."""
+    constraint = getattr(variable, "constraint", None)
+    return None if constraint is None else _Constraint(constraint)
+
+
+class _Constraint(keras.constraints.Constraint):
+    """A function of a tensor as a constraint of Keras."""
+
+    def __init__(self, fn: Callable):
+        self.fn = fn
+
+    def __call__(self, w):
+        return self.fn(tf.convert_to_tensor(w))
 
 
 def _unique(variables: Iterable) -> list:
@@ -147,10 +203,10 @@ def _is_part_of_another(index: int, layers: list[keras.Layer]) -> bool:
 _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, np.generic, type(None))
 
 
-def _walk(roots: list, frozen: set[int]) -> Iterator[keras.Layer | tf.Variable]:
-    """Yields the Keras 3 layers and variables reachable from `roots`, without entering the layers.
+def _walk(roots: list) -> Iterator[keras.Layer | keras.Variable | tf.Variable | tf.Module]:
+    """Yields the Keras 3 layers, the variables and the Keras 2 layers reachable from `roots`.
 
-    The ids of variables that a Keras 2 layer does not want trained are added to `frozen`.
+    It does not enter Keras 3 layers; Keras 2 layers are entered, since TFP's hold other modules.
     """
     seen: set[int] = set()
     queue = collections.deque(roots)
@@ -161,16 +217,18 @@ def _walk(roots: list, frozen: set[int]) -> Iterator[keras.Layer | tf.Variable]:
             continue
         seen.add(id(item))
         keep.append(item)
-        if isinstance(item, keras.Layer):
-            yield item
-        elif isinstance(item, keras.Variable):
-            yield item.value
-        elif isinstance(item, tf.Variable):
+        if isinstance(item, (keras.Layer, keras.Variable, tf.Variable)):
             yield item
         else:
-            if isinstance(item, tf.Module) and getattr(item, "trainable", None) is False and hasattr(item, "weights"):
-                frozen.update(id(w) for w in item.weights)
+            if is_legacy_layer(item):
+                yield item
             queue.extend(_children(item))
+
+
+def is_legacy_layer(item: Any) -> bool:
+    """Whether `item` is a Keras 2 layer (of tf_keras, or of tf.keras in legacy mode), which is a `tf.Module`."""
+    # Asked of the class: the weights of a Keras 2 model that is not built raise an error.
+    return isinstance(item, tf.Module) and all(hasattr(type(item), key) for key in ("call", "weights", "losses"))
 
 
 def _children(item: Any) -> list:

@@ -14,7 +14,8 @@ from tfp_flows.bijectors import layers_of
 def check_distribution(name: str, distribution) -> None:
     """Raises a `ValueError` unless `distribution` is one over events that are one tensor of reals each, without a batch."""
     tfd = tfp.distributions
-    if not isinstance(distribution, tfd.Distribution):
+    # `tfp.experimental.util.make_trainable` returns a module that makes its distribution anew for each call.
+    if not isinstance(distribution, (tfd.Distribution, tfp.experimental.util.DeferredModule)):
         raise ValueError(f"`{name}` must be a tfd.Distribution, got {distribution!r}.")
     if isinstance(distribution.dtype, (list, tuple, dict)) or not isinstance(distribution.event_shape, tf.TensorShape):
         raise ValueError(f"`{name}` must have one tensor as its event, got a joint one: {distribution}.")

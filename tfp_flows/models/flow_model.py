@@ -107,7 +107,7 @@ class FlowModel(KeptModel):
         self._find_variables()
         warn_of_shared_networks(distribution)
         if dequantize is not None:
-            self._adopt(found := tracking.find(dequantize), found.variables)
+            self._adopt(tracking.find(dequantize))
         # Batch statistics are folded in after each training step.
         self._updated_layers = [m for m in distribution.submodules if isinstance(m, BatchNormalization)]
         self.built = True

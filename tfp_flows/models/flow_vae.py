@@ -133,7 +133,7 @@ class FlowVAE(GuardedModel):
         # Keras tracks the networks by their attributes; what the flows hold it cannot see.
         bijector = None if self.posterior is None else self.posterior.bijector
         found = tracking.find(bijector, self.prior, self._likelihood)
-        self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]), found.variables)
+        self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]))
         self._networks = [*self._networks, encoder, decoder]
         self._means = [keras.metrics.Mean(name=key) for key in ("negative_elbo", "reconstruction", "kl")]
         self._compiled_bounds = tf.function(self._importance_bounds, reduce_retracing=True)

@@ -54,6 +54,8 @@ class GuardedModel(keras.Model):
     def __init__(self, *, name: str, dtype: str):
         super().__init__(name=name, dtype=dtype)
         self._networks: list[keras.Layer] = []
+        self._legacy_layers: list[tf.Module] = []
+        self._frozen: frozenset[int] = frozenset()  # ids of the variables that their own layers had frozen
         self._adopted: list[keras.Variable] = []
         self._guard = NonFiniteGuard()
         self._jit_is_optional = False
@@ -61,10 +63,22 @@ class GuardedModel(keras.Model):
         self._functions: dict[int, tuple] = {}
         self._progress: Progress | None = None
 
-    def _adopt(self, found: tracking.Found, variables: list[tf.Variable]) -> None:
+    def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
         """Makes networks and variables that were found those of this model."""
         self._networks = [*self._networks, *found.layers]
-        self._adopted = [*self._adopted, *tracking.adopt(variables, found.frozen)]
+        self._legacy_layers = [*self._legacy_layers, *found.legacy_layers]
+        self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
+        self._frozen |= found.frozen
+
+    def _follow_legacy_layers(self) -> None:
+        """Freezes what the user has frozen in a Keras 2 layer since, and the reverse; Keras 3 layers are followed by Keras."""
+        frozen = tracking.find(*self._legacy_layers).frozen
+        legacy = {id(w) for layer in self._legacy_layers for w in layer.weights}
+        for weight in self._adopted:
+            key = id(weight.value)
+            if key in legacy and (key in frozen) != (key in self._frozen):
+                weight.trainable = weight.value.trainable and key not in frozen
+        self._frozen = (self._frozen - legacy) | frozen
 
     def compile(
         self,
@@ -91,6 +105,7 @@ class GuardedModel(keras.Model):
         """
         if loss is not None:
             raise ValueError(f"`loss` must be left out: a {type(self).__name__} has its own.")
+        self._follow_legacy_layers()
         self._jit_is_optional = jit_compile == "auto"
         if jit_compile == "auto":
             jit_compile = (
@@ -155,8 +170,9 @@ class GuardedModel(keras.Model):
         return {key: tf.reshape(value, [1]) for key, value in logs.items()}
 
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
-        """The networks' own losses, such as regularization."""
-        return sum((tf.cast(loss, dtype) for loss in self.losses), tf.zeros([], dtype))
+        """The networks' own losses, such as regularization: those of Keras 3, which this model tracks, and of Keras 2."""
+        losses = [*self.losses, *(loss for layer in self._legacy_layers for loss in layer.losses)]
+        return sum((tf.cast(loss, dtype) for loss in losses), tf.zeros([], dtype))
 
     def _update(self, tape: tf.GradientTape, loss: tf.Tensor, rows: tf.Tensor | None = None) -> None:
         """One step of the optimizer, or none if the loss or its gradient is not finite.

@@ -102,7 +102,7 @@ class VariationalFlow(GuardedModel):
         found = tracking.find(flow)
         if not found.trainable_variables:
             raise ValueError(f"{flow} has no trainable variable, so there is nothing to train.")
-        self._adopt(found, found.variables)
+        self._adopt(found)
         self._elbo = keras.metrics.Mean(name="elbo")
         self.built = True
 

@@ -14,7 +14,7 @@ from tfp_flows.numerics import bound_log_scale
 from tfp_flows.templates.autoregressive_network import AutoregressiveNetwork
 from tfp_flows.templates.batches import check_condition
 from tfp_flows.templates.dense_network import DenseNetwork
-from tfp_flows.tracking import Mirror
+from tfp_flows.tracking import Mirror, is_legacy_layer
 from tfp_flows.transformers import Transformer
 
 OWN_NETWORKS = (AutoregressiveNetwork, DenseNetwork)
@@ -51,9 +51,7 @@ class Template(Mirror):
         if log_scale_bound is not None and not log_scale_bound > 0:
             raise ValueError(f"`log_scale_bound` must be positive or None, got {log_scale_bound!r}.")
         # Keras models want one batch axis; the networks of this package take any batch shape.
-        self._wants_one_axis = not isinstance(fn, OWN_NETWORKS) and (
-            isinstance(fn, keras.Layer) or _is_tf_keras_layer(fn)
-        )
+        self._wants_one_axis = not isinstance(fn, OWN_NETWORKS) and (isinstance(fn, keras.Layer) or is_legacy_layer(fn))
         self._signature = _Signature(fn)
         self.shift_only = shift_only
         self.log_scale_bound = log_scale_bound
@@ -211,7 +209,7 @@ class _Signature:
 
     def __init__(self, fn: Callable):
         self.fn = fn
-        target = fn.call if isinstance(fn, keras.Layer) or _is_tf_keras_layer(fn) else fn
+        target = fn.call if isinstance(fn, keras.Layer) or is_legacy_layer(fn) else fn
         try:
             parameters = list(inspect.signature(target).parameters.values())
         except (TypeError, ValueError):  # no signature to read: TFP's own calling convention
@@ -239,11 +237,6 @@ class _Signature:
         elif self.output_units == "positional" and output_units is not None:
             args = (output_units,)
         return args, kwargs
-
-
-def _is_tf_keras_layer(fn: Any) -> bool:
-    """Whether `fn` is a Keras 2 layer (of tf_keras, or of tf.keras in legacy mode): a tf.Module with a `call`."""
-    return isinstance(fn, tf.Module) and not isinstance(fn, Mirror) and hasattr(fn, "call")
 
 
 def as_template(
