@@ -173,7 +173,7 @@ def test_glow_stays_above_the_entropy():
     flow = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [16]), glow)
     x = np.random.default_rng(0).normal(size=[400, 4, 4, 1]).astype(np.float32)
     model = tff.FlowModel(flow)
-    model.compile(keras.optimizers.Adam(1e-2), jit_compile=False)
+    model.compile(keras.optimizers.Adam(1e-4), jit_compile=False)
     # TFP's Glow wants batches of a known size.
     model.fit(tf.data.Dataset.from_tensor_slices(x).batch(100, drop_remainder=True), epochs=3, verbose=0)
     held_out = np.random.default_rng(1).normal(size=[400, 4, 4, 1]).astype(np.float32)

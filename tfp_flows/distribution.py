@@ -8,7 +8,14 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_and_log_det, inverse_and_log_det
+from tfp_flows.bijectors import (
+    conditional_kwargs,
+    conditional_sizes,
+    forward_and_log_det,
+    has_constant_log_det,
+    inverse_and_log_det,
+    is_affine,
+)
 from tfp_flows.description import serializable
 from tfp_flows.templates.batches import check_condition, check_rows
 
@@ -18,6 +25,21 @@ tfd = tfp.distributions
 # `CompositeTensor`, as no bijector with a network is. A subclass of the public name would be a `CompositeTensor`, whose
 # components are its tensor arguments: a tf.Module that holds one would lose the variables of the bijector.
 TransformedDistribution = tfd.TransformedDistribution.__bases__[0]
+
+
+def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> None:
+    """Raises a `ValueError` unless `bijector` is `None` or one for conditions of that size."""
+    if bijector is None:
+        return
+    if conditional_size is None:
+        raise ValueError("`preprocess_condition` needs a flow with conditions, this one has none.")
+    if not isinstance(bijector, tfp.bijectors.Bijector):
+        raise ValueError(f"`preprocess_condition` must be a tfb.Bijector such as standardize(c), got {bijector!r}.")
+    size = getattr(bijector, "event_size", conditional_size)
+    if size != conditional_size:
+        raise ValueError(
+            f"`preprocess_condition` is for {size} columns, the flow's conditions have {conditional_size}."
+        )
 
 
 @serializable
@@ -38,6 +60,7 @@ class FlowDistribution(TransformedDistribution):
     Args:
       distribution: The base distribution.
       bijector: The map from base to data.
+      preprocess_condition: Bijector whose `inverse` is applied to `conditional_input` first, such as `Standardize(C)`.
       validate_args, name: As in `tfd.TransformedDistribution`.
 
     Attributes:
@@ -56,18 +79,26 @@ class FlowDistribution(TransformedDistribution):
         distribution: tfd.Distribution,
         bijector: tfp.bijectors.Bijector,
         *,
+        preprocess_condition: tfp.bijectors.Bijector | None = None,
         validate_args: bool = False,
         name: str | None = None,
     ):
-        parameters = {
+        self._keep(distribution, bijector, preprocess_condition, validate_args, name)
+
+    def _keep(self, distribution, bijector, preprocess_condition, validate_args, name, parameters=None) -> None:
+        """The constructor; `parameters` are the arguments of a subclass, from which `copy` makes it again."""
+        parameters = parameters or {
             "distribution": distribution,
             "bijector": bijector,
+            "preprocess_condition": preprocess_condition,
             "validate_args": validate_args,
             "name": name,
         }
         sizes = conditional_sizes(bijector)
         self.conditional_size = min(sizes) if sizes else None
         self._conditional_sizes = sizes
+        check_preprocess_condition(preprocess_condition, self.conditional_size)
+        self.preprocess_condition = preprocess_condition
         super().__init__(
             distribution,
             bijector,
@@ -107,12 +138,65 @@ class FlowDistribution(TransformedDistribution):
 
     def bijector_kwargs(self, conditional_input) -> dict[str, Any]:
         """The keywords, in TFP's nested form, that hand a condition to every conditional layer of the bijector."""
+        check_condition(conditional_input, self.conditional_size)
         condition = tf.cast(tf.convert_to_tensor(conditional_input), self.dtype)
         return conditional_kwargs(self.bijector, self._encode(condition))
 
     def _encode(self, condition: tf.Tensor) -> tf.Tensor:
-        """What the layers read of a condition."""
-        return condition
+        """Returns what the layers read of a condition."""
+        return condition if self.preprocess_condition is None else self.preprocess_condition.inverse(condition)
+
+    def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
+        """Returns what the first network that reads a condition is given."""
+        return self._encode(condition)
+
+    def with_base(self, distribution: tfd.Distribution) -> FlowDistribution:
+        """Returns the same flow over another base distribution; it shares the layers, and all that reads the condition."""
+        return FlowDistribution(
+            distribution, self.bijector, preprocess_condition=self.preprocess_condition, name=self.name
+        )
+
+    # A constant Jacobian is not an affine map: TFP would return wrong moments for additive couplings.
+
+    def _mean(self, **kwargs):
+        self._check_affine("mean")
+        return super()._mean(**kwargs)
+
+    def _stddev(self, **kwargs):
+        self._check_affine("stddev")
+        return super()._stddev(**kwargs)
+
+    def _variance(self, **kwargs):
+        self._check_affine("variance")
+        return super()._variance(**kwargs)
+
+    def _covariance(self, **kwargs):
+        self._check_affine("covariance")
+        return super()._covariance(**kwargs)
+
+    def _check_affine(self, name: str) -> None:
+        if not is_affine(self.bijector):
+            raise NotImplementedError(
+                f"`{name}` is not implemented for flows that are not affine: take it from samples, "
+                "such as tf.reduce_mean(flow.sample(10_000), axis=0)."
+            )
+
+    def _mode(self, **kwargs):
+        self._check_constant_log_det("mode")
+        base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
+        mode = self.distribution.mode(**base_kwargs)
+        return forward_and_log_det(self.bijector, mode, self.distribution.event_shape.rank, **bijector_kwargs)[0]
+
+    def _entropy(self, **kwargs):
+        self._check_constant_log_det("entropy")
+        base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
+        x = tf.zeros(self.distribution.event_shape, self.distribution.dtype)
+        log_det = forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)[1]
+        return self.distribution.entropy(**base_kwargs) + log_det
+
+    def _check_constant_log_det(self, name: str) -> None:
+        if not has_constant_log_det(self.bijector) or not self._is_plain():
+            raise NotImplementedError(f"`{name}` is not implemented for flows whose log-det depends on the event.")
 
     def _is_plain(self) -> bool:
         """Whether base and bijector have nothing that needs TFP's general treatment."""

@@ -115,7 +115,6 @@ class AffineCouplingLayer(OneEvaluation, tfb.Bijector):
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(
             forward_min_event_ndims=rank,
-            is_constant_jacobian=shift_only,
             validate_args=validate_args,
             name=name,
             **kwargs,

@@ -161,6 +161,39 @@ def layers_of(bijector: tfb.Bijector) -> list[tfb.Bijector]:
     return [_uninverted(bijector)] if parts is None else [layer for part in parts for layer in layers_of(part)]
 
 
+# Of TFP's bijectors, those that are affine for any arguments.
+_AFFINE = (
+    tfb.Identity,
+    tfb.Permute,
+    tfb.Reshape,
+    tfb.Scale,
+    tfb.ScaleMatvecDiag,
+    tfb.ScaleMatvecLU,
+    tfb.ScaleMatvecLinearOperator,
+    tfb.ScaleMatvecTriL,
+    tfb.Shift,
+    tfb.Transpose,
+)
+
+
+def is_affine(bijector: tfb.Bijector) -> bool:
+    """Whether every layer is known to be affine: a class of TFP's above, or one of ours with `is_affine = True`.
+
+    A constant Jacobian determinant does not make a map affine: additive couplings have one.
+    """
+    return all(getattr(part, "is_affine", False) or _is_a(part, _AFFINE) for part in layers_of(bijector))
+
+
+def _is_a(part: tfb.Bijector, classes: tuple[type, ...]) -> bool:
+    # With variables, TFP's constructors return instances of the base classes that are no `CompositeTensor`s.
+    return isinstance(part, classes) or any(type(part) is base for cls in classes for base in cls.__bases__)
+
+
+def has_constant_log_det(bijector: tfb.Bijector) -> bool:
+    """Whether the log-det is the same for all events, as for affine maps and for additive couplings."""
+    return all(p.is_constant_jacobian or getattr(p, "constant_log_det", False) for p in layers_of(bijector))
+
+
 def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
     """The sizes of `conditional_input` for which the layers of a bijector were made."""
     parts = _parts(bijector)

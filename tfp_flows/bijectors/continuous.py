@@ -12,7 +12,7 @@ from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.checks import one_of, positive_int
 from tfp_flows.description import serializable
 from tfp_flows.numerics import real_dtype
-from tfp_flows.seeds import resolve_seed
+from tfp_flows.seeds import resolve_seed, structure_seed
 from tfp_flows.templates import DenseNetwork
 from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
 from tfp_flows.tracking import Mirror
@@ -135,7 +135,7 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
 
     def _draw_signs(self, value: tf.Tensor) -> tf.Tensor:
         number = tf.bitcast(tf.cast(tf.reduce_sum(value), tf.float32), tf.int32)
-        seed = tf.stack([tf.constant(self._seed % 2**31, tf.int32), number])
+        seed = tf.stack([tf.constant(structure_seed(self._seed) % 2**31, tf.int32), number])
         bits = tf.random.stateless_uniform(tf.shape(value), seed, 0, 2, tf.int32)
         return tf.cast(2 * bits - 1, value.dtype)
 

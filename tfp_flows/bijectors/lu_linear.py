@@ -9,7 +9,7 @@ import tensorflow_probability as tfp
 from tfp_flows.checks import positive_int
 from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale, real_dtype
-from tfp_flows.seeds import resolve_seed
+from tfp_flows.seeds import resolve_seed, structure_seed
 
 tfb = tfp.bijectors
 
@@ -28,7 +28,7 @@ class LULinear(tfb.Bijector):
 
     Args:
       event_size: Integer `D`.
-      seed: Integer seed of the permutation.
+      seed: Integer seed of the permutation; without one it is the same in every process.
       dtype, validate_args, name: As in the other bijectors.
 
     Raises:
@@ -46,6 +46,8 @@ class LULinear(tfb.Bijector):
       D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
     """
 
+    is_affine = True
+
     def __init__(
         self,
         event_size: int,
@@ -56,7 +58,7 @@ class LULinear(tfb.Bijector):
         name: str = "lu_linear",
     ):
         size, dtype = positive_int("event_size", event_size), real_dtype(dtype)
-        self._permutation = np.random.default_rng(resolve_seed(seed)).permutation(size)
+        self._permutation = np.random.default_rng(structure_seed(resolve_seed(seed))).permutation(size)
         self.lower = tf.Variable(tf.zeros([size, size], dtype), name="lower")
         self.upper = tf.Variable(tf.zeros([size, size], dtype), name="upper")
         self.log_diagonal = tf.Variable(tf.zeros([size], dtype), name="log_diagonal")

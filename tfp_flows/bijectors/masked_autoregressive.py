@@ -43,7 +43,8 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
       shift_and_log_scale_fn: Template, network or callable `(y, **condition_kwargs)`, which returns
         `(shift, log_scale)`, or one tensor of shape `[..., D, 2]`.
       bijector_fn: Callable `(y, **condition_kwargs)` that returns a bijector of scalars.
-      is_constant_jacobian, validate_args, event_ndims, name: As in `tfb.MaskedAutoregressiveFlow`.
+      is_constant_jacobian: Whether the log-det is the same for all events.
+      validate_args, event_ndims, name: As in `tfb.MaskedAutoregressiveFlow`.
       unroll_loop: As there; it also turns the evaluation in one pass off.
 
     Raises:
@@ -74,10 +75,11 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         shift_and_log_scale_fn, bijector_fn, self._conditioner = tracked_conditioner(
             shift_and_log_scale_fn, bijector_fn
         )
+        # Not handed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        self.constant_log_det = bool(is_constant_jacobian)
         super().__init__(
             shift_and_log_scale_fn=shift_and_log_scale_fn,
             bijector_fn=bijector_fn,
-            is_constant_jacobian=is_constant_jacobian,
             validate_args=validate_args,
             unroll_loop=unroll_loop,
             event_ndims=event_ndims,

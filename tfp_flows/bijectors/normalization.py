@@ -34,6 +34,8 @@ def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> t
 class _Affine(StartsFromData, tfb.Bijector):
     """`y = (x * exp(log_scale) + shift)`, with parameters from a subclass, and data-dependent initialization."""
 
+    is_affine = True
+
     def __init__(self, event_size: int, *, dtype: tf.DType, validate_args: bool, name: str):
         self.event_size = positive_int("event_size", event_size)
         dtype = real_dtype(dtype)

@@ -33,7 +33,8 @@ class RealNVP(OneEvaluation, tfb.RealNVP):
       shift_and_log_scale_fn: Template, network or callable `(x[:k], output_units, **condition_kwargs)`, which returns
         `(shift, log_scale)` or one tensor.
       bijector_fn: Callable `(x[:k], output_units, **condition_kwargs)` that returns a bijector for the rest.
-      is_constant_jacobian, validate_args, name: As in `tfb.RealNVP`.
+      is_constant_jacobian: Whether the log-det is the same for all events, as that of an additive coupling.
+      validate_args, name: As in `tfb.RealNVP`.
 
     Raises:
       ValueError: If neither or both of the functions are given.
@@ -64,12 +65,13 @@ class RealNVP(OneEvaluation, tfb.RealNVP):
         shift_and_log_scale_fn, bijector_fn, self._conditioner = tracked_conditioner(
             shift_and_log_scale_fn, bijector_fn
         )
+        # Not handed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        self.constant_log_det = bool(is_constant_jacobian)
         super().__init__(
             num_masked=num_masked,
             fraction_masked=fraction_masked,
             shift_and_log_scale_fn=shift_and_log_scale_fn,
             bijector_fn=bijector_fn,
-            is_constant_jacobian=is_constant_jacobian,
             validate_args=validate_args,
             name=name,
         )

@@ -63,6 +63,8 @@ class Rotation(StartsFromData, tfb.Bijector):
       R. Schreiber and C. Van Loan, A storage-efficient WY representation for products of Householder transformations, 1989.
     """
 
+    is_affine = True
+
     def __init__(
         self,
         event_size: int,

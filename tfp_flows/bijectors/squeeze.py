@@ -35,6 +35,8 @@ class Squeeze(tfb.Bijector):
       TensorShape([5, 2, 2, 12])
     """
 
+    is_affine = True
+
     def __init__(self, factor: int = 2, *, validate_args: bool = False, name: str = "squeeze", **kwargs):
         self._factor = positive_int("factor", factor, 2)
         super().__init__(

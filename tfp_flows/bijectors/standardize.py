@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.batch import StartsFromData
 from tfp_flows.checks import positive_int
+from tfp_flows.data.arrays import to_array
 from tfp_flows.data.moments import moments
 from tfp_flows.description import serializable
 from tfp_flows.numerics import real_dtype
@@ -19,7 +21,7 @@ tfb = tfp.bijectors
 
 
 @serializable
-class Standardize(tfb.Bijector):
+class Standardize(StartsFromData, tfb.Bijector):
     """The affine map `y = x * scale + shift` from standardized values `x` to data `y`.
 
     `log |det dy/dx| = sum(log(scale))`. `shift` and `scale`, each `[D]`, are the mean and the standard deviation of the
@@ -39,6 +41,8 @@ class Standardize(tfb.Bijector):
        [ 1.  1.]]
     """
 
+    is_affine = True
+
     def __init__(
         self,
         event_size: int,
@@ -51,6 +55,7 @@ class Standardize(tfb.Bijector):
         self.event_size = positive_int("event_size", event_size)
         self.shift = tf.Variable(tf.zeros([event_size], dtype), trainable=False, name="shift")
         self.scale = tf.Variable(tf.ones([event_size], dtype), trainable=False, name="scale")
+        self._make_initialized(dtype)
         # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
         super().__init__(
             forward_min_event_ndims=1,
@@ -80,8 +85,23 @@ class Standardize(tfb.Bijector):
         if not np.all(varies):
             column = int(np.argmin(varies))
             raise ValueError(f"`data` is constant in column {column}, which has no density there.")
-        self.shift.assign(found.mean)
-        self.scale.assign(found.deviation)
+        self._set(found.mean, found.deviation)
+
+    def adapt_to_conditions(self, data) -> None:
+        """Like `adapt`, for conditions `[N, D]`: constant columns, and flags of zeros and ones, stay as they are.
+
+        Raises:
+          ValueError: If `data` has another shape or a value that is not finite.
+        """
+        data = np.asarray(data, np.float64)
+        found = moments("`data`", self.event_size, [data])
+        kept = (found.lowest == found.highest) | np.all((data == 0) | (data == 1), axis=0)
+        self._set(np.where(kept, 0.0, found.mean), np.where(kept, 1.0, found.deviation))
+
+    def _set(self, shift: np.ndarray, scale: np.ndarray) -> None:
+        self.shift.assign(shift)
+        self.scale.assign(scale)
+        self._initialized.assign(1.0)
 
     def _forward(self, x):
         return x * self.scale + self.shift
@@ -112,6 +132,7 @@ def standardize(data, *, dtype: tf.DType = tf.float32, name: str = "standardize"
         spec = data.element_spec[1] if isinstance(data.element_spec, tuple) else data.element_spec
         shape = spec.shape.as_list() if spec.shape.rank is not None else []
     else:
+        data = data if isinstance(data, Iterator) else to_array("data", data)
         shape = list(np.shape(data))
     if len(shape) != 2 or shape[1] is None:
         raise ValueError(f"`data` must have shape [N, D], got {shape}.")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tfp_flows.data.arrays import to_array
+
 
 class Moments:
     """Moments of the rows seen so far, merged chunk by chunk.
@@ -32,7 +34,7 @@ class Moments:
         Raises:
           ValueError: For another shape, or a value that is not finite; the message tells row and column.
         """
-        chunk = np.asarray(chunk, dtype=np.float64)
+        chunk = to_array("data", chunk).astype(np.float64)
         if chunk.ndim != 2 or chunk.shape[1] != self._size:
             raise ValueError(f"{self._name} must have shape [N, {self._size}], got {list(chunk.shape)}.")
         if not len(chunk):

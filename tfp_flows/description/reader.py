@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.description.registry import KERAS_KINDS, REGISTRY, public_classes
-from tfp_flows.description.writer import FORMAT
+from tfp_flows.description.writer import FORMAT, state_of
 
 # What registers the names of this package; loaded when a description is read, which may be before anything else is.
 _HOMES = ("tfp_flows.flows", "tfp_flows.models", "tfp_flows.dynamics", "tfp_flows.course")
@@ -32,7 +32,7 @@ def from_description(text: str) -> Any:
     """
     try:
         described = json.loads(text)
-        form, nodes, root = (described[key] for key in ("format", "objects", "root"))
+        form, nodes, root, state = (described[key] for key in ("format", "objects", "root", "state"))
     except (TypeError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"Not a description by tfp_flows: {str(text)[:200]!r}.") from error
     if form != FORMAT:
@@ -44,7 +44,15 @@ def from_description(text: str) -> Any:
         for node in nodes:
             reader.made.append(reader.make(node))
         node = None
-        return reader.value(root)
+        made = reader.value(root)
+        variables, values = state_of(made), [_read(array) for array in state]
+        if [tuple(v.shape) for v in variables] != [v.shape for v in values]:
+            raise ValueError(
+                f"The description has {len(values)} arrays of state, {made!r} takes {len(variables)} or others."
+            )
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return made
     except (
         LookupError,
         TypeError,

@@ -15,10 +15,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows import tracking
 from tfp_flows.description.registry import KERAS_KINDS, Record, public_classes
 
 # Rises when a description would no longer build the same object.
-FORMAT = 4
+FORMAT = 5
 _WAY_OUT = (
     "Keep the weights with model.save_weights('x.weights.h5') and load them into a model that the same code has built, or "
     "make it in a class or function with the decorator tff.serializable."
@@ -32,8 +33,8 @@ def describe(item: Any) -> str:
       item: A bijector, a distribution, or another object of TFP's or of a `serializable` class or factory.
 
     Returns:
-      The text, for `from_description`. Variables are described with their present values; the weights of Keras layers
-      are not part of it.
+      The text, for `from_description`. Variables are described with their present values, and so is what was set from
+      data, such as the moments of `Standardize`. The weights of Keras layers are not part of it.
 
     Raises:
       ValueError: If a part cannot be described, such as a function; the message says where it is.
@@ -48,7 +49,8 @@ def describe(item: Any) -> str:
         root = writer.value(item, type(item).__name__.lstrip("_"))
     except RecursionError as error:
         raise ValueError(f"{item!r} contains itself, or is nested too deeply to be described.") from error
-    return json.dumps({"format": FORMAT, "objects": writer.nodes, "root": root})
+    state = [_array(variable.numpy(), "state") for variable in state_of(item)]
+    return json.dumps({"format": FORMAT, "objects": writer.nodes, "root": root, "state": state})
 
 
 def without_values(text: str) -> str:
@@ -57,7 +59,29 @@ def without_values(text: str) -> str:
     for node in described["objects"]:
         if "variable" in node:
             node["variable"].pop("data")
+    for array in described["state"]:
+        array.pop("data")
     return json.dumps(described)
+
+
+def state_of(item: Any) -> list[tf.Variable]:
+    """The variables that are set from data and not trained alone, in a fixed order: without them a copy is another density.
+
+    Those of modules that start from data (they have a method `adapt` or `initialize`), and of Keras networks those that are
+    not trained, such as the statistics of `Normalization` layers.
+    """
+    modules = [m for m in (item, *item.submodules)] if isinstance(item, tf.Module) else []
+    variables = [
+        v for m in modules if hasattr(type(m), "adapt") or hasattr(type(m), "initialize") for v in _own_variables(m)
+    ]
+    networks = tracking.find(item).layers if modules else []
+    variables += [w.value for n in networks for w in n.non_trainable_variables if w.dtype.startswith("float")]
+    return list({id(v): v for v in variables}.values())
+
+
+def _own_variables(module: tf.Module) -> list[tf.Variable]:
+    """Those that are attributes of the module, without the weights of networks inside of it."""
+    return [v for _, v in sorted(vars(module).items()) if isinstance(v, tf.Variable)]
 
 
 class _Writer:

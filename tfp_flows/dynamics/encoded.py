@@ -56,7 +56,16 @@ class EncodedFlow(FlowDistribution):
             raise ValueError(f"`flow` must be a conditional flow (conditional_size=...), got {flow!r}.")
         if isinstance(flow, EncodedFlow):
             raise ValueError("`flow` has an encoder of its own: put both networks into one `encoder`.")
-        super().__init__(flow.distribution, flow.bijector, name=flow.name if name is None else name)
+        name = flow.name if name is None else name
+        parameters = {
+            "flow": flow,
+            "encoder": encoder,
+            "condition_shape": condition_shape,
+            "preprocess": preprocess,
+            "name": name,
+        }
+        self._keep(flow.distribution, flow.bijector, flow.preprocess_condition, False, name, parameters)
+        self._flow = flow
         self.condition_shape = [positive_int("condition_shape", n) for n in condition_shape]
         self._preprocess = preprocess
         self._encoder = Mirror(encoder)
@@ -72,8 +81,14 @@ class EncodedFlow(FlowDistribution):
 
     def _encode(self, condition: tf.Tensor) -> tf.Tensor:
         batch = tf.shape(condition)[:-1]
+        code = tf.cast(self._encoder(self.condition_before_encoder(condition)), self.dtype)
+        return super()._encode(tf.reshape(code, tf.concat([batch, tf.shape(code)[-1:]], axis=0)))
+
+    def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
+        """Returns what the encoder is given, `[N, *condition_shape]`."""
         condition = tf.reshape(condition, [-1, *self.condition_shape])
-        if self._preprocess is not None:
-            condition = self._preprocess.inverse(condition)
-        code = tf.cast(self._encoder(condition), self.dtype)
-        return tf.reshape(code, tf.concat([batch, tf.shape(code)[-1:]], axis=0))
+        return condition if self._preprocess is None else self._preprocess.inverse(condition)
+
+    def with_base(self, distribution: tfp.distributions.Distribution) -> EncodedFlow:
+        """Returns the same flow, with the same encoder, over another base distribution."""
+        return self.copy(flow=self._flow.with_base(distribution))

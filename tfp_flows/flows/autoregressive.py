@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -14,7 +15,7 @@ from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.mixing import MIXINGS, mixing_layer, normalization_layers
 from tfp_flows.flows.recipe import assemble, recipe, sizes
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, real_dtype
-from tfp_flows.seeds import split_seed
+from tfp_flows.seeds import split_seed, structure_seed
 from tfp_flows.templates import masked_autoregressive_template
 from tfp_flows.transformers import (
     DeepSigmoidalTransformer,
@@ -41,15 +42,18 @@ def _autoregressive_layers(
 ) -> list[tfb.Bijector]:
     """Masked autoregressive layers. Reversals and permutations are orders of their inputs and need no layers of their own."""
     one_of("mixing", mixing, MIXINGS)
-    orders = {"reverse": ("left-to-right", "right-to-left"), "permute": ("random",), "lu": ("left-to-right",)}[mixing]
-    seeds = split_seed(seed, 2 * num_layers)
+    orders = ("left-to-right", "right-to-left") if mixing == "reverse" else ("left-to-right",)
+    seeds, mixing_seeds = split_seed(seed, 2 * num_layers), split_seed(structure_seed(seed), 2 * num_layers)
     layers: list[tfb.Bijector] = []
     for i in range(num_layers):
         index = first + i
+        order = orders[index % len(orders)]
+        if mixing == "permute":
+            order = 1 + np.random.default_rng(mixing_seeds[2 * i]).permutation(event_size)
         template = masked_autoregressive_template(
             event_size=event_size,
             transformer=transformer,
-            input_order=orders[index % len(orders)],
+            input_order=order,
             seed=seeds[2 * i],
             dtype=dtype,
             name=f"autoregressive_{index}",
@@ -60,7 +64,7 @@ def _autoregressive_layers(
         layers.append(tfb.Invert(layer) if inverted else layer)
         layers += normalization_layers(normalization, event_size, dtype, str(index))
         if mixing == "lu" and i < num_layers - 1:
-            layers.append(mixing_layer(mixing, event_size, seeds[2 * i + 1], dtype, f"mixing_{index}"))
+            layers.append(mixing_layer(mixing, event_size, mixing_seeds[2 * i + 1], dtype, f"mixing_{index}"))
     return layers
 
 

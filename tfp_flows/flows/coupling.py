@@ -9,11 +9,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import RealNVP
+from tfp_flows.checks import one_of
 from tfp_flows.distribution import FlowDistribution
-from tfp_flows.flows.mixing import mixing_layer, normalization_layers
+from tfp_flows.flows.mixing import MIXINGS, mixing_layer, normalization_layers
 from tfp_flows.flows.recipe import assemble, recipe, sizes
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, real_dtype
-from tfp_flows.seeds import split_seed
+from tfp_flows.seeds import split_seed, structure_seed
 from tfp_flows.templates import real_nvp_template
 from tfp_flows.transformers import SplineTransformer, Transformer
 
@@ -36,8 +37,9 @@ def _coupling_layers(
 
     After every second layer the dimensions are mixed; in two dimensions only a linear map has anything to mix.
     """
+    one_of("mixing", mixing, MIXINGS)
     first = event_size // 2
-    *seeds, mixing_seed = split_seed(seed, num_layers + 1)
+    seeds, mixing_seed = split_seed(seed, num_layers + 1)[:-1], split_seed(structure_seed(seed), num_layers + 1)[-1]
     mixing_seeds = split_seed(mixing_seed, num_layers)
     layers: list[tfb.Bijector] = []
     for i, s in enumerate(seeds):
@@ -55,9 +57,8 @@ def _coupling_layers(
         role = "shift_and_log_scale_fn" if transformer is None else "bijector_fn"
         layers.append(RealNVP(num_masked, is_constant_jacobian=shift_only, name=f"coupling_{i}", **{role: template}))
         layers += normalization_layers(normalization, event_size, dtype, str(i))
-        mixer = mixing_layer(mixing, event_size, mixing_seeds[i], dtype, f"mixing_{i}")
         if i % 2 == 1 and i < num_layers - 1 and (event_size > 2 or mixing == "lu"):
-            layers.append(mixer)
+            layers.append(mixing_layer(mixing, event_size, mixing_seeds[i], dtype, f"mixing_{i}"))
     return layers
 
 

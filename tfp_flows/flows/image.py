@@ -23,7 +23,7 @@ from tfp_flows.distribution import FlowDistribution
 from tfp_flows.flows.mixing import NORMALIZATIONS
 from tfp_flows.flows.recipe import assemble, recipe
 from tfp_flows.numerics import real_dtype
-from tfp_flows.seeds import split_seed
+from tfp_flows.seeds import split_seed, structure_seed
 from tfp_flows.templates import conv_resnet_template, glow_template
 
 tfb = tfp.bijectors
@@ -62,9 +62,9 @@ class _Builder:
         self._log_scale_bound = log_scale_bound
         self._seed, self._count = seed, 0
 
-    def seed(self) -> int:
+    def seed(self, of_structure: bool = False) -> int:
         self._count += 1
-        return split_seed(self._seed + self._count, 1)[0]
+        return split_seed(structure_seed(self._seed) if of_structure else self._seed, self._count)[-1]
 
     def coupling(self, shape, mask_type: str, orientation: int, name: str) -> tfb.Bijector:
         sliced = mask_type == "channel"  # after a squeeze the number of channels is even
@@ -235,7 +235,7 @@ def glow(
         for step in range(num_steps):
             label = f"{scale}_{step}"
             layers += build.normalized(shape[-1], label)
-            layers.append(LULinear(shape[-1], seed=build.seed(), dtype=dtype, name=f"conv1x1_{label}"))
+            layers.append(LULinear(shape[-1], seed=build.seed(of_structure=True), dtype=dtype, name=f"conv1x1_{label}"))
             # The last one moves the half that is factored out, given the half that stays.
             layers.append(build.coupling(shape, "channel", (num_steps - step) % 2, label))
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))

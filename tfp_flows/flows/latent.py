@@ -5,9 +5,10 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import conditional_kwargs, forward_and_log_det, inverse_and_log_det
+from tfp_flows.bijectors import forward_and_log_det, inverse_and_log_det
 from tfp_flows.checks import positive_int
 from tfp_flows.distribution import FlowDistribution
+from tfp_flows.templates.batches import check_condition
 
 tfd = tfp.distributions
 
@@ -39,8 +40,15 @@ def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistributi
     base = flow.distribution
     if not isinstance(base, tfd.MultivariateNormalDiag):
         raise ValueError(f"`flow` must have a MultivariateNormalDiag as its base, got {base}.")
-    scaled = tfd.MultivariateNormalDiag(base.mean(), temperature * base.stddev())
-    return FlowDistribution(scaled, flow.bijector, name=flow.name)
+
+    def deferred(fn):
+        """A function of the base, computed anew in each call: its variables may be trained."""
+        like = tf.zeros(base.event_shape, base.dtype)
+        return tfp.util.DeferredTensor(like, lambda _: fn(), also_track=base)
+
+    return flow.with_base(
+        tfd.MultivariateNormalDiag(deferred(base.mean), deferred(lambda: temperature * base.stddev()))
+    )
 
 
 def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditional_input=None) -> tf.Tensor:
@@ -65,7 +73,8 @@ def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditio
     """
     steps = positive_int("num_steps", num_steps, 2)
     bijector, ndims = flow.bijector, flow.event_shape.rank
-    kwargs = {} if conditional_input is None else conditional_kwargs(bijector, tf.cast(conditional_input, flow.dtype))
+    check_condition(conditional_input, flow.conditional_size)
+    kwargs = {} if conditional_input is None else flow.bijector_kwargs(conditional_input)
     latent_ndims = flow.distribution.event_shape.rank
     ends = [inverse_and_log_det(bijector, tf.cast(x, flow.dtype), ndims, **kwargs)[0] for x in (start, end)]
     axes = list(range(-latent_ndims, 0))

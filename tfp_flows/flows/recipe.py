@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -18,10 +20,42 @@ tfd = tfp.distributions
 RECIPES: dict[str, Callable[..., FlowDistribution]] = {}
 
 
+_PREPROCESS_CONDITION = """
+      preprocess_condition: Bijector whose `inverse` is applied to `conditional_input` first, of a flow with conditions.
+        `"standardize"`, the default, is a `Standardize` that the first `FlowModel.fit` adapts to the conditions; it is
+        saved with the flow. `None` for none.
+"""
+
+
 def recipe(fn: Callable) -> Callable[..., FlowDistribution]:
-    """Registers a recipe: by its name here, and for descriptions of the flows that it makes."""
-    RECIPES[fn.__name__] = serializable(fn)
+    """Registers a recipe: by its name here, and for descriptions of the flows that it makes.
+
+    Gives it the argument `preprocess_condition`, which is the same for all.
+    """
+
+    @functools.wraps(fn)
+    def made(*args, preprocess_condition="standardize", **kwargs):
+        return _with_condition(fn(*args, **kwargs), preprocess_condition)
+
+    signature = inspect.signature(fn)
+    parameters = list(signature.parameters.values())
+    place = 1 + list(signature.parameters).index("conditional_size")
+    kind = inspect.Parameter.KEYWORD_ONLY
+    parameters.insert(place, inspect.Parameter("preprocess_condition", kind, default="standardize"))
+    made.__signature__ = signature.replace(parameters=parameters)
+    made.__doc__ = fn.__doc__.replace("\n\n    Returns:", _PREPROCESS_CONDITION + "\n    Returns:", 1)
+    RECIPES[fn.__name__] = serializable(made)
     return RECIPES[fn.__name__]
+
+
+def _with_condition(flow: FlowDistribution, preprocess_condition: tfb.Bijector | str | None) -> FlowDistribution:
+    """The flow with a bijector in front of its condition."""
+    bijector, size = preprocess_condition, flow.conditional_size
+    if isinstance(bijector, str) and bijector == "standardize":
+        bijector = None if size is None else Standardize(size, dtype=flow.dtype, name="standardize_condition")
+    if bijector is None:
+        return flow
+    return FlowDistribution(flow.distribution, flow.bijector, preprocess_condition=bijector, name=flow.name)
 
 
 def assemble(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
+from tfp_flows.data.arrays import column_names
 from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
 from tfp_flows.models.order import Order, order_of_rows, pipeline
 from tfp_flows.streams import Stream, StreamError
@@ -43,7 +44,7 @@ class Inputs(NamedTuple):
         if isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__"):
             return x  # batches of a generator are seen only as they come
         if self.conditional_size is None:
-            if y is not None:
+            if y is not None and y is not x:  # pairs of one array, as autoencoders are fitted, are the events
                 raise ValueError(f"`{names[1]}` must be left out: this distribution has no conditions.")
             return (self._events(names[0], x),)
         if y is None:
@@ -86,6 +87,22 @@ class Inputs(NamedTuple):
         return (
             to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else self._in_order(data, batch_size)
         )
+
+    def first_rows(self, data: tf.data.Dataset | Stream, position: int) -> np.ndarray | None:
+        """Up to 10,000 rows from the beginning of a dataset: events, or conditions (position 0 of a conditional one's)."""
+        batches = data.batches(1024) if isinstance(data, Stream) else data
+        parts, count = [], 0
+        for batch in batches:
+            part = np.asarray(batch[position] if isinstance(batch, (tuple, list)) else batch)
+            parts.append(part)
+            count += len(part)
+            if count >= 10_000:
+                break
+        return np.concatenate(parts) if parts else None
+
+    def first_events(self, data: tf.data.Dataset | Stream) -> np.ndarray | None:
+        """Up to 10,000 events from the beginning of a dataset."""
+        return self.first_rows(data, 0 if self.conditional_size is None else 1)
 
     def _in_order(self, data: Any, batch_size: int | None) -> Any:
         """A stream as a dataset; a dataset or a generator as it is."""
@@ -161,12 +178,17 @@ class Inputs(NamedTuple):
         weight = self._weight(data, kwargs.pop("sample_weight", None))
         if isinstance(data, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
+        if isinstance(data, (tf.data.Dataset, Stream)) and self.levels is None and self.density:
+            rows = self.first_events(data)
+            if rows is not None and rows.ndim == 2 and len(rows) > 1 and np.all(np.isfinite(rows)):
+                look_at_rows("x", rows, rows.astype(self.dtype.as_numpy_dtype), self.scaled)
         validation = kwargs.pop("validation_data", None)
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
             if self.levels is None and self.density:
-                look_at_rows(*(("x", x) if y is None else ("y", y)), data[-1], self.scaled)
+                name, given = ("x", x) if self.conditional_size is None else ("y", y)
+                look_at_rows(name, given, data[-1], self.scaled, column_names(given))
             split = kwargs.pop("validation_split", 0.0)
             if split and validation is None:
                 kept = int(len(data[0]) * (1.0 - split))  # Keras takes the last rows too

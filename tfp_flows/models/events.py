@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.data.moments import moments
+from tfp_flows.data.arrays import to_array
+from tfp_flows.data.degenerate import find_degenerate
+from tfp_flows.data.moments import Moments, moments
 
 
 def check_events(name: str, x: Any, event_shape: tuple[int | None, ...], dtype: tf.DType) -> np.ndarray:
@@ -23,7 +26,7 @@ def check_events(name: str, x: Any, event_shape: tuple[int | None, ...], dtype: 
     Raises:
       ValueError: For a dtype that is not floating point, a wrong rank or size, no rows, or a value that is not finite.
     """
-    array = np.asarray(x)
+    array = to_array(name, x)
     if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
         raise ValueError(
             f"`{name}` has dtype {array.dtype}, but a density is over real numbers. If its values are measurements, "
@@ -54,7 +57,7 @@ def check_levels(name: str, x: Any, event_shape: tuple[int | None, ...], levels:
     Raises:
       ValueError: For other values, a wrong rank or size, or no rows.
     """
-    array = np.asarray(x)
+    array = to_array(name, x)
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
         raise ValueError(f"`{name}` must be an array of integers, got dtype {array.dtype}.")
     _check_shape(name, array, event_shape)
@@ -84,7 +87,9 @@ def check_finite(name: str, array: np.ndarray) -> None:
         )
 
 
-def look_at_rows(name: str, given: Any, array: np.ndarray, scaled: bool) -> None:
+def look_at_rows(
+    name: str, given: Any, array: np.ndarray, scaled: bool, columns: Sequence[str] | None = None, stacklevel: int = 4
+) -> None:
     """Looks for what no density can be fitted to, in the rows `[N, D]` of training data.
 
     Args:
@@ -92,6 +97,8 @@ def look_at_rows(name: str, given: Any, array: np.ndarray, scaled: bool) -> None
       given: What the user handed over, perhaps in a higher precision.
       array: The same in the distribution's dtype.
       scaled: Whether the flow brings its data to a scale of about one.
+      columns: Names of the columns, for messages; their numbers if `None`.
+      stacklevel: Of the warnings.
 
     Raises:
       ValueError: For a single row, and for columns whose variation is lost in the distribution's dtype.
@@ -102,30 +109,75 @@ def look_at_rows(name: str, given: Any, array: np.ndarray, scaled: bool) -> None
         )
     if array.ndim != 2:
         return
-    exact = np.asarray(given)
+    labels = [str(j) for j in range(array.shape[1])] if columns is None else [repr(c) for c in columns]
+    exact = to_array(name, given)
     found = moments(f"`{name}`", array.shape[1], (exact[i : i + 65536] for i in range(0, len(exact), 65536)))
-    spread, largest = found.deviation, np.maximum(np.abs(found.lowest), np.abs(found.highest))
+    spread = found.deviation
     low, high = array.min(axis=0), array.max(axis=0)
-    lost = np.spacing(largest.astype(array.dtype)) > 1e-2 * spread
-    if np.any(lost & (found.highest > found.lowest)):
-        column = int(np.argmax(lost & (found.highest > found.lowest)))
-        raise ValueError(
-            f"`{name}` varies by {spread[column]:.3g} around {found.mean[column]:.8g} in column {column}, which is too "
-            f"little to be seen in {array.dtype}: subtract a constant from the column, or make the flow in float64."
-        )
+    _check_precision(name, found, array.dtype, labels)
     problem = None
     if np.any(low == high):
-        problem = f"column {int(np.argmax(low == high))} is constant"
+        problem = f"column {labels[int(np.argmax(low == high))]} is constant"
     elif (pair := _equal_columns(array)) is not None:
-        problem = f"columns {pair[0]} and {pair[1]} are equal"
+        problem = f"columns {labels[pair[0]]} and {labels[pair[1]]} are equal"
     if problem:
-        warnings.warn(f"`{name}`: {problem}, so that no density fits best: leave such a column out.", stacklevel=4)
-    elif not scaled and (np.any(spread > 1e4) or np.any(spread < 1e-4)):
+        warnings.warn(
+            f"`{name}`: {problem}, so that no density fits best: leave such a column out.", stacklevel=stacklevel
+        )
+    for finding in find_degenerate(array, columns):
+        warnings.warn(f"`{name}`: {finding}.", stacklevel=stacklevel)
+    if problem:
+        return
+    if not scaled and (np.any(spread > 1e4) or np.any(spread < 1e-4)):
         column = int(np.argmax(np.abs(np.log(spread))))
         warnings.warn(
-            f"`{name}` has a standard deviation of {spread[column]:.3g} in column {column}, and a flow starts near one. "
+            f"`{name}` has a standard deviation of {spread[column]:.3g} in column {labels[column]}, and a flow starts near one. "
             "Give the recipe preprocess=tff.standardize(x).",
-            stacklevel=4,
+            stacklevel=stacklevel,
+        )
+
+
+def _check_precision(name: str, found: Moments, dtype: np.dtype, labels: Sequence[str]) -> None:
+    """Raises a `ValueError` for a column whose variation is lost in `dtype`."""
+    largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))
+    lost = (np.spacing(largest.astype(dtype)) > 1e-2 * found.deviation) & (found.highest > found.lowest)
+    if np.any(lost):
+        column = int(np.argmax(lost))
+        raise ValueError(
+            f"`{name}` varies by {found.deviation[column]:.3g} around {found.mean[column]:.8g} in column {labels[column]}, which "
+            f"is too little to be seen in {dtype}: subtract a constant from the column, or make the flow in float64."
+        )
+
+
+def look_at_conditions(name: str, given: Any, dtype: tf.DType, read: np.ndarray, stacklevel: int = 4) -> None:
+    """Looks at training conditions `[N, C]`: their scale should be about one where the networks read them.
+
+    Args:
+      name: Name of the argument, for messages.
+      given: What the user handed over, perhaps in a higher precision.
+      dtype: Of the distribution.
+      read: What the layers read of them, after the flow's `preprocess_condition`, `[N, C']`.
+      stacklevel: Of the warning.
+
+    Raises:
+      ValueError: For columns whose variation is lost in the distribution's dtype.
+    """
+    exact = to_array(name, given)
+    if len(exact) < 2:
+        return
+    labels = [str(j) for j in range(exact.shape[1])]
+    _check_precision(name, moments(f"`{name}`", exact.shape[1], [exact]), np.dtype(dtype.as_numpy_dtype), labels)
+    found = moments(f"`{name}`", read.shape[1], [read])
+    spread, center = found.deviation, np.abs(found.mean)
+    # Flags of rare classes vary little, and are read as they are.
+    varies = (found.highest > found.lowest) & ~np.all((read == 0) | (read == 1), axis=0)
+    odd = varies & ((np.maximum(spread, center) > 100.0) | (np.maximum(spread, center) < 1e-2))
+    if np.any(odd):
+        column = int(np.argmax(odd))
+        warnings.warn(
+            f"`{name}` has mean {found.mean[column]:.3g} and standard deviation {spread[column]:.3g} in column {column} where "
+            "networks read it, and they expect about 0 and 1: give the flow preprocess_condition=tff.standardize(conditions).",
+            stacklevel=stacklevel,
         )
 
 
@@ -145,7 +197,7 @@ def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarra
     Raises:
       ValueError: For another shape, a dtype that is not a number, or a value that is not finite.
     """
-    array = np.asarray(x)
+    array = to_array(name, x)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or array.dtype.name == "bfloat16"):
         raise ValueError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
     if array.ndim != 2 or array.shape[1] != size:

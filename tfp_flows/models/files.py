@@ -6,7 +6,11 @@ import contextlib
 import os
 import pathlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+import h5py
+import keras
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -17,3 +21,19 @@ def written_whole(filepath: str | os.PathLike) -> Iterator[str]:
         part = os.path.join(folder, path.name)
         yield part
         os.replace(part, path)
+
+
+def check_weights_file(filepath: str | os.PathLike, weights: Sequence[keras.Variable]) -> None:
+    """Raises a `ValueError` unless a `.weights.h5` file holds as many numbers as the weights.
+
+    Keras saves what it finds in the attributes of a layer, and its older versions miss the layers of a list in a list.
+    """
+    sizes = []
+    with h5py.File(filepath) as file:
+        file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)
+    expected = sum(int(np.prod(w.shape)) for w in weights)
+    if sum(sizes) < expected:
+        raise ValueError(
+            f"Keras {keras.__version__} saved {sum(sizes)} of {expected} numbers. It may have missed layers that a layer keeps in "
+            "nested lists: keep them in attributes or flat lists."
+        )

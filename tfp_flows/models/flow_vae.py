@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_and_log_det
 from tfp_flows.checks import positive_int
+from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
 from tfp_flows.models.batches import Inputs
 from tfp_flows.models.checks import check_distribution
@@ -131,13 +132,19 @@ class FlowVAE(GuardedModel):
         self.free_bits = float(free_bits)
         self._inputs = Inputs(tuple(event_shape), self._event_dtype, None, density=False)
         # Keras tracks the networks by their attributes; what the flows hold it cannot see.
-        bijector = None if self.posterior is None else self.posterior.bijector
-        found = tracking.find(bijector, self.prior, self._likelihood)
+        found = tracking.find(*self._posterior_parts(), self.prior, self._likelihood)
         self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]))
         self._networks = [*self._networks, encoder, decoder]
         self._means = [keras.metrics.Mean(name=key) for key in ("negative_elbo", "reconstruction", "kl")]
         self._compiled_bounds = tf.function(self._importance_bounds, reduce_retracing=True)
         self.built = True
+
+    def _posterior_parts(self) -> list:
+        """What the posterior is made of, without its base, which the encoder replaces."""
+        if self.posterior is None:
+            return []
+        read_condition = [getattr(self.posterior, k, None) for k in ("preprocess_condition", "_preprocess", "_encoder")]
+        return [self.posterior.bijector, *read_condition]
 
     def _check_flow(self, name: str, flow, features: int | None):
         if flow is None:
@@ -155,6 +162,8 @@ class FlowVAE(GuardedModel):
         if not isinstance(getattr(flow, "bijector", None), tfb.Bijector):
             raise ValueError(f"`{name}` must be a flow: a distribution with a bijector, got {flow}.")
         sizes = conditional_sizes(flow.bijector)
+        if isinstance(flow, FlowDistribution) and sizes:
+            sizes = {flow.conditional_size}
         if sizes - {features}:
             raise ValueError(
                 f"`{name}` takes conditions of sizes {sorted(sizes)}, the encoder gives {features} features."
@@ -184,7 +193,11 @@ class FlowVAE(GuardedModel):
         if self.posterior is None:
             return z, log_q
         bijector = self.posterior.bijector
-        z, log_det = forward_and_log_det(bijector, z, 1, **conditional_kwargs(bijector, h))
+        if isinstance(self.posterior, FlowDistribution) and self.posterior.conditional_size is not None:
+            kwargs = self.posterior.bijector_kwargs(h)  # through whatever it does to a condition first
+        else:
+            kwargs = conditional_kwargs(bijector, h)
+        z, log_det = forward_and_log_det(bijector, z, 1, **kwargs)
         return z, log_q - log_det
 
     def likelihood(self, z, training: bool = False) -> tfd.Distribution:
@@ -254,7 +267,7 @@ class FlowVAE(GuardedModel):
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
-        for key in ("y", "sample_weight"):
+        for key in ("y", "sample_weight", "class_weight"):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out.")
         data, order, kwargs = self._inputs.for_training(

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows import tracking
-from tfp_flows.models.files import written_whole
+from tfp_flows.models.files import check_weights_file, written_whole
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.models.order import Order
 from tfp_flows.models.progress import Progress, Resume
@@ -44,6 +44,14 @@ def mean_of_rows(values: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
 
 
+def _refuse_class_weight(options: dict) -> None:
+    """Keras would take the events for labels."""
+    if options.pop("class_weight", None) is not None:
+        raise ValueError(
+            "`class_weight` must be left out, since events are no classes: use `sample_weight`, one for each row."
+        )
+
+
 class GuardedModel(keras.Model):
     """A Keras model with a loss of its own, whose weights are never updated from a loss that is not finite.
 
@@ -55,20 +63,21 @@ class GuardedModel(keras.Model):
         super().__init__(name=name, dtype=dtype)
         self._networks: list[keras.Layer] = []
         self._legacy_layers: list[tf.Module] = []
-        self._frozen: frozenset[int] = frozenset()  # ids of the variables that their own layers had frozen
+        self._frozen_by_layers: frozenset[int] = frozenset()  # ids of the variables that their own layers had frozen
         self._adopted: list[keras.Variable] = []
         self._guard = NonFiniteGuard()
         self._jit_is_optional = False
         self._chooses_steps_per_execution = False
         self._functions: dict[int, tuple] = {}
         self._progress: Progress | None = None
+        self._refused: ValueError | None = None  # by `load_own_variables`, since Keras may only warn of it
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
         """Makes networks and variables that were found those of this model."""
         self._networks = [*self._networks, *found.layers]
         self._legacy_layers = [*self._legacy_layers, *found.legacy_layers]
         self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
-        self._frozen |= found.frozen
+        self._frozen_by_layers |= found.frozen
 
     def _follow_legacy_layers(self) -> None:
         """Freezes what the user has frozen in a Keras 2 layer since, and the reverse; Keras 3 layers are followed by Keras."""
@@ -76,9 +85,9 @@ class GuardedModel(keras.Model):
         legacy = {id(w) for layer in self._legacy_layers for w in layer.weights}
         for weight in self._adopted:
             key = id(weight.value)
-            if key in legacy and (key in frozen) != (key in self._frozen):
+            if key in legacy and (key in frozen) != (key in self._frozen_by_layers):
                 weight.trainable = weight.value.trainable and key not in frozen
-        self._frozen = (self._frozen - legacy) | frozen
+        self._frozen_by_layers = (self._frozen_by_layers - legacy) | frozen
 
     def compile(
         self,
@@ -103,8 +112,19 @@ class GuardedModel(keras.Model):
             up to 16, and one where a callback looks at batches.
           run_eagerly, kwargs: As in `keras.Model.compile`.
         """
-        if loss is not None:
-            raise ValueError(f"`loss` must be left out: a {type(self).__name__} has its own.")
+        for key, value in (("loss", loss), ("loss_weights", kwargs.pop("loss_weights", None))):
+            if value is not None:
+                raise ValueError(
+                    f"`{key}` must be left out, since a {type(self).__name__} has its own loss: write "
+                    'model.compile(optimizer="adam") and then model.fit(x).'
+                )
+        for key in ("metrics", "weighted_metrics"):
+            for metric in tf.nest.flatten(kwargs.get(key) or []):
+                if not isinstance(metric, keras.metrics.Metric):
+                    raise ValueError(
+                        f"`{key}` must hold keras.metrics.Metric objects, got {metric!r}: those that Keras makes from names "
+                        "compare labels with predictions, and a density has no labels."
+                    )
         self._follow_legacy_layers()
         self._jit_is_optional = jit_compile == "auto"
         if jit_compile == "auto":
@@ -117,7 +137,7 @@ class GuardedModel(keras.Model):
             )
         self._chooses_steps_per_execution = steps_per_execution == "auto"
         self._functions = {}
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = self._checked_optimizer(optimizer)
         if getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
                 "`optimizer` accumulates gradients (gradient_accumulation_steps), which is not supported: take a larger "
@@ -134,6 +154,15 @@ class GuardedModel(keras.Model):
             steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
             **kwargs,
         )
+
+    @staticmethod
+    def _checked_optimizer(optimizer) -> keras.optimizers.Optimizer:
+        if type(optimizer).__module__.split(".")[0] == "tf_keras" or hasattr(optimizer, "get_slot_names"):
+            raise ValueError(
+                f"`optimizer` is an optimizer of Keras 2, {type(optimizer).__name__} of {type(optimizer).__module__}: take "
+                f"keras.optimizers.{type(optimizer).__name__}, of Keras 3."
+            )
+        return keras.optimizers.get(optimizer)
 
     def _gains_by_jit(self) -> bool:
         """Not where layers say so, nor for convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
@@ -202,6 +231,12 @@ class GuardedModel(keras.Model):
 
     def _fit(self, data, callbacks, order: Order | None = None, **options) -> keras.callbacks.History:
         """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
+        _refuse_class_weight(options)
+        if not self.trainable_weights:
+            raise ValueError(
+                f"Nothing of {self.name} is trainable: every layer, or the model, has trainable=False. Set it to True, and call "
+                "`compile` again."
+            )
         self._progress = Progress(self, order)
         last = [Resume(self._progress), StopAtNonFinite(self._guard)]
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -302,11 +337,12 @@ class GuardedModel(keras.Model):
         with stream_errors(), self._executing(1):
             return super().predict(*args, **kwargs)
 
-    def train_on_batch(self, *args, **kwargs):
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **kwargs):
         """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
+        _refuse_class_weight({"class_weight": class_weight})
         self._guard.reset()
         self._build_optimizer()
-        logs = super().train_on_batch(*args, **kwargs)
+        logs = super().train_on_batch(x, y, sample_weight, **kwargs)
         if self._guard.failed.numpy():
             raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
         return logs
@@ -322,6 +358,10 @@ class GuardedModel(keras.Model):
         self._build_optimizer()  # the file has its variables, and who loads it makes them
         with written_whole(path) as part:
             super().save(part, **kwargs)
+            self._check_file(part)
+
+    def _check_file(self, path: str) -> None:
+        """Raises a `ValueError` unless the file at `path` gives this model back; for models that can be saved."""
 
     def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
         """As `keras.Model.save_weights`. A file appears whole or not at all, unless there are several."""
@@ -330,19 +370,51 @@ class GuardedModel(keras.Model):
         else:
             with written_whole(filepath) as part:
                 super().save_weights(part)
+                check_weights_file(part, self.weights)
+
+    def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs) -> None:
+        """Like `keras.Model.load_weights`. Where the file does not fit, all weights stay as they are.
+
+        Raises:
+          ValueError: If the file does not fit, or belongs to a flow with other permutations or orders.
+        """
+        optimizer = getattr(self, "optimizer", None)
+        before = [(w, w.numpy()) for w in (*self.weights, *(() if optimizer is None else optimizer.variables))]
+        self._refused = None
+        try:
+            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
+            if self._refused is not None:  # Keras collects errors, and may only warn of them
+                raise self._refused
+        except Exception:
+            for weight, value in before:
+                weight.assign(value)
+            if self._refused is not None:
+                raise self._refused from None
+            raise
 
     def save_own_variables(self, store) -> None:
-        """The variables, and in `fit` where it is."""
+        """The variables, a number for the structure that they belong to, and in `fit` the training progress."""
         super().save_own_variables(store)
+        store["drawn"] = np.int64(self._drawn())
         if self._progress is not None:
             store["progress"] = self._progress.state
             for i, state in enumerate(self.generators):
                 store[f"generator_{i}"] = state
 
     def load_own_variables(self, store) -> None:
-        """The variables; in `fit`, where the one was that wrote the file."""
+        """The variables; in `fit`, the training progress of the model that wrote the file as well.
+
+        Raises:
+          ValueError: If the file belongs to a flow with other permutations or orders. No weight has been changed by then.
+        """
         own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
-        state = own.pop("progress", None)
+        state, drawn = own.pop("progress", None), own.pop("drawn", None)
+        if drawn is not None and int(np.asarray(drawn)) != self._drawn():
+            self._refused = ValueError(
+                "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
+                "would mean something else here. Make both flows with the same `seed`."
+            )
+            raise self._refused
         generators = {key: own.pop(key) for key in list(own) if key.startswith("generator_")}
         super().load_own_variables(own)
         if state is not None and self._progress is not None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,6 +20,7 @@ class KeptModel(GuardedModel):
     """A model of a `distribution` whose description is its configuration."""
 
     _checked: str | None = None  # the description of which a copy was compared last
+    _read_back: str | None = None  # the description that was last read from a file
     # What of its configuration is a description, and what is not.
     _described: tuple[str, ...] = ("distribution", "dequantize")
     _kept: tuple[str, ...] = ("name", "seed")
@@ -47,10 +50,21 @@ class KeptModel(GuardedModel):
         try:
             config = {"name": self.name, "seed": self.seed, **self._parts(), "frozen": self._frozen()}
             structure = json.dumps({k: without_values(v) if k in self._described else v for k, v in config.items()})
-            if structure != self._checked:
-                self._check_copy(config)
+            if structure not in (self._checked, self._read_back):
+                self._check_copy(lambda: type(self).from_config(config))
                 self._checked = structure
             return config
+        finally:
+            random.setstate(state)
+
+    def _check_file(self, path: str) -> None:
+        """Loads the file and compares it with this model, once for each structure: Keras may not have written all weights."""
+        if self._read_back == self._checked:
+            return
+        state = random.getstate()
+        try:
+            self._check_copy(lambda: keras.models.load_model(path, compile=False), with_weights=True)
+            self._read_back = self._checked
         finally:
             random.setstate(state)
 
@@ -64,22 +78,22 @@ class KeptModel(GuardedModel):
         trained = {id(weight) for weight in self.trainable_weights}
         return [i for i, weight in enumerate(self.weights) if id(weight) not in trained]
 
-    def _check_copy(self, config: dict) -> None:
-        """Raises a `ValueError` unless a copy from the description, with these weights, gives the same log-densities."""
+    def _check_copy(self, make: Callable[[], KeptModel], with_weights: bool = False) -> None:
+        """Raises a `ValueError` unless a copy gives the same log-densities: with these weights, or with those that it has."""
         problem = None
         try:
-            copy = type(self).from_config(config)
+            copy = make()
         except Exception as error:  # whatever a constructor raises
             copy, problem = None, f"it cannot be built again ({str(error)[:500]})"
         if copy is not None:
-            problem = self._difference(copy)
+            problem = self._difference(copy, with_weights)
         if problem is not None:
             raise ValueError(
                 f"{self.distribution} cannot be described in a .keras file: {problem}. Keep the weights with "
                 "model.save_weights('x.weights.h5'), and load them into a model that the same code has built."
             )
 
-    def _difference(self, copy: KeptModel) -> str | None:
+    def _difference(self, copy: KeptModel, with_weights: bool) -> str | None:
         mine, theirs = ([(tuple(w.shape), w.dtype) for w in model.weights] for model in (self, copy))
         if mine != theirs:
             return (
@@ -88,7 +102,11 @@ class KeptModel(GuardedModel):
             )
         if self._frozen() != copy._frozen():
             return "in a copy other weights are trained"
-        copy.set_weights(self.get_weights())
+        if not with_weights:
+            copy.set_weights(self.get_weights())
+        wrong = [w.path for w, v in zip(self.weights, copy.weights, strict=True) if not _same(w.numpy(), v.numpy())]
+        if wrong:
+            return f"Keras {keras.__version__} did not save {len(wrong)} of {len(self.weights)} weights, such as {wrong[0]}"
         if self.distribution.event_shape.is_fully_defined():
             condition = self._condition(tf.zeros([3, self.conditional_size or 0], self._event_dtype))
             try:
@@ -108,3 +126,7 @@ class KeptModel(GuardedModel):
         for i in config.get("frozen", ()):
             model.weights[i].trainable = False
         return model
+
+
+def _same(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")

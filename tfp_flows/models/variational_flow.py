@@ -169,7 +169,7 @@ class VariationalFlow(GuardedModel):
           ValueError: If data is given.
           FloatingPointError: If the loss turns NaN or infinite. The weights are those before that step.
         """
-        for key in ("x", "y", "validation_data", "validation_split", "batch_size", "sample_weight"):
+        for key in ("x", "y", "validation_data", "validation_split", "batch_size", "sample_weight", "class_weight"):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out: a VariationalFlow trains on samples of the flow.")
         order = Order(positive_int("steps_per_epoch", steps_per_epoch))

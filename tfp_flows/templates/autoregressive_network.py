@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import hidden_sizes, keras_3_inputs, one_of, positive_int
 from tfp_flows.description import serializable
-from tfp_flows.seeds import resolve_seed, split_seed
+from tfp_flows.seeds import resolve_seed, split_seed, structure_seed
 from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
 from tfp_flows.templates.dense_network import activation_of, seeded_initializers
 
@@ -191,7 +191,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         if self.built:
             return
         self.event_size = positive_int("event_shape", input_shape[-1])
-        degree_seed, *seeds = split_seed(self._seed, 4)
+        degree_seed, *seeds = split_seed(structure_seed(self._seed), 1) + split_seed(self._seed, 4)[1:]
         self.degrees = made_degrees(self.event_size, self.hidden_units, *self._orders, seed=degree_seed)
         masks = made_masks(self.degrees)
         masks[-1] = np.repeat(masks[-1], self.params, axis=1)

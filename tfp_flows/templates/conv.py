@@ -146,24 +146,25 @@ class ConvResNet(_ConvNetwork):
             num_layers=3 * num_blocks + 2,
             **kwargs,
         )
-        self._blocks = [[self._convolution(self.filters, 3) for _ in range(2)] for _ in range(self.num_blocks)]
-        self._norms = [self._normalizers(2) for _ in range(self.num_blocks)]
+        # Two of each in a block. Flat lists: Keras 3.10 to 3.14 do not save the layers of a list in a list.
+        self._convolutions = [self._convolution(self.filters, 3) for _ in range(2 * self.num_blocks)]
+        self._norms = self._normalizers(2 * self.num_blocks)
         self._skips = [self._convolution(self.output_channels, 1, zero=True) for _ in range(self.num_blocks + 1)]
         self._make_condition()
 
     def build(self, x_shape, conditional_input_shape=None):
         del conditional_input_shape
-        self._build(x_shape, [layer for part in (*self._blocks, *self._norms, self._skips) for layer in part])
+        self._build(x_shape, [*self._convolutions, *self._norms, *self._skips])
 
     def call(self, x, conditional_input=None, training=None):
         h = self._start(x, conditional_input)
         total = self._skips[0](tf.nn.relu(h))
-        for block, norms, skip in zip(self._blocks, self._norms, self._skips[1:], strict=True):
+        for i, skip in enumerate(self._skips[1:]):
             r = h
-            for j, convolution in enumerate(block):
-                if norms:
-                    r = norms[j](r, training=training)
-                r = convolution(tf.nn.relu(r))
+            for j in (2 * i, 2 * i + 1):
+                if self._norms:
+                    r = self._norms[j](r, training=training)
+                r = self._convolutions[j](tf.nn.relu(r))
             h += r
             total += skip(tf.nn.relu(h))
         return total

@@ -1,0 +1,106 @@
+"""Signs that a table has no density: discrete, rounded or repeated values, and columns that depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+MOST_ROWS = 10_000  # that are looked at, evenly spaced
+FEWEST_ROWS = 50  # fewer say little of ties
+
+
+def find_degenerate(rows: np.ndarray, columns: Sequence[str] | None = None) -> list[str]:
+    """Looks for what makes the density of a table unbounded.
+
+    Args:
+      rows: Finite array `[N, D]`. Cost: a sort of at most 10,000 values for each column, and one `D x D` eigenvalue problem.
+      columns: Names of the columns; their numbers if `None`.
+
+    Returns:
+      One sentence for each finding, which names the columns and the remedy; an empty list where all is well. Columns that are
+      constant or equal are not repeated here.
+    """
+    n, size = rows.shape
+    if n < FEWEST_ROWS or size == 0:
+        return []
+    sample = np.ascontiguousarray(rows[:: -(-n // MOST_ROWS)], np.float64)
+    labels = [f"column {j}" for j in range(size)] if columns is None else [f"column {c!r}" for c in columns]
+    moving = np.flatnonzero(sample.min(axis=0) < sample.max(axis=0))
+    findings = _repeated_rows(sample) if len(moving) else []
+    findings += _repeated_values(sample if not findings else np.unique(sample, axis=0), moving, labels)
+    return findings + _dependent_columns(sample, moving, labels)
+
+
+def _repeated_rows(sample: np.ndarray) -> list[str]:
+    distinct = len(np.unique(sample, axis=0))
+    if distinct > 0.9 * len(sample) or sample.shape[1] < 2:
+        return []
+    # Where each column has few values, equal rows are bound to come: that is said of the columns.
+    if all(len(np.unique(column)) < 0.5 * distinct for column in sample.T):
+        return []
+    return [
+        f"only {distinct} of {len(sample)} rows that were looked at are distinct: the density of a repeated row has no "
+        "bound. Leave repetitions out, and hold out rows before they are repeated"
+    ]
+
+
+def _repeated_values(sample: np.ndarray, moving: np.ndarray, labels: Sequence[str]) -> list[str]:
+    whole, rounded, findings = [], [], []
+    for j in moving:
+        column = sample[:, j]
+        values, counts = np.unique(column, return_counts=True)
+        largest = int(np.argmax(counts))
+        if len(values) > 0.7 * len(column):
+            # Few ties in all; a single value may still be frequent, as exact zeros are.
+            common = counts[largest] > max(3, 0.05 * len(column))
+        else:
+            common = counts[largest] > 0.2 * len(column) and counts[largest] > 3 * np.partition(counts, -2)[-2]
+        if common:
+            findings.append(
+                f"{labels[j]} is {values[largest]:g} in {100.0 * counts[largest] / len(column):.0f} % of the rows: the density "
+                "of a single value has no bound. Model whether it takes the value apart from the rest"
+            )
+        elif len(values) <= 0.7 * len(column):
+            (whole if np.all(values == np.round(values)) else rounded).append((j, values))
+    if whole and len(whole) == len(moving):
+        levels = int(max(values[-1] for _, values in whole)) + 1
+        lowest = min(values[0] for _, values in whole)
+        remedy = (
+            f"for levels, use FlowModel(..., dequantize={levels})"
+            if lowest >= 0 and levels <= 2**16
+            else "add uniform noise"
+        )
+        return [*findings, f"all columns hold whole numbers: the density of discrete values has no bound; {remedy}"]
+    for j, values in whole:
+        findings.append(
+            f"{labels[j]} holds whole numbers ({len(values)} different ones): the density of discrete values has no bound. Add "
+            "uniform noise from [0, 1), or make the column a condition"
+        )
+    for j, values in rounded:
+        step = float(np.min(np.diff(values)))
+        findings.append(
+            f"{labels[j]} is rounded ({len(values)} different values, {step:.3g} apart at the least): the density of discrete "
+            "values has no bound. Add uniform noise of the size of a step"
+        )
+    return findings
+
+
+def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[str]) -> list[str]:
+    if not 2 <= len(moving) <= 512 or len(sample) < 2 * len(moving):
+        return []
+    part = sample[:, moving]
+    total = part.sum(axis=1)
+    if np.std(total) < 1e-5 * np.mean(part.std(axis=0)):
+        return [
+            f"the rows sum to {np.mean(total):.4g}, so that the last column follows from the others and no density fits best: "
+            "leave one column out"
+        ]
+    standardized = (part - part.mean(axis=0)) / part.std(axis=0)
+    _, first = np.unique(standardized, axis=1, return_index=True)  # equal columns are told elsewhere
+    kept = np.sort(first)
+    values, vectors = np.linalg.eigh(np.cov(standardized[:, kept].T).reshape(len(kept), len(kept)))
+    if len(kept) < 2 or values[0] > 1e-9:
+        return []
+    names = [labels[moving[kept[k]]] for k in np.flatnonzero(np.abs(vectors[:, 0]) > 0.05)]
+    return [f"{', '.join(names)} depend on each other linearly, so that no density fits best: leave one of them out"]
