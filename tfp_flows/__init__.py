@@ -1,12 +1,13 @@
 """Normalizing flows for TensorFlow Probability, trained through Keras 3.
 
-The public names are loaded at their first use, so that the command line can answer before TensorFlow is loaded; all at
-once where Keras is loaded already.
+Importing the package loads TensorFlow and Keras, and registers its classes with Keras. Only for the command line, the public
+names are loaded at their first use.
 """
 
 from __future__ import annotations
 
 import importlib
+import pathlib
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -272,6 +273,12 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-if "keras" in sys.modules:
-    # `keras.models.load_model` finds a class only if it was registered, that is, imported. Who has loaded Keras waits no more.
+def _is_command() -> bool:
+    """Whether this process is the command `tfp-flows`, which answers `--help` before TensorFlow is loaded."""
+    program = pathlib.Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else ""
+    return program == "tfp-flows" or "tfp_flows.cli" in sys.orig_argv
+
+
+if not _is_command():
+    # `keras.models.load_model` finds a class only where it was registered, that is, imported.
     importlib.import_module("tfp_flows.course")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import (
     conditional_kwargs,
     conditional_sizes,
+    density_parts,
     forward_and_log_det,
     has_constant_log_det,
-    inverse_and_log_det,
     is_affine,
 )
 from tfp_flows.description import serializable
-from tfp_flows.templates.batches import check_condition, check_rows
+from tfp_flows.templates.batches import broadcast_events, check_condition, check_rows
 
 tfd = tfp.distributions
 
@@ -207,10 +208,41 @@ class FlowDistribution(TransformedDistribution):
         if not self._is_plain():
             return super()._log_prob(tf.identity(y), **kwargs)
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
-        self._check_value(y, kwargs.get("conditional_input"))
-        x, log_det = inverse_and_log_det(self.bijector, y, self.event_shape.rank, **bijector_kwargs)
+        condition = kwargs.get("conditional_input")
+        self._check_value(y, condition)
+        if condition is not None:
+            y = broadcast_events(y, condition, self.event_shape.rank)
+        x, log_det, outside = density_parts(self.bijector, y, self.event_shape.rank, **bijector_kwargs)
+        if self._base_is_bounded:
+            x, outside = self._inside_base(x, outside)
         compiled = tf.executing_eagerly() and not base_kwargs
-        return (self._compiled_base_log_prob if compiled else self.distribution.log_prob)(x, **base_kwargs) + log_det
+        log_prob = (self._compiled_base_log_prob if compiled else self.distribution.log_prob)(
+            x, **base_kwargs
+        ) + log_det
+        # So far away that a layer overflows: where the base's density underflows before, it is minus infinity already.
+        axes = list(range(-self.event_shape.rank, 0))
+        far = tf.reduce_any(tf.abs(y) > 1e8, axis=axes) & tf.reduce_all(tf.math.is_finite(y), axis=axes)
+        lost = far & tf.math.is_nan(log_prob)
+        return tf.where(lost if outside is None else outside | lost, tf.cast(-np.inf, log_prob.dtype), log_prob)
+
+    @functools.cached_property
+    def _base_is_bounded(self) -> bool:
+        """Whether the base may have a bounded support, as TFP tells by the bijector that maps real numbers to it."""
+        try:
+            to_support = self.distribution.experimental_default_event_space_bijector()
+        except NotImplementedError:
+            return False
+        return to_support is not None and not isinstance(to_support, tfp.bijectors.Identity)
+
+    def _inside_base(self, x, outside):
+        """Base values in the support, in place of finite ones outside of it, and which events have no density."""
+        ndims = self.distribution.event_shape.rank
+        log_prob = self.distribution.log_prob(tf.stop_gradient(x))
+        finite = tf.reduce_all(tf.math.is_finite(x), axis=list(range(-ndims, 0)))
+        mask = finite & ~tf.math.is_finite(log_prob)
+        safe = self.distribution.experimental_default_event_space_bijector().forward(tf.zeros_like(x))
+        x = tf.where(tf.reshape(mask, tf.concat([tf.shape(mask), [1] * ndims], 0)), tf.stop_gradient(safe), x)
+        return x, mask if outside is None else mask | outside
 
     def _call_sample_n(self, sample_shape, seed, **kwargs):
         if not self._is_plain():

@@ -192,11 +192,14 @@ def _iterate(fn, bracket, max_iterations, *args):
 
 
 def real_dtype(dtype) -> tf.DType:
-    """Returns `dtype`, by any of its names, if it is one of real numbers."""
+    """Returns `dtype`, by any of its names, if flows can compute in it: float32 or float64."""
     try:
         found = tf.as_dtype(dtype)
     except TypeError as error:
-        raise ValueError(f"`dtype` must be a floating point dtype such as tf.float32, got {dtype!r}.") from error
-    if not found.is_floating:
-        raise ValueError(f"`dtype` must be a floating point dtype such as tf.float32, got {found.name}.")
+        raise ValueError(f"`dtype` must be tf.float32 or tf.float64, got {dtype!r}.") from error
+    if found not in (tf.float32, tf.float64):
+        hint = ""
+        if found in (tf.float16, tf.bfloat16):
+            hint = " For networks that compute in half precision, set a mixed policy: keras.config.set_dtype_policy."
+        raise ValueError(f"`dtype` must be tf.float32 or tf.float64, got {found.name}.{hint}")
     return found

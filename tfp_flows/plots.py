@@ -127,28 +127,37 @@ def data_and_samples(
     return axes
 
 
-def history(log: Any, *, floor: float | None = None, ax: Axes | None = None) -> Axes:
+def history(log: Any, *, label: str | None = None, floor: float | None = None, ax: Axes | None = None) -> Axes:
     """Draws the training history in nats.
 
     Args:
       log: The Keras `History` that `fit` returns, or its `history` dictionary.
+      label: Name of the run, for the legend. By default runs that share axes are numbered.
       floor: Entropy of the data, drawn as a line.
-      ax: Axes to draw into.
+      ax: Axes to draw into. Several histories may share them: each has a color of its own, solid for training and dashed for
+        validation.
     """
     log = getattr(log, "history", log)
     if not log.get("loss"):
         raise ValueError("`log` must hold at least one epoch of 'loss'.")
     ax = ax if ax is not None else _pyplot().subplots()[1]
     epochs = np.arange(1, len(log["loss"]) + 1)
-    ax.plot(epochs, log["loss"], label="training", color=DATA_COLOR)
+    runs = ax.__dict__.setdefault("_tfp_flows_runs", [])  # the NLLs of the histories in these axes
+    number = len(runs)
+    of_run = f"{label}, " if label else f"run {number + 1}, " if number else ""
+    single = not number and label is None
+    colors = (DATA_COLOR, SAMPLE_COLOR) if single else (f"C{number}",) * 2
+    ax.plot(epochs, log["loss"], label=f"{of_run}training", color=colors[0])
     if log.get("val_loss"):
-        ax.plot(epochs, log["val_loss"], label="validation", color=SAMPLE_COLOR)
+        style = "-" if single else "--"
+        ax.plot(epochs, log["val_loss"], label=f"{of_run}validation", color=colors[1], linestyle=style)
     shown = [v for key in ("loss", "val_loss") for v in log.get(key, []) if np.isfinite(v)]
     if floor is not None:
-        ax.axhline(floor, label="floor", color="tab:green", linestyle="--")
+        ax.axhline(floor, label="floor", color="tab:green", linestyle=":")
         shown.append(floor)
+    runs.append(shown)
     # The first epochs start so high that they would flatten the rest.
-    low, high = min(shown), np.quantile(shown, 0.97)
+    low, high = min(map(min, runs)), max(np.quantile(run, 0.97) for run in runs)
     ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
     ax.set_xlabel("epoch")
     ax.set_ylabel("NLL (nats)")

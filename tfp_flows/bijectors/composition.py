@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,23 +20,27 @@ tfb = tfp.bijectors
 _Chain, _Invert = tfb.Chain.__bases__[0], tfb.Invert.__bases__[0]
 
 
-def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None):
+def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None):
     """Runs `value` through one direction; returns the result, the log-det, and the rank of the result's events.
 
-    `visit(part, value, inverse)` is called at each single bijector before it is evaluated.
+    `visit(part, value, inverse)` is called at each single bijector before it is evaluated. To a list `outside`, each of TFP's
+    bijectors that may have a bounded domain adds which events lie outside of it; they go on as events inside of it, so that
+    gradients stay finite.
     """
     while isinstance(bijector, _Invert):
         bijector, inverse = bijector.bijector, not inverse
     if isinstance(bijector, _Chain):
         total = tf.zeros([], value.dtype)
         for part in bijector.bijectors if inverse else reversed(bijector.bijectors):
-            value, log_det, event_ndims = _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit)
+            value, log_det, event_ndims = _walk(
+                part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit, outside
+            )
             total += log_det
         return value, total, event_ndims
     if isinstance(bijector, Walked):
 
         def run(part, value, event_ndims):
-            return _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit)[:2]
+            return _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit, outside)[:2]
 
         value, log_det = bijector.walk(value, inverse, run)
         return value, log_det, (bijector.inverse_event_ndims if inverse else bijector.forward_event_ndims)(event_ndims)
@@ -46,9 +51,42 @@ def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None):
     both = getattr(bijector, f"{direction}_and_log_det", None)
     if both is not None and event_ndims == getattr(bijector, f"{direction}_min_event_ndims"):
         return *both(value, **kwargs), event_ndims_after
+    if outside is not None and not is_affine(bijector) and value.dtype.is_floating:
+        value, mask = _inside(bijector, value, event_ndims, direction, kwargs)
+        outside.append(mask)
     value = tf.identity(value)  # an object that no cache has seen
     log_det = getattr(bijector, f"{direction}_log_det_jacobian")(value, event_ndims=event_ndims, **kwargs)
     return getattr(bijector, direction)(value, **kwargs), log_det, event_ndims_after
+
+
+def _inside(bijector, value, event_ndims, direction, kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+    """Values inside of the domain of one direction of a bijector, in place of finite ones outside, and where those were.
+
+    A point is outside where the map or its log-det is not finite. (TFP's bijectors do not tell their domains.)
+    """
+    probe = tf.stop_gradient(value)
+    mapped = getattr(bijector, direction)(tf.identity(probe), **kwargs)
+    log_det = getattr(bijector, f"{direction}_log_det_jacobian")(tf.identity(probe), event_ndims=event_ndims, **kwargs)
+    axes = list(range(-event_ndims, 0))
+    mapped_ndims = getattr(bijector, f"{direction}_event_ndims")(event_ndims)
+    finite = tf.reduce_all(tf.math.is_finite(mapped), axis=list(range(-mapped_ndims, 0))) & tf.math.is_finite(log_det)
+    mask = tf.reduce_all(tf.math.is_finite(probe), axis=axes) & ~finite
+    other = "inverse" if direction == "forward" else "forward"
+    safe = tf.stop_gradient(getattr(bijector, other)(tf.zeros_like(mapped), **kwargs))
+    return tf.where(tf.reshape(mask, tf.concat([tf.shape(mask), [1] * event_ndims], 0)), safe, value), mask
+
+
+def density_parts(
+    bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    """Like `inverse_and_log_det`, and which events have no density, because they lie outside of the bijector's range.
+
+    Returns:
+      `x`, the log-det, and booleans of the batch shape, or `None` where every event is inside.
+    """
+    outside: list[tf.Tensor] = []
+    x, log_det, _ = _walk(bijector, y, event_ndims, True, kwargs, None, outside)
+    return x, log_det, functools.reduce(tf.logical_or, outside) if outside else None
 
 
 def forward_and_log_det(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -149,8 +150,17 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
         if conditional_input is not None:
             rows = tf.stack([tf.shape(value)[0], self.conditional_size])
             conditional_input = tf.broadcast_to(conditional_input, rows)
+        # All rows share the solver's steps, so a row that is not finite would end the solution of all; and it needs a row.
+        finite = tf.reduce_all(tf.math.is_finite(value), axis=-1)
+        if conditional_input is not None:
+            finite &= tf.reduce_all(tf.math.is_finite(conditional_input), axis=-1)
+            conditional_input = _where_rows(finite, conditional_input, 0.0)
+        rows = tf.shape(value)[0]
+        value = _where_rows(finite, value, 0.0)
+        value, conditional_input = (t if t is None else _at_least_one_row(t) for t in (value, conditional_input))
         run = self._run_eagerly if tf.executing_eagerly() else self._run
-        result, log_det = run(direction, value, conditional_input)
+        result, log_det = (t[:rows] for t in run(direction, value, conditional_input))
+        result, log_det = _where_rows(finite, result, np.nan), tf.where(finite, log_det, tf.cast(np.nan, log_det.dtype))
         return unflatten(result, batch_shape, [self.event_size]), unflatten(log_det, batch_shape, [])
 
     def _run(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
@@ -199,7 +209,8 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
                     id(v): g for v, g in zip(self._network.trainable_variables, found[len(inputs) :], strict=True)
                 }
                 ours = [by_variable[id(v)] for v in variables]
-                return (found[: len(inputs)], ours) if variables else found[: len(inputs)]
+                first = _first_derivative(found[: len(inputs)] + ours, [*inputs, *upstream, *variables])
+                return (first[: len(inputs)], first[len(inputs) :]) if variables else first
 
             return self._graphs[direction, "solution"](inputs[0], condition), gradient
 
@@ -212,6 +223,33 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
     def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
         """`inverse(y)` and its log-det, from one solution."""
         return self._solved("inverse", y, conditional_input)
+
+
+def _first_derivative(gradients: list[tf.Tensor], sources: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Gradients that cannot be differentiated again, with respect to what they depend on."""
+
+    def refuse(*_, variables=()):
+        raise NotImplementedError(
+            "A continuous flow has first derivatives only: its gradient is the solution of another differential equation."
+        )
+
+    @tf.custom_gradient
+    def constant(*_):
+        return [tf.stop_gradient(g) for g in gradients], refuse
+
+    return list(constant(*[tf.convert_to_tensor(s) for s in sources]))
+
+
+def _where_rows(mask: tf.Tensor, rows: tf.Tensor, other: float) -> tf.Tensor:
+    """Rows `[N, D]`, with a constant in place of those where `mask` is false."""
+    return tf.where(mask[:, tf.newaxis], rows, tf.cast(other, rows.dtype))
+
+
+def _at_least_one_row(rows: tf.Tensor) -> tf.Tensor:
+    """Rows `[N, D]`, or one row of zeros in place of none."""
+    if rows.shape[0]:
+        return rows
+    return tf.pad(rows, [[0, tf.cast(tf.equal(tf.shape(rows)[0], 0), tf.int32)], [0, 0]])
 
 
 def _exact_trace(ode_fn, shape, dtype):

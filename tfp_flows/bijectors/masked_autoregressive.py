@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_conditioner
 from tfp_flows.description import serializable
 from tfp_flows.templates import Template, TransformerTemplate, one_pass
+from tfp_flows.templates.batches import broadcast_events
 from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transformer
 
 tfb = tfp.bijectors
@@ -104,6 +105,7 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
 
     def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det, from one evaluation and past TFP's cache."""
+        x = broadcast_events(x, condition_kwargs.get("conditional_input"), self._event_ndims)
         transformer = self._transformer()
         if transformer is None or set(condition_kwargs) - {"conditional_input"}:
             y = super()._forward(x, **condition_kwargs)
@@ -120,16 +122,13 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
     def _in_passes(self, x: tf.Tensor, count: int, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det by `count` passes, each of which gets one dimension more right."""
         y, log_det = tf.zeros_like(x), None
-        condition = condition_kwargs.get("conditional_input")
-        if condition is not None:
-            batch = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(condition)[:-1])
-            y = tf.broadcast_to(y, tf.concat([batch, tf.shape(x)[-1:]], axis=0))
         for _ in range(count):
             y, log_det = scalar_maps(self._conditioner, y, **condition_kwargs).forward(x)
         return y, sum_log_det(log_det, y)
 
     def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """`inverse(y)` and its log-det, from one evaluation and past TFP's cache."""
+        y = broadcast_events(y, condition_kwargs.get("conditional_input"), self._event_ndims)
         if isinstance(self._conditioner, (Template, TransformerTemplate)):
             x, log_det = scalar_maps(self._conditioner, y, **condition_kwargs).inverse(y)
             return x, sum_log_det(log_det, x, self._event_ndims)

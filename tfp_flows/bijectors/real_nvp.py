@@ -11,6 +11,7 @@ from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_co
 from tfp_flows.bijectors.one_evaluation import OneEvaluation
 from tfp_flows.description import serializable
 from tfp_flows.templates import Template, TransformerTemplate
+from tfp_flows.templates.batches import broadcast_events
 
 tfb = tfp.bijectors
 
@@ -83,6 +84,7 @@ class RealNVP(OneEvaluation, tfb.RealNVP):
 
     def _transform(self, direction: str, value: tf.Tensor, condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """One direction and its log-det, from one evaluation of the conditioner."""
+        value = broadcast_events(value, condition_kwargs.get("conditional_input"))
         self._cache_input_depth(value)
         first, last = value[..., : self._masked_size], value[..., self._masked_size :]
         kept, moved = (last, first) if self._reverse_mask else (first, last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,12 @@ def _autoregressive_layers(
 ) -> list[tfb.Bijector]:
     """Masked autoregressive layers. Reversals and permutations are orders of their inputs and need no layers of their own."""
     one_of("mixing", mixing, MIXINGS)
+    if event_size == 1 and transformer is None:
+        warnings.warn(
+            "In one dimension an affine autoregressive flow is a Gaussian, whatever its networks: for event_size=1 take "
+            "spline_autoregressive, neural_autoregressive, or made(1, num_components=8).",
+            stacklevel=6,
+        )
     orders = ("left-to-right", "right-to-left") if mixing == "reverse" else ("left-to-right",)
     seeds, mixing_seeds = split_seed(seed, 2 * num_layers), split_seed(structure_seed(seed), 2 * num_layers)
     layers: list[tfb.Bijector] = []

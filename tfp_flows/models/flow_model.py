@@ -166,14 +166,21 @@ class FlowModel(KeptModel):
         if self.conditional_size is not None:
             if y is None:
                 raise ValueError("Batches must hold (conditions, events), since the distribution is conditional.")
-            return y, x, sample_weight
+            return self._shaped(y, self._inputs.event_shape), self._shaped(x, [self.conditional_size]), sample_weight
         # In place of events' labels, an array without columns goes with weights; and autoencoders are given (x, x).
         if y is not None and y.shape[-1:] != [0] and y.shape != x.shape:
             raise ValueError(
                 f"Batches must hold events alone, or (events, events, weights), since the distribution has no conditions, got "
                 f"shapes {x.shape} and {y.shape}."
             )
-        return x, None, sample_weight
+        return self._shaped(x, self._inputs.event_shape), None, sample_weight
+
+    @staticmethod
+    def _shaped(batch, event_shape):
+        """Batches of unknown shape, as of `tf.numpy_function`, with the shape that they must have."""
+        if tf.is_tensor(batch) and not batch.shape[1:].is_fully_defined():
+            batch = tf.ensure_shape(batch, [None, *event_shape])
+        return batch
 
     def _score(self, events, conditions, seed: int, step, training: bool) -> tf.Tensor:
         """The log-density of events, or the bound on their log-probability."""
@@ -352,15 +359,12 @@ class FlowModel(KeptModel):
         With `dequantize` too, this is the density over events in [0, 1]; `predict` gives the bound for integers.
         """
         try:
-            x = tf.convert_to_tensor(x, dtype=self._event_dtype)
+            x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
         except (ValueError, TypeError) as error:
             raise ValueError(f"`x` must be an array of {self._event_dtype.name}: {error}") from error
         event_shape = self.distribution.event_shape
         if conditional_input is not None or self.conditional_size is not None:
-            check_condition(conditional_input, self.conditional_size)
-            check_rows(conditional_input, x.shape[: max(0, x.shape.rank - event_shape.rank)])
-            condition = tf.cast(conditional_input, self._event_dtype)
-            return self._compiled_log_prob(x, conditional_input=condition)
+            return self._conditional_log_prob(x, conditional_input)
         if event_shape.rank is None:
             return self._compiled_log_prob(x)
         split = x.shape.rank - event_shape.rank
@@ -371,6 +375,20 @@ class FlowModel(KeptModel):
         # One batch axis, whatever came: that is one trace for all.
         log_prob = self._compiled_log_prob(tf.reshape(x, [-1, *x.shape[split:]]))
         return log_prob if split == 1 else tf.reshape(log_prob, batch)
+
+    def _conditional_log_prob(self, x: tf.Tensor, conditional_input) -> tf.Tensor:
+        """One batch axis for events, and one for conditions, whatever came: that is one trace for all."""
+        check_condition(conditional_input, self.conditional_size)
+        event_shape = self.distribution.event_shape
+        split = max(0, x.shape.rank - event_shape.rank)
+        check_rows(conditional_input, x.shape[:split])
+        condition = tf.cast(to_array("conditional_input", conditional_input), self._event_dtype)
+        batch = tf.broadcast_static_shape(x.shape[:split], condition.shape[:-1])
+        x = tf.reshape(tf.broadcast_to(x, [*batch, *x.shape[split:]]), [-1, *x.shape[split:]])
+        if condition.shape[:-1].num_elements() > 1:
+            condition = tf.broadcast_to(condition, [*batch, condition.shape[-1]])
+        condition = tf.reshape(condition, [-1, condition.shape[-1]])
+        return tf.reshape(self._compiled_log_prob(x, conditional_input=condition), batch)
 
     def sample(
         self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None

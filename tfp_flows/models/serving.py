@@ -38,18 +38,18 @@ def export(
         served.sample = tf.function(lambda n, seed: {"samples": sample(n, seed)}, [n, seed])
     else:
         condition = tf.TensorSpec([None, conditional_size], dtype)
-        served.log_prob = tf.function(
-            lambda x, conditional_input: {"log_prob": log_prob(x, conditional_input)}, [x, condition]
-        )
-        served.sample = tf.function(
-            lambda n, seed, conditional_input: {"samples": sample(n, seed, conditional_input)}, [n, seed, condition]
-        )
+        served.log_prob = tf.function(lambda x, conditional_input: {"log_prob": log_prob(x, conditional_input)})
+        served.sample = tf.function(lambda n, seed, conditional_input: {"samples": sample(n, seed, conditional_input)})
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as part:
-        signatures = {"log_prob": served.log_prob}
+        given = [] if conditional_size is None else [condition]
+        signatures = {"log_prob": served.log_prob.get_concrete_function(x, *given)}
         try:
-            served.sample.get_concrete_function()
-            signatures["sample"] = served.sample
+            signatures["sample"] = served.sample.get_concrete_function(n, seed, *given)
+            if given:  # one condition for all, in Python; signatures take a batch of them
+                one = tf.TensorSpec([conditional_size], dtype)
+                served.log_prob.get_concrete_function(x, one)
+                served.sample.get_concrete_function(n, seed, one)
         except NotImplementedError:  # a bijector without a forward direction: a density alone
             del served.sample
         tf.saved_model.save(served, part, signatures=signatures)

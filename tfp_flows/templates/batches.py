@@ -36,6 +36,31 @@ def check_rows(conditional_input: Any, batch_shape: tf.TensorShape) -> None:
         ) from error
 
 
+def broadcast_events(x: tf.Tensor, conditional_input: Any, event_ndims: int = 1) -> tf.Tensor:
+    """Returns events repeated for each of several conditions `[..., C]`, where those have more leading axes or rows."""
+    if conditional_input is None:
+        return x
+    condition = tf.convert_to_tensor(conditional_input)
+    batch = x.shape[: x.shape.rank - event_ndims] if x.shape.rank is not None else tf.TensorShape(None)
+    given = condition.shape[:-1] if condition.shape.rank is not None else tf.TensorShape(None)
+    if given.rank == 0 or (batch.is_fully_defined() and given.is_fully_defined() and _covers(batch, given)):
+        return x
+    split = tf.rank(x) - event_ndims
+    shape = tf.broadcast_dynamic_shape(tf.shape(x)[:split], tf.shape(condition)[:-1])
+    result = tf.broadcast_to(x, tf.concat([shape, tf.shape(x)[split:]], axis=0))
+    if batch.rank is not None and given.rank is not None:
+        static = tf.broadcast_static_shape(batch, given) if batch.rank + given.rank else batch
+        result.set_shape(static.concatenate(x.shape[x.shape.rank - event_ndims :]))
+    return result
+
+
+def _covers(batch: tf.TensorShape, given: tf.TensorShape) -> bool:
+    try:
+        return tf.broadcast_static_shape(batch, given) == batch
+    except ValueError:
+        return True  # they do not broadcast at all, which others tell
+
+
 def flatten_batch(x: tf.Tensor, conditional_input: Any):
     """Brings `x` `[..., D]` to `[N, D]` and the conditions to `[N, C]`, or `[1, C]` where all rows share one.
 
