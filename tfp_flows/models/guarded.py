@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import pathlib
 import warnings
 import zlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -52,6 +54,39 @@ def _refuse_class_weight(options: dict) -> None:
         )
 
 
+class _Step:
+    """A step that is traced once, whatever `steps_per_execution` is, and compiled by XLA for full batches only.
+
+    XLA compiles anew for each shape, and the size of an epoch's last batch changes with the number of rows: a batch that is
+    smaller than the largest so far goes through the same graph without XLA.
+
+    The graph is traced outside of XLA's context. Inside, `tf.vectorized_map` (of TFP's `...AutoBatched` distributions) is
+    a function of its own, and its gradient another, which takes shapes from the first. XLA does not look into a function
+    for where an output comes from: it would take all inputs of the first one, and so every weight, for constants, and
+    compile anew at each step.
+    """
+
+    def __init__(self, step: Callable):
+        self._traced = tf.function(functools.partial(step), reduce_retracing=True, autograph=False)
+        self._compiled: dict[int, tuple] = {}
+        self.largest = tf.Variable(0, trainable=False, dtype=tf.int32)
+
+    def __call__(self, data, jit_compile: bool):
+        """The logs of a step, from inside of the function that Keras makes."""
+        as_it_is = self._traced.get_concrete_function(data)
+        flat = [t for t in tf.nest.flatten(data) if t is not None]
+        if not jit_compile:
+            return as_it_is(*flat)
+        if id(as_it_is) not in self._compiled:
+            compiled = tf.function(lambda *tensors: as_it_is(*tensors), jit_compile=True, autograph=False)
+            self._compiled[id(as_it_is)] = (compiled, as_it_is)
+        compiled, _ = self._compiled[id(as_it_is)]
+        rows = tf.shape(flat[0])[0]
+        full = rows >= self.largest
+        self.largest.assign(tf.maximum(self.largest, rows))
+        return tf.cond(full, lambda: compiled(*flat), lambda: as_it_is(*flat))
+
+
 class GuardedModel(keras.Model):
     """A Keras model with a loss of its own, whose weights are never updated from a loss that is not finite.
 
@@ -69,6 +104,7 @@ class GuardedModel(keras.Model):
         self._jit_is_optional = False
         self._chooses_steps_per_execution = False
         self._functions: dict[int, tuple] = {}
+        self._steps: dict[str, _Step] = {}
         self._progress: Progress | None = None
         self._refused: ValueError | None = None  # by `load_own_variables`, since Keras may only warn of it
 
@@ -136,7 +172,7 @@ class GuardedModel(keras.Model):
                 == 1  # XLA cannot compile what replicas tell each other
             )
         self._chooses_steps_per_execution = steps_per_execution == "auto"
-        self._functions = {}
+        self._functions, self._steps = {}, {}
         optimizer = self._checked_optimizer(optimizer)
         if getattr(optimizer, "gradient_accumulation_steps", None):
             raise ValueError(
@@ -185,12 +221,52 @@ class GuardedModel(keras.Model):
         self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data):
-        # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
-        with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
-            return self._as_logs(self._training_step(data))
+        return self._as_logs(self._run("training", self._training_step, data))
 
     def test_step(self, data):
-        return self._as_logs(self._evaluation_step(data))
+        return self._as_logs(self._run("evaluation", self._evaluation_step, data))
+
+    def _has_own_steps(self) -> bool:
+        """Not under a strategy, whose replicas cannot speak to each other from a function inside of a step."""
+        distributed = tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
+        return not self.run_eagerly and not distributed
+
+    def _run(self, kind: str, step: Callable, data) -> dict:
+        """A step by its own function, which stays when Keras makes its functions anew."""
+
+        def after_data(data):
+            # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
+            with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
+                return step(data)
+
+        if not self._has_own_steps() or tf.executing_eagerly():
+            return after_data(data)
+        if kind not in self._steps:
+            with tf.init_scope():
+                self._steps[kind] = _Step(after_data)
+        return self._steps[kind](data, self.jit_compile)
+
+    def make_train_function(self, force=False):
+        if force:
+            self._steps.pop("training", None)
+        with self._keras_compiles_nothing():
+            return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        if force:
+            self._steps.pop("evaluation", None)
+        with self._keras_compiles_nothing():
+            return super().make_test_function(force)
+
+    @contextlib.contextmanager
+    def _keras_compiles_nothing(self):
+        """Keras would compile a step anew for each setting of `steps_per_execution` and each size of the last batch."""
+        before = self.jit_compile
+        self.jit_compile = before and not self._has_own_steps()
+        try:
+            yield
+        finally:
+            self.jit_compile = before
 
     def _as_logs(self, logs: dict) -> dict:
         """As Keras can reduce them: over several workers it sums along an axis, which a scalar has not."""
@@ -239,6 +315,7 @@ class GuardedModel(keras.Model):
             )
         self._progress = Progress(self, order)
         last = [Resume(self._progress), StopAtNonFinite(self._guard)]
+        self._forget_sizes()
         if isinstance(callbacks, keras.callbacks.CallbackList):
             given = list(callbacks.callbacks)
             callbacks.callbacks[:] = [self._progress, *given, *last]
@@ -329,8 +406,14 @@ class GuardedModel(keras.Model):
         """As `keras.Model.evaluate`."""
         if kwargs.get("_use_cached_eval_dataset"):  # the validation in `fit`, whose batches are counted by its setting
             return super().evaluate(*args, **kwargs)
+        self._forget_sizes()
         with stream_errors(), self._executing(1):
             return super().evaluate(*args, **kwargs)
+
+    def _forget_sizes(self) -> None:
+        """Other data may come in smaller batches, which are full as well."""
+        for step in self._steps.values():
+            step.largest.assign(0)
 
     def predict(self, *args, **kwargs):
         """As `keras.Model.predict`."""
