@@ -118,7 +118,7 @@ def solve_increasing(
     """Solves `fn(s, *args) = 0` for `s`, elementwise, where `fn` increases in `s`.
 
     Newton's method kept inside a shrinking bracket: a step that leaves the bracket, or is longer than half of the
-    step before, is replaced by bisection. It stops when no element moves by more than a rounding error. The loop is one
+    step before, is replaced by bisection. It stops when no element moves any more. The loop is one
     `tf.while_loop`: it runs in eager mode, in `tf.function` and under XLA.
 
     Gradients with respect to `args` follow from the implicit function theorem, `ds/dargs = -(dfn/dargs) / (dfn/ds)`.
@@ -178,8 +178,10 @@ def _iterate(fn, bracket, max_iterations, *args):
         # What has converged stays: the far end of its bracket may never have moved, so bisection would throw it out.
         proposal = tf.where(moving, tf.where(good, newton, low + (high - low) / 2), s)
         width = tf.abs(proposal - s)
-        # A NaN compares as false everywhere, so a broken element stops by itself.
-        moving = moving & (width > 2 * eps * tf.abs(proposal))
+        # Newton's error is about the square of its step, and `solve_increasing` adds two steps more. To wait for a step of
+        # the size of rounding may take forever, since the noise of `fn` can be larger. A NaN compares as false everywhere, so
+        # a broken element stops by itself.
+        moving = moving & (width > tf.where(good, eps ** (2 / 3), 2 * eps) * tf.abs(proposal))
         return step + 1, proposal, low, high, width, moving
 
     state = (tf.constant(0), start, lower, upper, 2 * (upper - lower), tf.ones_like(start, tf.bool))

@@ -68,26 +68,43 @@ def constrained_factor(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 
 def _bracket(r: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Bracket of the root of `s + c tanh(s) = r`, `c = slope - 1`, and a start on one side of it.
+    """Bracket of the root of `s + c tanh(s) = r`, `c = slope - 1`, and a start from which Newton's method needs few steps.
 
     With `|r|` for `r` (the equation is odd): for `c >= 0` the left side is concave, and `tanh(s) <= min(s, 1)` gives a
-    lower bound of the root; for `c < 0` it is convex, and `tanh(s) <= s`, `tanh(s) <= 1` and, up to `s = 1`,
-    `tanh(s) <= s - s^3 / 5` give upper bounds. From there Newton's method runs to the root without crossing it.
+    lower bound of the root, from where Newton's method does not cross it. For `c < 0` it is convex. Where `slope` is small it
+    is nearly a cubic, on which Newton's steps shrink by a third only, so the start is the root of
+    `slope s - c s^3 / 3 = |r|`, as far as that is below one, and else a step of `s = |r| - c tanh(s)` from its upper bound.
     """
     c = slope - 1.0
     size = tf.abs(r)
-    below = tf.maximum(size - c, size / slope)
-    a = tf.maximum(-c, 0.5)  # used only where c < -1/2; for larger c the other bounds are as good
-    cubic = tf.where((c < -0.5) & (size <= 1.0 - 0.7615 * a), (5.0 * size / a) ** (1.0 / 3.0), np.inf)
-    above = tf.minimum(tf.minimum(size - c, size / slope), cubic)
-    reach = tf.abs(c)
-    return r - reach, r + reach, tf.sign(r) * tf.where(c >= 0, below, above)
+    a = tf.maximum(-c, 0.5)  # for larger c the root of `slope s = |r|` is as good
+    root = tf.sqrt(slope)
+    tiny = np.finfo(r.dtype.as_numpy_dtype).tiny
+    angle = tf.asinh(1.5 * tf.sqrt(a) * size / tf.maximum(slope * root, tiny)) / 3.0
+    cubic = tf.minimum(2.0 * root / tf.sqrt(a) * tf.sinh(angle), (3.0 * size / a) ** (1.0 / 3.0))
+    far = tf.minimum(size + a * tf.tanh(size + a), size / slope)
+    convex = tf.where(c < -0.5, tf.where(cubic < 1.0, cubic, far), tf.minimum(size - c, size / slope))
+    start = tf.sign(r) * tf.where(c >= 0, tf.maximum(size - c, size / slope), convex)
+    reach = tf.sign(r) * (size + tf.abs(c))
+    return tf.minimum(reach, 0.0), tf.maximum(reach, 0.0), start
+
+
+# Of (s - tanh(s)) / s^3 in s^2, up to |s| = 0.1.
+_TANH_SERIES = (1 / 3, -2 / 15, 17 / 315, -62 / 2835, 1382 / 155925, -21844 / 6081075)
 
 
 def _residual(s, r, slope):
-    """`s + (slope - 1) tanh(s) - r` and its derivative `tanh(s)^2 + slope sech(s)^2`, a sum of positive terms."""
-    t = tf.tanh(s)
-    return s + (slope - 1.0) * t - r, t * t + slope * sech_squared(s)
+    """`s + (slope - 1) tanh(s) - r` and its derivative `tanh(s)^2 + slope sech(s)^2`, both as sums of positive terms.
+
+    `s - tanh(s)` as written would leave nothing but rounding errors of a small `s`.
+    """
+    t, square = tf.tanh(s), s * s
+    near = tf.abs(s) < 0.1
+    series = tf.zeros_like(s)
+    for coefficient in reversed(_TANH_SERIES):
+        series = series * square + coefficient
+    rest = tf.where(near, s * square * series, s - t)
+    return slope * t + rest - r, t * t + slope * sech_squared(s)
 
 
 def solve_tanh(r: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
