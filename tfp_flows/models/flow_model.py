@@ -26,6 +26,7 @@ from tfp_flows.models.batches import Inputs
 from tfp_flows.models.checks import check_distribution, warn_of_shared_networks
 from tfp_flows.models.dequantization import UniformDequantization
 from tfp_flows.models.events import look_at_conditions
+from tfp_flows.models.graphs import forgetting
 from tfp_flows.models.guarded import mean_of_rows
 from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
@@ -105,8 +106,10 @@ class FlowModel(KeptModel):
             scaled=any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules),
         )
         # Of partials: TensorFlow counts the traces of functions and methods over all models, and would warn at the fifth.
-        self._compiled_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
-        self._compiled_sample = tf.function(functools.partial(self._draw), reduce_retracing=True)
+        self._compiled_log_prob = tf.function(
+            functools.partial(forgetting()(distribution.log_prob)), reduce_retracing=True
+        )
+        self._compiled_sample = tf.function(functools.partial(forgetting()(self._draw)), reduce_retracing=True)
         self._find_variables()
         warn_of_shared_networks(distribution)
         if dequantize is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import keras
@@ -16,6 +17,7 @@ from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
 from tfp_flows.models.batches import Inputs
 from tfp_flows.models.checks import check_distribution
+from tfp_flows.models.graphs import forgetting
 from tfp_flows.models.guarded import GuardedModel, mean_of_rows
 from tfp_flows.models.noise import step_seed
 from tfp_flows.numerics import bound_log_scale
@@ -136,7 +138,9 @@ class FlowVAE(GuardedModel):
         self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]))
         self._networks = [*self._networks, encoder, decoder]
         self._means = [keras.metrics.Mean(name=key) for key in ("negative_elbo", "reconstruction", "kl")]
-        self._compiled_bounds = tf.function(self._importance_bounds, reduce_retracing=True)
+        self._compiled_bounds = tf.function(
+            functools.partial(forgetting()(self._importance_bounds)), reduce_retracing=True
+        )
         self.built = True
 
     def _posterior_parts(self) -> list:

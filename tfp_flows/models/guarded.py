@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfp_flows import tracking
 from tfp_flows.models.files import check_weights_file, written_whole
+from tfp_flows.models.graphs import traced
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.models.order import Order
 from tfp_flows.models.progress import Progress, Resume
@@ -73,7 +74,7 @@ class _Step:
 
     def __call__(self, data, jit_compile: bool):
         """The logs of a step, from inside of the function that Keras makes."""
-        as_it_is = self._traced.get_concrete_function(data)
+        as_it_is = traced(self._traced, data)
         flat = [t for t in tf.nest.flatten(data) if t is not None]
         if not jit_compile:
             return as_it_is(*flat)
