@@ -25,6 +25,8 @@ from tfp_flows.streams.stream import stream_errors
 
 # Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
+# Steps from which on compiling pays, which takes seconds, and memory that XLA keeps until the process ends.
+LEAST_STEPS_TO_COMPILE = 1000
 _BATCH_HOOKS = tuple(f"on_{kind}batch_{end}" for kind in ("", "train_", "test_") for end in ("begin", "end"))
 
 
@@ -106,6 +108,7 @@ class GuardedModel(keras.Model):
         self._chooses_steps_per_execution = False
         self._functions: dict[int, tuple] = {}
         self._steps: dict[str, _Step] = {}
+        self._compiling_pays = True
         self._progress: Progress | None = None
         self._refused: ValueError | None = None  # by `load_own_variables`, since Keras may only warn of it
 
@@ -143,7 +146,7 @@ class GuardedModel(keras.Model):
           loss: Must be left out.
           jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
             a model that XLA cannot compile. What takes long to compile and gains little goes without: convolutions on a CPU,
-            and layers that say so (`gains_by_jit = False`).
+            and layers that say so (`gains_by_jit = False`); and so do fits of few steps.
             `True` insists; `False` does without (a shorter first step).
           steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
             up to 16, and one where a callback looks at batches.
@@ -245,7 +248,7 @@ class GuardedModel(keras.Model):
         if kind not in self._steps:
             with tf.init_scope():
                 self._steps[kind] = _Step(after_data)
-        return self._steps[kind](data, self.jit_compile)
+        return self._steps[kind](data, self.jit_compile and self._compiling_pays)
 
     def make_train_function(self, force=False):
         if force:
@@ -326,6 +329,7 @@ class GuardedModel(keras.Model):
         limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
         steps = self._steps_per_execution_for(data, given, limits)
         self._build_optimizer()
+        self._decide_to_compile(data, options)
         try:
             with stream_errors(), self._executing(steps), warnings.catch_warnings():
                 try:
@@ -352,6 +356,16 @@ class GuardedModel(keras.Model):
         finally:
             self._progress = None
             self._initial_epoch = None  # Keras would begin its next `fit` there too
+
+    def _decide_to_compile(self, data, options: dict) -> None:
+        """Without XLA while this model's steps, with those asked for now, are too few for it to pay."""
+        batches = int(data.cardinality()) if isinstance(data, tf.data.Dataset) else 0
+        asked = (options.get("steps_per_epoch") or batches) * options.get("epochs", 1)
+        few = 0 < asked and self._steps_done() + asked < LEAST_STEPS_TO_COMPILE
+        before, self._compiling_pays = self._compiling_pays, not (self._jit_is_optional and few)
+        if self._compiling_pays != before:  # Keras makes its functions anew; the steps stay as they were traced
+            self._functions = {}
+            self.train_function = self.test_function = self.predict_function = None
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
         """Nothing: the model is built. Under a strategy Keras adds the replicas' parts of a batch, of sizes that may differ."""
