@@ -1,5 +1,7 @@
 """Every bijector of the registry, with redrawn weights in float64, through every property."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -103,6 +105,24 @@ def test_completeness():
         if n.endswith("_template") and n not in ("as_template", "conv_resnet_template", "glow_template")
     }
     assert templates <= {case.covers for case in BIJECTORS}
+
+
+def test_every_dtype_is_float32_by_default():
+    """As in TFP and Keras. `None` stands for Keras' own setting, which is float32."""
+    public = {name: getattr(tff, name) for name in tff.__all__}
+    public |= {name: getattr(tff.destructors, name) for name in tff.destructors.__all__}
+    defaults = {}
+    for name, value in public.items():
+        parameters = inspect.signature(value).parameters if callable(value) else {}
+        if "dtype" in parameters:
+            defaults[name] = parameters["dtype"].default
+    assert {"LULinear", "rbig", "get_preprocess_bijector", "maf", "standardize"} <= set(defaults)
+    assert {name for name, dtype in defaults.items() if dtype is not None and dtype != tf.float32} == set()
+    x = tf.constant([[0.2, 0.4, 0.6]])
+    for bijector in (tff.LULinear(3), tff.get_preprocess_bijector(0.05), tff.standardize(np.eye(3))):
+        assert bijector.forward(x).dtype == tf.float32
+    rows = np.random.default_rng(0).normal(size=[1000, 2])
+    assert tff.rbig(2, max_layers=1, seed=1).fit(rows, verbose=0).sample(3).dtype == tf.float32
 
 
 def test_every_bijector_has_a_fresh_start_near_the_identity():

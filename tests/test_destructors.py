@@ -169,6 +169,18 @@ def test_layers_are_kept_while_held_out_data_gain():
     assert above_floor(deep) < above_floor(alone) - 0.1
 
 
+@pytest.mark.parametrize(
+    ("column", "standardized"),
+    [(lambda z: z, False), (lambda z: 2.0 + z, True), (lambda z: 0.3 * z, True), (lambda z: 4.0 * z, True)],
+    ids=["standard", "shifted", "narrow", "wide"],
+)
+def test_data_are_standardized_where_a_single_column_needs_it(column, standardized):
+    x = np.random.default_rng(1).normal(size=[2000, 8]).astype("float32")
+    x[:, 5] = column(x[:, 5])
+    layers = MarginalDestructor().fit(x, seed=1).bijectors
+    assert [type(layer) for layer in layers] == [*[tff.ActNorm] * standardized, tff.MarginalGaussianization]
+
+
 def test_uniform_destructors_and_validation_data():
     """Of a bijector to the unit cube the stack makes one to normal values; the given held-out rows are the judge."""
 

@@ -242,6 +242,13 @@ def test_nan_in_a_stream_stops_at_its_step_with_the_weights_before():
     model.fit(X, epochs=1, verbose=0)  # and training can go on
 
 
+def test_the_step_that_failed_is_counted_within_its_epoch():
+    batches = np.stack(np.split(X.copy(), 8))
+    batches[6, 3, 0] = np.nan  # the third batch of the second epoch
+    with pytest.raises(FloatingPointError, match="The loss was nan in epoch 2, step 3"):
+        compiled().fit(tf.data.Dataset.from_tensor_slices(batches), epochs=2, steps_per_epoch=4, verbose=0)
+
+
 @pytest.mark.parametrize("name", ["planar_flow", "nice", "real_nvp", "maf", "iaf"])
 def test_save_and_load_are_exact(name, tmp_path):
     kwargs = (

@@ -1,6 +1,7 @@
 """Joint mixtures as maps: exactly TFP's density, found again by EM, and finite where data are few, constant or far."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -69,3 +70,16 @@ def test_a_mixture_keeps_to_what_few_rows_tell():
     truth = tfd.MixtureSameFamily(tfd.Categorical(logits=offset.logits), parts)
     flow = tff.FlowDistribution(tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), offset)
     np.testing.assert_allclose(flow.log_prob(1e4 + test), truth.log_prob(1e4 + test), atol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_each_of_many_narrow_clusters_gets_a_component(seed):
+    """Components start far apart: those of random rows share clusters, and expectation maximization cannot part them."""
+    rng = np.random.default_rng(seed)
+    centers = 10.0 * np.stack(np.meshgrid(np.arange(4.0), np.arange(4.0)), axis=-1).reshape(-1, 2)
+    x = np.repeat(centers, 50, axis=0) + 0.1 * rng.normal(size=[800, 2])
+    layer = MixtureMap(2, 16, seed=seed, dtype=tf.float64)
+    layer.initialize(rng.permutation(x))
+    distance = np.linalg.norm(layer.loc.numpy()[:, None] - centers, axis=-1)
+    np.testing.assert_array_equal(np.sort(np.argmin(distance, axis=1)), np.arange(16))
+    assert np.max(np.min(distance, axis=1)) < 0.1

@@ -176,6 +176,25 @@ def test_many_sizes_trace_a_few_times_and_equal_layers_share():
     assert loops[0].experimental_get_tracing_count() <= 4
 
 
+def test_batches_are_padded_to_a_few_sizes_for_xla(monkeypatch):
+    """XLA compiles once for each size. No batch is cut, and none costs more than twice its rows."""
+    bijector, computed = layer(template(tf.float32)), []
+    loop = one_pass._forward_loop
+
+    def recording(plan):
+        return lambda x, *weights: computed.append(len(x)) or loop(plan)(x, *weights)
+
+    monkeypatch.setattr(one_pass, "_forward_loop", recording)
+    x = draw(40, D, dtype=tf.float32)
+    rows = list(range(1, 40, 3))
+    results = [bijector.forward(x[:n]) for n in rows]
+    assert sorted(set(computed)) == [1, 4, 8, 16, 32, 64]
+    assert all(n <= size < 2 * n for n, size in zip(rows, computed, strict=True))
+    assert [len(y) for y in results] == rows
+    for y in results:
+        np.testing.assert_allclose(y, results[-1][: len(y)], atol=1e-6)
+
+
 def test_the_log_det_comes_from_the_same_pass(monkeypatch):
     made = template(tf.float32)
     base = tfd.MultivariateNormalDiag(tf.zeros(D), tf.ones(D))

@@ -115,6 +115,15 @@ def test_gradients_of_the_inverse_against_finite_differences_and_second_derivati
     )
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 32])
+def test_a_new_flow_is_nearly_the_identity_for_every_seed(size):
+    x = tf.constant(np.random.default_rng(0).normal(size=[200, size]))
+    for seed in range(10):
+        y, log_det = tff.PlanarFlow(size, seed=seed, dtype=tf.float64).forward_and_log_det(x)
+        assert 0.0 < np.max(np.linalg.norm(y - x, axis=-1)) < 0.03 * np.sqrt(size), seed
+        assert np.max(np.abs(log_det)) < 0.06, seed
+
+
 def test_zero_w_is_a_translation_with_finite_gradients():
     flow = tff.PlanarFlow(2, dtype=tf.float64)
     flow.w.assign([0.0, 0.0])

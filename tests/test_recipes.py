@@ -88,6 +88,40 @@ def test_tfp_still_has_the_stale_cache():
     assert abs(float(d.log_prob(x)) - float(d.log_prob(tf.identity(x)))) > 0.1
 
 
+def test_a_batch_of_flows_draws_samples_for_each():
+    """Parameters with a batch axis make two flows: each draws its own noise, and a condition reaches both."""
+    shift = tfb.Shift(tf.constant([[-100.0, -100.0], [100.0, 100.0]]))
+    made = tff.masked_autoregressive_template([4], event_size=2, conditional_size=1, seed=1)
+    base = tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2))
+    for bijector, condition in (
+        (shift, {}),
+        (tfb.Chain([shift, tff.MaskedAutoregressiveFlow(made)]), {"conditional_input": tf.ones([1])}),
+    ):
+        flow = tff.FlowDistribution(base, bijector)
+        assert flow.batch_shape == [2]
+        y, log_prob = flow.experimental_sample_and_log_prob(5, seed=[1, 2], **condition)
+        assert y.shape == [5, 2, 2]
+        np.testing.assert_array_equal(flow.sample(5, seed=[1, 2], **condition), y)
+        np.testing.assert_allclose(flow.log_prob(y, **condition), log_prob, rtol=1e-4)
+        noise = y.numpy() - [[[-100.0], [100.0]]]
+        assert np.max(np.abs(noise)) < 10.0
+        assert np.min(np.abs(noise[:, 0] - noise[:, 1])) > 1e-3
+    plain = tfd.TransformedDistribution(base, shift)
+    np.testing.assert_array_equal(
+        tff.FlowDistribution(base, shift).sample(5, seed=[1, 2]), plain.sample(5, seed=[1, 2])
+    )
+
+
+def test_a_map_that_is_not_injective_gives_the_folded_density():
+    """The absolute value of a normal variable is half-normal: both preimages of a value count."""
+    flow = tff.FlowDistribution(tfd.Normal(0.0, 2.0), tfb.AbsoluteValue())
+    half = tfd.HalfNormal(2.0)
+    y = flow.sample(2000, seed=[1, 2])
+    assert np.min(y) >= 0.0
+    np.testing.assert_allclose(flow.log_prob(y), half.log_prob(y), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(y), half.mean(), rtol=0.05)
+
+
 @by_name
 def test_same_seed_same_flow(name):
     x = np.random.default_rng(0).normal(size=[4, 6]).astype(np.float32)

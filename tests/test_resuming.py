@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -110,6 +111,20 @@ def test_a_run_goes_on_as_if_nothing_had_been(tmp_path, build, freq, stops, opti
     # The next `fit` begins at epoch 0 again, which Keras' own would not.
     assert rest.epoch[0] > 0
     assert fit(model, **options).epoch == list(range(EPOCHS))
+
+
+def test_only_a_resumed_epoch_may_be_shorter_in_silence(tmp_path):
+    """The epoch that a run resumes in has fewer steps left, which is no lack of data; in the next run it would be."""
+    callbacks = [keras.callbacks.BackupAndRestore(str(tmp_path / "backup"), save_freq=3)]
+    model = compiled(density)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, [*callbacks, Stop(11)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*ran out of data")
+        assert fit(model, [*callbacks, Stop(-1)]).epoch == [1, 2, 3]
+    data = tf.data.Dataset.from_tensor_slices(X).batch(BATCH).filter(lambda x: True)
+    with pytest.warns(UserWarning, match="ran out of data"):
+        model.fit(data, epochs=2, verbose=0)
 
 
 def test_ours_goes_on_where_a_file_beside_the_weights_is_torn(tmp_path):

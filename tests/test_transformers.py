@@ -88,6 +88,18 @@ def test_zero_parameters_are_the_identity(name):
         np.testing.assert_allclose(log_slope, 0.0, atol=1e-12)
 
 
+@pytest.mark.parametrize("bound", [None, 5.0])
+def test_affine_parameters_are_the_shift_and_then_the_log_scale(bound):
+    """The order of TFP's `shift_and_log_scale_fn`; the bound is for the log-scale alone."""
+    t = tff.AffineTransformer(log_scale_bound=bound)
+    x, log_scale = tf.constant([0.5, 0.5, -2.0], tf.float64), np.array([0.0, np.log(2.0), 0.7])
+    shift = np.array([3.0, 0.0, 100.0])
+    bounded = log_scale if bound is None else tff.bound_log_scale(tf.constant(log_scale), bound).numpy()
+    y, log_slope = t.forward(x, tf.constant(np.stack([shift, log_scale], axis=-1)))
+    np.testing.assert_allclose(y, x * np.exp(bounded) + shift, rtol=1e-12)
+    np.testing.assert_allclose(log_slope, bounded, rtol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["deep_sigmoidal", "gaussian_mixture"])
 def test_units_differ_at_zero_parameters(name):
     """Else they would get the same gradient for ever."""
