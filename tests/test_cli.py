@@ -188,3 +188,18 @@ def test_faithful_beats_the_gaussian(seed, capsys, tmp_path):
     assert run(capsys, "fit", "faithful", "--seed", seed, "--out", tmp_path / "f", "--verbose", 0)[0] == 0
     report = json.loads((tmp_path / "f" / "report.json").read_text())
     assert report["nll"] < report["gaussian_nll"]
+
+
+def test_the_least_likely_row_is_counted_from_one(fitted, capsys, tmp_path):
+    values = np.tile([[100.0, -5.0, 0.0]], [6, 1])
+    values[3] += 30.0
+    data.write_csv(tmp_path / "x.csv", values, ["length", "width, $cm$_$", "height"])
+    _, out, _ = run(capsys, "score", fitted / "fit", tmp_path / "x.csv")
+    assert "least likely: data row 4," in out
+
+
+def test_standardized_nats_are_those_of_data_of_deviation_one(fitted):
+    report = json.loads((fitted / "fit" / "report.json").read_text())
+    deviation = data.read_table(fitted / "table.csv").values.std(axis=0)
+    assert report["standardized_offset"] == pytest.approx(-np.sum(np.log(deviation)), abs=0.2)
+    assert abs(report["standardized_offset"]) > 1.0

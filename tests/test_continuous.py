@@ -106,3 +106,13 @@ def test_two_moons():
     model.compile(keras.optimizers.Adam(1e-4))
     model.fit(x, batch_size=500, epochs=1, steps_per_epoch=7, verbose=0)
     assert -np.mean(model.log_prob(test)) - floor < first + 0.05
+
+
+@pytest.mark.parametrize(("size", "exact"), [(8, True), (9, False)])
+def test_the_trace_is_exact_up_to_eight_dimensions_by_default(size, exact):
+    layers = [tff.ContinuousFlow(size, hidden_units=[4], trace=trace, seed=1) for trace in ("auto", "exact")]
+    for layer in layers:
+        testing.redraw_weights(layer, seed=2)
+    y = tf.constant(np.random.default_rng(0).normal(size=[20, size]), tf.float32)
+    found, expected = (layer.inverse_log_det_jacobian(y, event_ndims=1).numpy() for layer in layers)
+    assert (np.max(np.abs(found - expected)) < 1e-5) == exact

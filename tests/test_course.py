@@ -197,3 +197,21 @@ def test_the_loop_trains_a_flow_of_tfp():
     dataset = course.get_dataset(tff.data.moons().sample(64, seed=1), 64, 32)
     losses = course.train_model(flow, keras.optimizers.Adam(1e-2), dataset, 3, keras.metrics.Mean())
     assert losses[-1] < losses[0]
+
+
+def test_the_loop_reports_each_epoch_by_itself():
+    flow = course.maf_flow(course.base_distribution(), 1, [4])
+    x = tff.data.moons().sample(64, seed=1)
+    metric = keras.metrics.Mean()
+    metric.update_state(1e6)  # of an earlier use
+    losses = course.train_model(flow, keras.optimizers.SGD(0.0), course.get_dataset(x, 64, 32), 2, metric)
+    np.testing.assert_allclose(losses, -np.mean(flow.log_prob(x)), rtol=1e-5)
+
+
+def test_the_first_network_of_a_block_acts_first_and_masks_alternate():
+    fns = [course.get_shift_and_log_scale_fn(2) for _ in range(3)]
+    mask = tf.constant([1.0, 0.0])
+    x = y = tf.constant(np.random.default_rng(0).normal(size=[5, 2]).astype("float32"))
+    for fn, b in zip(fns, (mask, 1 - mask, mask), strict=True):
+        y = course.forward(y, b, fn)
+    np.testing.assert_allclose(course.affine_coupling_layer_block(fns, mask).forward(x), y, rtol=1e-5, atol=1e-6)

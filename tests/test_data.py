@@ -164,3 +164,11 @@ def test_other_files(tmp_path):
     ):
         with pytest.raises(data.TableError, match=message):
             data.check_trainable("t", data.Table(values, ["a", "b"]))
+
+
+def test_the_byte_order_mark_of_a_spreadsheet_is_no_part_of_a_name(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n1,2\n", encoding="utf-8-sig")
+    assert data.read_table(path).columns == ["a", "b"]
+    path.write_text("1,2\n3,4\n", encoding="utf-8-sig")
+    np.testing.assert_array_equal(data.read_table(path).values, [[1.0, 2.0], [3.0, 4.0]])

@@ -361,3 +361,39 @@ def test_many_rows_are_thinned_evenly():
         rows = rows_of("x", batch, 1)
         assert 60_000 < len(rows) <= 2**17
         np.testing.assert_allclose(np.quantile(rows, [0.1, 0.5, 0.9]), expected, rtol=1e-2)
+
+
+def test_an_outlier_does_not_decide_about_columns_of_other_units():
+    scale = np.array([1e-3, 1.0, 1e3])
+    x = np.random.default_rng(1).normal(size=[4000, 3]) * scale
+    x[17] = 1e6
+    norm = MarginalDestructor().fit(x, seed=1).bijectors[0]
+    np.testing.assert_allclose(np.exp(norm.log_scale), scale, rtol=0.1)
+
+
+@pytest.mark.parametrize("parts", [7, 1001])
+def test_the_rows_that_stay_do_not_depend_on_the_batches(parts):
+    x = np.arange(300_000.0)[:, None]
+    np.testing.assert_array_equal(rows_of("x", iter(np.array_split(x, parts)), 1), rows_of("x", x, 1))
+
+
+def test_fitting_ends_after_so_many_dropped_layers_in_a_row():
+    class Scale(Destructor):
+        def __init__(self, factor):
+            self.factor = np.float32(factor)
+
+        def fit(self, x, seed):
+            return tfb.Scale(self.factor)
+
+    x = 8.0 * np.random.default_rng(1).normal(size=[500, 2]).astype("float32")
+    halves, nothing = Scale(2.0), Scale(1.0)
+    stack = DestructorStack(2, [halves, nothing] * 3, patience=2, seed=1)
+    flow = stack.fit(x, verbose=0)
+    np.testing.assert_array_equal(np.array(stack.history["gain"]) > 1e-4, [True, False] * 3 + [False])
+    assert len(flow.bijector.bijectors) == 3
+
+
+@pytest.mark.parametrize(("min_rows", "boxes"), [(20, 2), (21, 1)])
+def test_a_tree_divides_where_both_boxes_hold_the_least_number_of_rows(min_rows, boxes):
+    x = np.concatenate([-1.0 + 1e-3 * np.arange(20.0), 1.0 + 1e-3 * np.arange(20.0)])[:, None]
+    assert TreeDestructor(max_leaves=2, min_rows=min_rows).fit(x, seed=1).bijectors[-1].num_boxes == boxes

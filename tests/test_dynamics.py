@@ -204,3 +204,25 @@ def test_energy_score_and_ranks():
     ties = probability_integral_transform(np.zeros([9, 2000]), np.zeros([2000]), seed=1)
     assert abs(np.mean(ties) - 0.5) < 0.03
     assert 0.0 < ties.min() < ties.max() < 1.0
+
+
+def test_a_model_rolls_out_as_its_flow_does():
+    flow = _maf(6)
+    paths = tff.rollout(flow, np.zeros([3, 2]), 4, n=2, seed=1)
+    np.testing.assert_array_equal(tff.rollout(tff.FlowModel(flow), np.zeros([3, 2]), 4, n=2, seed=1), paths)
+
+
+def test_the_orders_of_windows_are_those_of_the_seed():
+    def passes(seed):
+        data = tff.sequence_windows(np.arange(50.0)[:, None], window=2, shuffle=True, seed=seed)
+        return np.stack([all_pairs(data)[1][:, 0] for _ in range(2)])
+
+    first = passes(1)
+    np.testing.assert_array_equal(first, passes(1))
+    assert np.any(first != passes(2))
+
+
+def test_a_path_of_the_system_begins_anywhere_in_both_wells():
+    starts = np.concatenate([tff.data.kicked_oscillator().sample(1, seed=seed) for seed in range(40)])
+    assert np.std(starts[:, 0]) > 0.7  # the wells lie at -1 and 1
+    assert np.mean(starts[:, 0] > 0) == pytest.approx(0.5, abs=0.3)

@@ -362,7 +362,7 @@ def test_the_step_is_named_with_several_steps_per_execution():
     model.compile(optimizer="sgd", steps_per_execution=4)
     x = X.copy()
     x[2 * 25] = np.nan
-    with pytest.raises(FloatingPointError, match="epoch 1, step 3"):
+    with pytest.raises(FloatingPointError, match="The loss was nan in epoch 1, step 3"):
         model.fit(tf.data.Dataset.from_tensor_slices(x).batch(25), verbose=0)
 
 

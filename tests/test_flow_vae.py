@@ -206,3 +206,18 @@ def test_a_likelihood_s_own_variables_are_trained_and_bits_are_data():
     model = compiled(build(likelihood=lambda out: tfd.Independent(tfd.Normal(out, tf.exp(scale)), 1)), 1e-1)
     model.fit(events().astype(np.uint8), batch_size=20, epochs=1, verbose=0)
     assert scale.numpy() != 0.5
+
+
+def test_an_evaluation_repeats_and_draws_other_noise_for_each_batch():
+    model, x = compiled(build()), events(20)
+    one, two, again = (
+        model.evaluate(np.tile(x, [n, 1]), batch_size=20, verbose=0, return_dict=True)["loss"] for n in (1, 2, 2)
+    )
+    assert two == again
+    assert abs(two - one) > 1e-3
+
+
+def test_above_the_free_bits_the_whole_kl_term_counts():
+    history = compiled(build(free_bits=0.01), 0.0).fit(events(), batch_size=40, verbose=0).history
+    assert history["kl"][0] > 0.02
+    np.testing.assert_allclose(history["loss"], np.add(history["reconstruction"], history["kl"]), rtol=1e-5)

@@ -447,3 +447,43 @@ def test_variational_dequantization_in_float64():
     noise = tff.VariationalDequantization((4, 4, 1), 16, filters=4, seed=1)
     y, log_q = noise(tf.ones([2, 4, 4, 1], tf.uint8), (1, 2), dtype=tf.float64)
     assert y.dtype == log_q.dtype == tf.float64
+
+
+@pytest.mark.parametrize("normalization", ["weight", "batch"])
+@pytest.mark.parametrize("make", [tff.conv_resnet_template, tff.glow_template])
+def test_hidden_kernels_are_drawn_by_the_seed_and_each_for_itself(make, normalization):
+    def hidden(seed):
+        made = make(6, image_shape=SHAPE, normalization=normalization, seed=seed)
+        return [w.numpy() for w in made.trainable_weights if len(w.shape) == 4 and w.shape[-1] == 6]
+
+    first, again, other = hidden(1), hidden(1), hidden(2)
+    assert len(first) >= 2
+    for a, b, c in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert np.all(a != c)
+    assert len({kernel.ravel()[0] for kernel in first}) == len(first)
+
+
+def test_sample_grids_show_the_same_noise(tmp_path):
+    flow = tff.image_real_nvp((4, 4, 1), num_scales=1, num_couplings=1, filters=2, num_blocks=0, seed=1)
+    for seed in (1, 1, 2):
+        grid = tff.callbacks.SampleGrid(tmp_path / str(seed), every=1, num_samples=4, seed=seed)
+        grid.set_model(tff.FlowModel(flow))
+        for epoch in range(2):
+            grid.on_epoch_end(epoch)
+    first, second, other = (
+        (tmp_path / name).read_bytes() for name in ("1/epoch-0001.png", "1/epoch-0002.png", "2/epoch-0001.png")
+    )
+    assert first == second
+    assert first != other
+
+
+def test_an_evaluation_repeats_and_dequantizes_each_batch_with_other_noise():
+    x = np.random.default_rng(0).integers(0, 4, [20, 2]).astype(np.uint8)
+    model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[4], seed=1), dequantize=4, seed=1)
+    model.compile(optimizer="adam", jit_compile=False)
+    one, two, again = (
+        model.evaluate(np.tile(x, [n, 1]), batch_size=20, verbose=0, return_dict=True)["loss"] for n in (1, 2, 2)
+    )
+    assert two == again
+    assert abs(two - one) > 1e-4

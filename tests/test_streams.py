@@ -331,3 +331,19 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
         peaks.append(float(subprocess.run(run, env=env, capture_output=True, text=True, check=True).stdout.split()[-1]))
         path.unlink()
     assert peaks[1] - peaks[0] < 40, peaks
+
+
+def test_each_window_has_an_order_of_its_own(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(200.0, dtype=np.float32)[:, None])
+    source = tff.streams.npy(tmp_path / "x.npy", block_rows=50, window=50)
+    windows = [rows[:, 0] for rows in source.a_pass(tf.constant([1, 2], tf.int64), 50).as_numpy_iterator()]
+    assert sorted(int(window.min()) for window in windows) == [0, 50, 100, 150]
+    assert len({tuple(window - window.min()) for window in windows}) == 4
+
+
+def test_a_bad_record_is_counted_from_the_beginning_of_its_file(tmp_path):
+    x = np.zeros([2500, 3], np.float32)
+    x[2345, 2] = np.inf
+    write_records(tmp_path / "x.tfrecord", x)
+    with pytest.raises(tff.streams.StreamError, match=r"x.tfrecord is not finite in row 2345, column 2"):
+        tff.standardize(tff.streams.tfrecord(tmp_path / "x.tfrecord", parse))

@@ -232,3 +232,20 @@ def test_equal_ones_are_equal_and_hashable(name):
 def test_bad_arguments_are_named(make, argument):
     with pytest.raises(ValueError, match=f"`{argument}`"):
         make()
+
+
+@pytest.mark.parametrize("make", [tff.GaussianMixtureTransformer, tff.QuantileSplineTransformer])
+def test_a_fit_does_not_depend_on_the_order_of_many_rows(make):
+    x = np.sort(np.random.default_rng(1).normal(size=[30_000, 1]), axis=0)
+    t = make(4)
+    z, _ = t.inverse(tf.constant(x), tf.constant(t.fit(x)))
+    np.testing.assert_allclose([np.mean(z), np.std(z)], [0.0, 1.0], atol=0.02)
+
+
+def test_a_quantile_spline_is_straight_beyond_about_the_fifth_row_from_each_end():
+    x = np.sort(np.random.default_rng(1).normal(size=[10_000, 1]), axis=0)
+    t = tff.QuantileSplineTransformer(30)
+    _, log_slope = t.inverse(tf.constant(x), tf.constant(t.fit(x)))
+    for slope in (log_slope.numpy()[:, 0], log_slope.numpy()[::-1, 0]):
+        np.testing.assert_allclose(slope[:4], slope[0], rtol=1e-12)
+        assert np.abs(slope[8] - slope[0]) > 1e-4

@@ -239,3 +239,11 @@ def test_a_spline_flow_fits_every_energy(name):
     assert abs(found.mass - 1.0) < 1e-3
     assert found.kl < 0.02
     assert weights.elbo < target.log_normalizer + 4 * weights.elbo_error
+
+
+def test_an_evaluation_repeats_and_draws_other_samples_in_each_step(gaussian):
+    target, _, _ = gaussian
+    model = compiled(tff.planar_flow(2, num_layers=1, seed=1), target, sample_size=8)
+    one, two, again = (model.evaluate(steps=n, verbose=0, return_dict=True)["elbo"] for n in (1, 2, 2))
+    assert two == again
+    assert abs(two - one) > 1e-3
