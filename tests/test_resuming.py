@@ -119,12 +119,12 @@ def test_only_a_resumed_epoch_may_be_shorter_in_silence(tmp_path):
     model = compiled(density)
     with pytest.raises(KeyboardInterrupt):
         fit(model, [*callbacks, Stop(11)])
+    data = tf.data.Dataset.from_tensor_slices(X).batch(BATCH).filter(lambda x: True)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*ran out of data")
         assert fit(model, [*callbacks, Stop(-1)]).epoch == [1, 2, 3]
-    data = tf.data.Dataset.from_tensor_slices(X).batch(BATCH).filter(lambda x: True)
-    with pytest.warns(UserWarning, match="ran out of data"):
-        model.fit(data, epochs=2, verbose=0)
+        with pytest.raises(UserWarning, match="ran out of data"):
+            model.fit(data, epochs=2, verbose=0)
 
 
 def test_ours_goes_on_where_a_file_beside_the_weights_is_torn(tmp_path):
