@@ -108,7 +108,7 @@ def test_completeness():
 
 
 def test_every_dtype_is_float32_by_default():
-    """As in TFP and Keras. `None` stands for Keras' own setting, which is float32."""
+    """The default of TFP and Keras. `None` stands for the setting of Keras, which is float32."""
     public = {name: getattr(tff, name) for name in tff.__all__}
     public |= {name: getattr(tff.destructors, name) for name in tff.destructors.__all__}
     defaults = {}

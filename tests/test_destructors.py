@@ -397,3 +397,15 @@ def test_fitting_ends_after_so_many_dropped_layers_in_a_row():
 def test_a_tree_divides_where_both_boxes_hold_the_least_number_of_rows(min_rows, boxes):
     x = np.concatenate([-1.0 + 1e-3 * np.arange(20.0), 1.0 + 1e-3 * np.arange(20.0)])[:, None]
     assert TreeDestructor(max_leaves=2, min_rows=min_rows).fit(x, seed=1).bijectors[-1].num_boxes == boxes
+
+
+def test_correlations_within_their_sampling_error_are_no_reason_to_turn():
+    rows = np.random.default_rng(1).normal(size=[60, 6])
+    correlation = np.corrcoef(rows.T) - np.eye(6)
+    assert 0.25 < np.max(np.abs(correlation)) < 0.6
+    turn = tff.Rotation(6, start="pca", seed=1, dtype=tf.float64)
+    before = turn.matrix().numpy()
+    turn.initialize(rows)
+    np.testing.assert_array_equal(turn.matrix(), before)
+    turn.initialize(np.tile(rows, [40, 1]))  # the same correlations in many rows
+    assert np.max(np.abs(turn.matrix() - before)) > 0.1

@@ -487,3 +487,20 @@ def test_an_evaluation_repeats_and_dequantizes_each_batch_with_other_noise():
     )
     assert two == again
     assert abs(two - one) > 1e-4
+
+
+def test_variational_noise_reads_the_image():
+    noise = tff.VariationalDequantization((2, 2, 1), 16, filters=4, seed=1)
+    redraw_weights(noise, seed=3, scale=0.3)
+    dark, bright = (16.0 * noise(tf.fill([5, 2, 2, 1], level), (1, 2))[0] - level for level in (0.0, 15.0))
+    assert np.max(np.abs(dark - bright)) > 1e-2
+
+
+def test_a_prediction_repeats_and_dequantizes_other_batches_with_other_noise():
+    x = np.random.default_rng(0).integers(0, 4, [20, 2]).astype(np.uint8)
+    model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[4], seed=1), dequantize=4, seed=1)
+    model.compile(optimizer="adam", jit_compile=False)
+    first, again = (model.predict(x, verbose=0) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    x[-1, 0] = 3 - x[-1, 0]
+    assert np.all(model.predict(x, verbose=0) != first)

@@ -249,3 +249,18 @@ def test_a_quantile_spline_is_straight_beyond_about_the_fifth_row_from_each_end(
     for slope in (log_slope.numpy()[:, 0], log_slope.numpy()[::-1, 0]):
         np.testing.assert_allclose(slope[:4], slope[0], rtol=1e-12)
         assert np.abs(slope[8] - slope[0]) > 1e-4
+
+
+def test_the_normal_quantile_has_two_derivatives():
+    """Derivatives by the logarithm of the smaller tail: `m` and `m (1 + x m)`, with Mills' ratio `m` at the quantile `x`."""
+    x = np.array([-30.0, -8.0, -2.0, -0.5])
+    lower, upper = tf.constant(scipy.stats.norm.logcdf(x)), tf.constant(scipy.stats.norm.logsf(x))
+    with tf.GradientTape() as outer:
+        outer.watch(lower)
+        with tf.GradientTape() as inner:
+            inner.watch(lower)
+            quantile = normal_quantile(lower, upper)
+        first = inner.gradient(quantile, lower)
+    mills = np.sqrt(np.pi / 2) * scipy.special.erfcx(-x / np.sqrt(2))
+    np.testing.assert_allclose(first, mills, rtol=1e-10)
+    np.testing.assert_allclose(outer.gradient(first, lower), mills * (1.0 + x * mills), rtol=1e-6)
