@@ -204,9 +204,10 @@ def test_bad_datasets_and_arguments(trained):
         with pytest.raises(ValueError, match=message):
             trained.fit(dataset, verbose=0)
     with pytest.raises(ValueError, match="`y` must be left out"):
-        trained.fit(X, X)
+        trained.fit(X, X.copy())
     with pytest.raises(ValueError, match="`y` must be left out"):
-        trained.evaluate(X, X)
+        trained.evaluate(X, np.zeros(len(X)))
+    assert trained.evaluate(X, X, verbose=0) == trained.evaluate(X, verbose=0)
     with pytest.raises(ValueError, match="there is no `y`"):
         trained.fit(X, validation_data=(X, X))
     with pytest.raises(ValueError, match="`loss` must be left out"):

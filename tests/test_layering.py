@@ -12,6 +12,7 @@ import tfp_flows as tff
 ROOT = pathlib.Path(tff.__file__).parent
 RANK = {
     "_version": 0,
+    "_compat_tfp": 0,
     "checks": 0,
     "seeds": 0,
     "numerics": 0,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -197,24 +197,24 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
         TensorFlow's own gradient of a function that holds TFP's solver is NaN in eager mode where the function was called in a
         graph before (tests/test_continuous.py).
         """
+        weights = self._network.trainable_variables
         inputs = [value, *([] if conditional_input is None else [conditional_input])]
 
+        # The weights are arguments, so that they have gradients although no tape sees the solution. (Where two tapes watch it,
+        # TensorFlow would prepare derivatives of all orders, and those of a solver have no end.)
         @tf.custom_gradient
-        def solve(*inputs):
-            condition = inputs[1] if len(inputs) > 1 else None
+        def solve(*arguments):
+            value, condition = arguments[0], arguments[1] if len(inputs) > 1 else None
 
             def gradient(*upstream, variables=()):
-                found = self._graphs[direction, "gradient"](inputs[0], condition, list(upstream))
-                by_variable = {
-                    id(v): g for v, g in zip(self._network.trainable_variables, found[len(inputs) :], strict=True)
-                }
-                ours = [by_variable[id(v)] for v in variables]
-                first = _first_derivative(found[: len(inputs)] + ours, [*inputs, *upstream, *variables])
-                return (first[: len(inputs)], first[len(inputs) :]) if variables else first
+                given = (value, condition, list(upstream))
+                found = _first_derivative(self._graphs[direction, "gradient"], given, [*arguments, *upstream])
+                # TensorFlow names the variables that were read while the solution was traced: they are arguments already.
+                return (found, [None] * len(variables)) if variables else found
 
-            return self._graphs[direction, "solution"](inputs[0], condition), gradient
+            return _unwatched(self._graphs[direction, "solution"], value, condition), gradient
 
-        return solve(*inputs)
+        return solve(*inputs, *map(tf.convert_to_tensor, weights))
 
     def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
         """`forward(x)` and its log-det, from one solution."""
@@ -225,19 +225,27 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
         return self._solved("inverse", y, conditional_input)
 
 
-def _first_derivative(gradients: list[tf.Tensor], sources: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Gradients that cannot be differentiated again, with respect to what they depend on."""
+def _unwatched(function: Callable, *args):
+    """Calls a `tf.function` in eager mode, seen by no tape."""
+    concrete = function.get_concrete_function(*args)  # traced before, since tapes inside of it are to watch
+    with tf.init_scope():
+        return concrete(*args)
+
+
+def _first_derivative(function: Callable, args: tuple, sources: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Gradients, by a `tf.function`, that refuse to be differentiated again with respect to what they depend on."""
 
     def refuse(*_, variables=()):
+        del variables
         raise NotImplementedError(
             "A continuous flow has first derivatives only: its gradient is the solution of another differential equation."
         )
 
     @tf.custom_gradient
-    def constant(*_):
-        return [tf.stop_gradient(g) for g in gradients], refuse
+    def first(*_):
+        return _unwatched(function, *args), refuse
 
-    return list(constant(*[tf.convert_to_tensor(s) for s in sources]))
+    return first(*sources)
 
 
 def _where_rows(mask: tf.Tensor, rows: tf.Tensor, other: float) -> tf.Tensor:

@@ -70,7 +70,7 @@ def state_of(item: Any) -> list[tf.Variable]:
     Those of modules that start from data (they have a method `adapt` or `initialize`), and of Keras networks those that are
     not trained, such as the statistics of `Normalization` layers.
     """
-    modules = [m for m in (item, *item.submodules)] if isinstance(item, tf.Module) else []
+    modules = [item, *item.submodules] if isinstance(item, tf.Module) else []
     variables = [
         v for m in modules if hasattr(type(m), "adapt") or hasattr(type(m), "initialize") for v in _own_variables(m)
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.data.arrays import column_names
+from tfp_flows.data.arrays import column_names, to_array
 from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
 from tfp_flows.models.order import Order, order_of_rows, pipeline
 from tfp_flows.streams import Stream, StreamError
@@ -41,7 +41,7 @@ class Inputs(NamedTuple):
                 raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
             check_element_spec(names[0], x.element_spec, self.event_shape, self.conditional_size, self.levels)
             return x
-        if isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__"):
+        if _is_lazy(x):
             return x  # batches of a generator are seen only as they come
         if self.conditional_size is None:
             if y is not None and y is not x:  # pairs of one array, as autoencoders are fitted, are the events
@@ -99,6 +99,19 @@ class Inputs(NamedTuple):
             if count >= 10_000:
                 break
         return np.concatenate(parts) if parts else None
+
+    def conditions_of(self, x: Any) -> np.ndarray | None:
+        """The conditions among what `fit` was given, of a dataset the first; `None` of a generator, which would lose them."""
+        if isinstance(x, (tf.data.Dataset, Stream)):
+            return self.first_rows(x, 0)
+        return None if _is_lazy(x) else to_array("x", x)
+
+    def events_of(self, x: Any, y: Any) -> tuple[str, np.ndarray | None]:
+        """Name and events of what `fit` was given, of a dataset the first; `None` of a generator, which would lose them."""
+        name, given = ("x", x) if self.conditional_size is None else ("y", y)
+        if isinstance(x, (tf.data.Dataset, Stream)):
+            return "x", self.first_events(x)
+        return name, None if _is_lazy(x) else to_array(name, given)
 
     def first_events(self, data: tf.data.Dataset | Stream) -> np.ndarray | None:
         """Up to 10,000 events from the beginning of a dataset."""
@@ -214,6 +227,11 @@ class Inputs(NamedTuple):
                 to_dataset(validation, size) if isinstance(validation, tuple) else self._in_order(validation, size)
             )
         return data, order, {**kwargs, "validation_data": validation}
+
+
+def _is_lazy(x: Any) -> bool:
+    """Whether `x` yields batches that cannot be looked at before they come."""
+    return isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__")
 
 
 def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:

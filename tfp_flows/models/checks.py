@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.bijectors import layers_of
+from tfp_flows.bijectors import is_affine, layers_of
+from tfp_flows.distribution import FlowDistribution
 
 
 def check_distribution(name: str, distribution) -> None:
@@ -46,3 +48,32 @@ def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> Non
                     stacklevel=4,
                 )
                 return
+
+
+def check_support(name: str, events: np.ndarray | None, distribution: tfp.distributions.Distribution) -> None:
+    """Raises a `ValueError` if an event lies on or outside of the bounds that the flow's outermost bijectors have.
+
+    Args:
+      name: Name of the argument, for the message.
+      events: Events `[N, *event_shape]`, or `None` where they cannot be looked at.
+      distribution: Only the bijectors of TFP on the data's side of a `FlowDistribution` are asked, such as `preprocess`.
+    """
+    if events is None or not isinstance(distribution, FlowDistribution):
+        return
+    value = tf.cast(events, distribution.dtype)
+    for layer in layers_of(distribution.bijector):
+        if hasattr(layer, "inverse_and_log_det") and not is_affine(layer):
+            return  # the first of ours: all real numbers are in its range
+        try:
+            value = layer.inverse(tf.identity(value))
+        except (ValueError, NotImplementedError):
+            return
+        outside = np.argwhere(~np.isfinite(value.numpy()))
+        if len(outside):
+            index = tuple(outside[0]) if value.shape == events.shape else (outside[0][0],)
+            column = f", column {index[1]}" if len(index) == 2 else ""
+            raise ValueError(
+                f"`{name}` has {np.asarray(events)[index]} in row {index[0]}{column}, on or outside of the bounds of "
+                f"{layer.name}, where the flow has no density ({len(np.unique(outside[:, 0]))} such rows in all): leave such "
+                "rows out, or widen the bounds of `preprocess`."
+            )

@@ -131,8 +131,8 @@ def look_at_rows(
     if not scaled and (np.any(spread > 1e4) or np.any(spread < 1e-4)):
         column = int(np.argmax(np.abs(np.log(spread))))
         warnings.warn(
-            f"`{name}` has a standard deviation of {spread[column]:.3g} in column {labels[column]}, and a flow starts near one. "
-            "Give the recipe preprocess=tff.standardize(x).",
+            f"`{name}` has a standard deviation of {spread[column]:.3g} in column {labels[column]}, and a flow starts near "
+            "one. Give the recipe preprocess=tff.standardize(x).",
             stacklevel=stacklevel,
         )
 
@@ -144,8 +144,8 @@ def _check_precision(name: str, found: Moments, dtype: np.dtype, labels: Sequenc
     if np.any(lost):
         column = int(np.argmax(lost))
         raise ValueError(
-            f"`{name}` varies by {found.deviation[column]:.3g} around {found.mean[column]:.8g} in column {labels[column]}, which "
-            f"is too little to be seen in {dtype}: subtract a constant from the column, or make the flow in float64."
+            f"`{name}` varies by {found.deviation[column]:.3g} around {found.mean[column]:.8g} in column {labels[column]}, "
+            f"which is too little to be seen in {dtype}: subtract a constant from the column, or make the flow in float64."
         )
 
 

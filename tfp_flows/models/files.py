@@ -34,6 +34,6 @@ def check_weights_file(filepath: str | os.PathLike, weights: Sequence[keras.Vari
     expected = sum(int(np.prod(w.shape)) for w in weights)
     if sum(sizes) < expected:
         raise ValueError(
-            f"Keras {keras.__version__} saved {sum(sizes)} of {expected} numbers. It may have missed layers that a layer keeps in "
-            "nested lists: keep them in attributes or flat lists."
+            f"Keras {keras.__version__} saved {sum(sizes)} of {expected} numbers. It may have missed layers that a layer keeps "
+            "in nested lists: keep them in attributes or flat lists."
         )

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows._compat_tfp import forgetting
 from tfp_flows.bijectors import (
     ActNorm,
     BatchNormalization,
@@ -21,17 +22,15 @@ from tfp_flows.bijectors import (
 )
 from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import to_array
-from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models.batches import Inputs
-from tfp_flows.models.checks import check_distribution, warn_of_shared_networks
+from tfp_flows.models.checks import check_distribution, check_support, warn_of_shared_networks
+from tfp_flows.models.conditions import prepare_conditions
 from tfp_flows.models.dequantization import UniformDequantization
-from tfp_flows.models.events import look_at_conditions
-from tfp_flows.models.graphs import forgetting
 from tfp_flows.models.guarded import mean_of_rows
 from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.streams.stream import Stream, stream_errors
+from tfp_flows.streams.stream import stream_errors
 from tfp_flows.templates.batches import check_condition, check_rows
 
 tfd = tfp.distributions
@@ -252,7 +251,12 @@ class FlowModel(KeptModel):
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
         data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs, self.distribute_strategy)
-        self._prepare_conditions(x, data)
+        if self.conditional_size is not None:
+            rows = self._inputs.conditions_of(x)
+            if rows is not None:
+                prepare_conditions(self.distribution, rows)
+        if self.dequantize is None:
+            check_support(*self._inputs.events_of(x, y), self.distribution)
         self._initialize_layers(data)
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
@@ -289,39 +293,6 @@ class FlowModel(KeptModel):
                 )
             with stream_errors():
                 initialize_layers_by(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
-
-    def _prepare_conditions(self, x, data) -> None:
-        """Adapts the flow's `preprocess_condition` where it is still new, and looks at the scale of what the layers read."""
-        if self.conditional_size is None:
-            return
-        if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)) and not isinstance(x, tf.data.Dataset):
-            rows = self._inputs.first_rows(x, 0) if isinstance(x, Stream) else to_array("x", x)
-        elif isinstance(x, tf.data.Dataset):
-            rows = self._inputs.first_rows(x, 0)
-        else:
-            return  # a generator would lose its first batch
-        layer = getattr(self.distribution, "preprocess_condition", None)
-        encoded = getattr(layer, "event_size", None) != self.conditional_size  # behind an encoder
-        if isinstance(layer, Standardize) and not encoded and not layer.initialized and self._ignores_conditions(rows):
-            layer.adapt_to_conditions(rows)
-        if not isinstance(self.distribution, FlowDistribution):
-            read = np.asarray(rows, np.float64)
-        elif layer is not None and not encoded:
-            read = np.asarray(layer.inverse(tf.cast(rows, self._event_dtype)))
-        else:
-            read = self.distribution.condition_before_encoder(tf.cast(rows, self._event_dtype))
-            read = np.reshape(np.asarray(read), [len(rows), -1])
-        look_at_conditions("x", rows, self._event_dtype, read, stacklevel=4)
-
-    def _ignores_conditions(self, rows: np.ndarray) -> bool:
-        """Whether the flow is new: what has learned to read raw conditions must go on reading them."""
-        x = self.distribution.sample(2, seed=(1, 2), conditional_input=tf.cast(rows[:1], self._event_dtype))
-        far = rows[np.argmax(np.sum(np.square(rows - rows[0]), axis=1))]
-        first, second = (
-            self.distribution.log_prob(tf.identity(x), conditional_input=tf.cast(c, self._event_dtype))
-            for c in (rows[0], far)
-        )
-        return bool(np.array_equal(first, second))
 
     def _initialize_layers(self, data) -> None:
         """Lets layers that start from data start from the first batch, before the first training step of all.

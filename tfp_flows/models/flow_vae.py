@@ -11,13 +11,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows._compat_tfp import forgetting
 from tfp_flows.bijectors import conditional_kwargs, conditional_sizes, forward_and_log_det
 from tfp_flows.checks import positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models.annealing import Beta, beta_at, check_beta
 from tfp_flows.models.batches import Inputs
 from tfp_flows.models.checks import check_distribution
-from tfp_flows.models.graphs import forgetting
 from tfp_flows.models.guarded import GuardedModel, mean_of_rows
 from tfp_flows.models.noise import step_seed
 from tfp_flows.numerics import bound_log_scale

@@ -3,45 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import math
-import pathlib
 import warnings
-import zlib
 from collections.abc import Callable
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfp_flows import tracking
-from tfp_flows.models.files import check_weights_file, written_whole
-from tfp_flows.models.graphs import traced
+from tfp_flows.models.execution import steps_per_execution
+from tfp_flows.models.graphs import Step
 from tfp_flows.models.guard import NonFiniteGuard, StopAtNonFinite
 from tfp_flows.models.order import Order
 from tfp_flows.models.progress import Progress, Resume
+from tfp_flows.models.weights import KeepsWeights
 from tfp_flows.models.workers import workers
 from tfp_flows.streams.stream import stream_errors
 
-# Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
-MOST_STEPS_PER_EXECUTION = 16
 # Steps from which on compiling pays, which takes seconds, and memory that XLA keeps until the process ends.
 LEAST_STEPS_TO_COMPILE = 1000
-_BATCH_HOOKS = tuple(f"on_{kind}batch_{end}" for kind in ("", "train_", "test_") for end in ("begin", "end"))
-
-
-def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback is called at every batch, so that each must be a call of its own."""
-    kind = type(callback)
-    saves = kind in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore) or getattr(
-        kind, "only_saves", False
-    )
-    if saves and callback.save_freq == "epoch":
-        return False  # nothing to do at a batch
-    return any(
-        name in vars(callback) or getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
-        for name in _BATCH_HOOKS
-    )
 
 
 def mean_of_rows(values: tf.Tensor) -> tf.Tensor:
@@ -57,40 +36,7 @@ def _refuse_class_weight(options: dict) -> None:
         )
 
 
-class _Step:
-    """A step that is traced once, whatever `steps_per_execution` is, and compiled by XLA for full batches only.
-
-    XLA compiles anew for each shape, and the size of an epoch's last batch changes with the number of rows: a batch that is
-    smaller than the largest so far goes through the same graph without XLA.
-
-    The graph is traced outside of XLA's context. Inside, `tf.vectorized_map` (of TFP's `...AutoBatched` distributions) is
-    a function of its own, and its gradient another, which takes shapes from the first. XLA does not look into a function
-    for where an output comes from: it would take all inputs of the first one, and so every weight, for constants, and
-    compile anew at each step.
-    """
-
-    def __init__(self, step: Callable):
-        self._traced = tf.function(functools.partial(step), reduce_retracing=True, autograph=False)
-        self._compiled: dict[int, tuple] = {}
-        self.largest = tf.Variable(0, trainable=False, dtype=tf.int32)
-
-    def __call__(self, data, jit_compile: bool):
-        """The logs of a step, from inside of the function that Keras makes."""
-        as_it_is = traced(self._traced, data)
-        flat = [t for t in tf.nest.flatten(data) if t is not None]
-        if not jit_compile:
-            return as_it_is(*flat)
-        if id(as_it_is) not in self._compiled:
-            compiled = tf.function(lambda *tensors: as_it_is(*tensors), jit_compile=True, autograph=False)
-            self._compiled[id(as_it_is)] = (compiled, as_it_is)
-        compiled, _ = self._compiled[id(as_it_is)]
-        rows = tf.shape(flat[0])[0]
-        full = rows >= self.largest
-        self.largest.assign(tf.maximum(self.largest, rows))
-        return tf.cond(full, lambda: compiled(*flat), lambda: as_it_is(*flat))
-
-
-class GuardedModel(keras.Model):
+class GuardedModel(KeepsWeights):
     """A Keras model with a loss of its own, whose weights are never updated from a loss that is not finite.
 
     Subclasses find their variables with `_adopt`, define `_training_step` with `_update`, and
@@ -107,10 +53,8 @@ class GuardedModel(keras.Model):
         self._jit_is_optional = False
         self._chooses_steps_per_execution = False
         self._functions: dict[int, tuple] = {}
-        self._steps: dict[str, _Step] = {}
+        self._steps: dict[str, Step] = {}
         self._compiling_pays = True
-        self._progress: Progress | None = None
-        self._refused: ValueError | None = None  # by `load_own_variables`, since Keras may only warn of it
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
         """Makes networks and variables that were found those of this model."""
@@ -230,10 +174,12 @@ class GuardedModel(keras.Model):
     def test_step(self, data):
         return self._as_logs(self._run("evaluation", self._evaluation_step, data))
 
+    def _is_distributed(self) -> bool:
+        return tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
+
     def _has_own_steps(self) -> bool:
         """Not under a strategy, whose replicas cannot speak to each other from a function inside of a step."""
-        distributed = tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
-        return not self.run_eagerly and not distributed
+        return not self.run_eagerly and not self._is_distributed()
 
     def _run(self, kind: str, step: Callable, data) -> dict:
         """A step by its own function, which stays when Keras makes its functions anew."""
@@ -247,7 +193,7 @@ class GuardedModel(keras.Model):
             return after_data(data)
         if kind not in self._steps:
             with tf.init_scope():
-                self._steps[kind] = _Step(after_data)
+                self._steps[kind] = Step(after_data)
         return self._steps[kind](data, self.jit_compile and self._compiling_pays)
 
     def make_train_function(self, force=False):
@@ -314,8 +260,8 @@ class GuardedModel(keras.Model):
         _refuse_class_weight(options)
         if not self.trainable_weights:
             raise ValueError(
-                f"Nothing of {self.name} is trainable: every layer, or the model, has trainable=False. Set it to True, and call "
-                "`compile` again."
+                f"Nothing of {self.name} is trainable: every layer, or the model, has trainable=False. Set it to True, and "
+                "call `compile` again."
             )
         self._progress = Progress(self, order)
         last = [Resume(self._progress), StopAtNonFinite(self._guard)]
@@ -327,7 +273,7 @@ class GuardedModel(keras.Model):
             given = [] if callbacks is None else list(tf.nest.flatten(callbacks))
             callbacks = [self._progress, *given, *last]
         limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
-        steps = self._steps_per_execution_for(data, given, limits)
+        steps = 1 if self.run_eagerly or self._is_distributed() else steps_per_execution(data, given, limits)
         self._build_optimizer()
         self._decide_to_compile(data, options)
         try:
@@ -361,7 +307,7 @@ class GuardedModel(keras.Model):
         """Without XLA while this model's steps, with those asked for now, are too few for it to pay."""
         batches = int(data.cardinality()) if isinstance(data, tf.data.Dataset) else 0
         asked = (options.get("steps_per_epoch") or batches) * options.get("epochs", 1)
-        few = 0 < asked and self._steps_done() + asked < LEAST_STEPS_TO_COMPILE
+        few = asked > 0 and self._steps_done() + asked < LEAST_STEPS_TO_COMPILE
         before, self._compiling_pays = self._compiling_pays, not (self._jit_is_optional and few)
         if self._compiling_pays != before:  # Keras makes its functions anew; the steps stay as they were traced
             self._functions = {}
@@ -376,22 +322,6 @@ class GuardedModel(keras.Model):
         if optimizer is not None and not optimizer.built:
             with self.distribute_strategy.scope():
                 optimizer.build(self.trainable_variables)
-
-    def _steps_per_execution_for(self, data, callbacks, limits: list[int | None]) -> int:
-        distributed = tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
-        looked_at = any(map(_looks_at_batches, callbacks))
-        if not isinstance(data, tf.data.Dataset) or self.run_eagerly or distributed or looked_at:
-            return 1
-        # Keras would run over the end of an epoch that is not a multiple.
-        limit = math.gcd(*[n for n in limits if n])  # 0 if there is none
-        if limit:
-            return max(n for n in range(1, MOST_STEPS_PER_EXECUTION + 1) if limit % n == 0)
-        batches = int(data.cardinality())
-        if batches < 1:  # unknown
-            return MOST_STEPS_PER_EXECUTION
-        # The data's end ends the last call as well, but the progress bar counts it in full.
-        most = min(MOST_STEPS_PER_EXECUTION, batches)
-        return min(range(most, most // 2, -1), key=lambda n: -batches % n)
 
     @contextlib.contextmanager
     def _executing(self, steps: int):
@@ -444,102 +374,6 @@ class GuardedModel(keras.Model):
         if self._guard.failed.numpy():
             raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
         return logs
-
-    def save(self, filepath, overwrite: bool = True, **kwargs) -> None:
-        """As `keras.Model.save`. The file appears whole or not at all; an old one stays until the new one is whole."""
-        path = pathlib.Path(filepath)
-        if path.suffix != ".keras":
-            raise ValueError(f"`filepath` must end in .keras, got {str(filepath)!r}.")
-        if path.exists() and not overwrite:
-            raise ValueError(f"`filepath` exists: {path}. Pass overwrite=True to replace it.")
-        self.get_config()
-        self._build_optimizer()  # the file has its variables, and who loads it makes them
-        with written_whole(path) as part:
-            super().save(part, **kwargs)
-            self._check_file(part)
-
-    def _check_file(self, path: str) -> None:
-        """Raises a `ValueError` unless the file at `path` gives this model back; for models that can be saved."""
-
-    def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
-        """As `keras.Model.save_weights`. A file appears whole or not at all, unless there are several."""
-        if max_shard_size is not None or not overwrite or not str(filepath).endswith(".weights.h5"):
-            super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
-        else:
-            with written_whole(filepath) as part:
-                super().save_weights(part)
-                check_weights_file(part, self.weights)
-
-    def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs) -> None:
-        """Like `keras.Model.load_weights`. Where the file does not fit, all weights stay as they are.
-
-        Raises:
-          ValueError: If the file does not fit, or belongs to a flow with other permutations or orders.
-        """
-        optimizer = getattr(self, "optimizer", None)
-        before = [(w, w.numpy()) for w in (*self.weights, *(() if optimizer is None else optimizer.variables))]
-        self._refused = None
-        try:
-            super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
-            if self._refused is not None:  # Keras collects errors, and may only warn of them
-                raise self._refused
-        except Exception:
-            for weight, value in before:
-                weight.assign(value)
-            if self._refused is not None:
-                raise self._refused from None
-            raise
-
-    def save_own_variables(self, store) -> None:
-        """The variables, a number for the structure that they belong to, and in `fit` the training progress."""
-        super().save_own_variables(store)
-        store["drawn"] = np.int64(self._drawn())
-        if self._progress is not None:
-            store["progress"] = self._progress.state
-            for i, state in enumerate(self.generators):
-                store[f"generator_{i}"] = state
-
-    def load_own_variables(self, store) -> None:
-        """The variables; in `fit`, the training progress of the model that wrote the file as well.
-
-        Raises:
-          ValueError: If the file belongs to a flow with other permutations or orders. No weight has been changed by then.
-        """
-        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
-        state, drawn = own.pop("progress", None), own.pop("drawn", None)
-        if drawn is not None and int(np.asarray(drawn)) != self._drawn():
-            self._refused = ValueError(
-                "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
-                "would mean something else here. Make both flows with the same `seed`."
-            )
-            raise self._refused
-        generators = {key: own.pop(key) for key in list(own) if key.startswith("generator_")}
-        super().load_own_variables(own)
-        if state is not None and self._progress is not None:
-            self._progress.note(state)
-            for i, generator in enumerate(self.generators):
-                generator.assign(generators[f"generator_{i}"])
-
-    def _drawn(self) -> int:
-        """A number for what was drawn when the flow was made, and is no weight: permutations, and orders of networks."""
-        modules = [m for root in self._modules() for m in (root, *root.submodules)]
-        number = 0
-        for part in [*modules, *self._networks]:
-            for key in ("_permutation", "permutation", "degrees"):
-                for value in tf.nest.flatten(getattr(part, key, None)):
-                    if value is not None:
-                        number = zlib.crc32(np.asarray(value, np.int64).tobytes(), number)
-        return number
-
-    def _modules(self) -> list[tf.Module]:
-        """What the model is made of, besides Keras layers."""
-        return [root for root in vars(self).values() if isinstance(root, tf.Module)]
-
-    @property
-    def generators(self) -> list[keras.Variable]:
-        """The states of the random generators of layers such as `Dropout`, which Keras keeps in no file."""
-        weights = {id(w) for w in self.weights}
-        return [v for v in self.variables if id(v) not in weights and v.name == "seed_generator_state"]
 
     def _loss_metric(self) -> keras.metrics.Mean:
         """Keras' own tracker of the loss."""

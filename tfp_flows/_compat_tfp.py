@@ -1,0 +1,51 @@
+"""Private names of TFP and TensorFlow that this package needs, each with its reason.
+
+`tests/test_compat.py` has a test of each, which fails when the name changes, or when the reason is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+from tensorflow.python.framework import ops
+
+
+@contextlib.contextmanager
+def forgetting():
+    """Takes what is traced meanwhile out of TFP's cache of bijectors.
+
+    `Bijector._cache` is a global table. It holds a log-det by a weak reference to the point; but in a graph the log-det keeps
+    the point alive, and so the table would keep every graph until the process ends. Its entries are of use only while a graph
+    is traced. TFP has no public way to clear it.
+    """
+    cached = tfp.bijectors.Bijector._cache.storage
+    before = set(map(id, list(cached)))
+    try:
+        yield
+    finally:
+        for key in list(cached):
+            if id(key) not in before and any(map(tf.is_symbolic_tensor, tf.nest.flatten(key()))):
+                cached.pop(key, None)
+
+
+def unregister_gradients(graph: tf.Graph) -> None:
+    """Forgets the custom gradients of a graph that nobody differentiates.
+
+    TensorFlow registers the gradient of each call of a `tf.custom_gradient` in a global table, and with it the graph, for
+    ever. Keras' optimizers make one in each step, to sum gradients over replicas, even if there is one.
+    """
+    registered = ops.gradient_registry._registry
+    for op in graph.get_operations():
+        if op.type == "IdentityN":
+            registered.pop(_gradient_name(op), None)
+
+
+def _gradient_name(op: tf.Operation) -> str | None:
+    """The name of a gradient that was registered for this one operation."""
+    try:
+        name = op.get_attr("_gradient_op_type").decode()
+    except ValueError:
+        return None
+    return name if name.startswith("CustomGradient-") else None
