@@ -28,6 +28,7 @@ RANK = {
     "dynamics": 5,
     "flows": 5,
     "models": 6,
+    "layers": 7,
     "destructors": 7,
     "course": 7,
     "testing": 7,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_flows._version import __version__
 
 if TYPE_CHECKING:
-    from tfp_flows import callbacks, course, data, destructors, diagnostics, plots, streams, testing
+    from tfp_flows import callbacks, course, data, destructors, diagnostics, layers, plots, streams, testing
     from tfp_flows.bijectors import (
         ActNorm,
         AffineCouplingLayer,
@@ -93,7 +93,7 @@ if TYPE_CHECKING:
         Transformer,
     )
 
-_MODULES = ("callbacks", "course", "data", "destructors", "diagnostics", "plots", "streams", "testing")
+_MODULES = ("callbacks", "course", "data", "destructors", "diagnostics", "layers", "plots", "streams", "testing")
 _HOME = {
     "bijectors": (
         "ActNorm",
@@ -233,6 +233,7 @@ __all__ = [
     "iaf",
     "image_real_nvp",
     "interpolate",
+    "layers",
     "linear_annealing",
     "made",
     "maf",
@@ -282,3 +283,4 @@ def _is_command() -> bool:
 if not _is_command():
     # `keras.models.load_model` finds a class only where it was registered, that is, imported.
     importlib.import_module("tfp_flows.course")
+    importlib.import_module("tfp_flows.layers")

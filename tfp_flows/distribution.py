@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -203,6 +204,13 @@ class FlowDistribution(TransformedDistribution):
         """Whether base and bijector have nothing that needs TFP's general treatment."""
         # There is no public way to ask whether a bijector is injective.
         return self.bijector._is_injective and self.batch_shape == self.distribution.batch_shape
+
+    def log_prob(self, value, name: str = "log_prob", **kwargs):
+        """The log-density of `value`, in nats; of a symbolic `keras.Input`, the output of a `tff.layers.LogProb`."""
+        if keras.utils.is_keras_tensor(value):
+            layer = keras.saving.get_registered_object("tfp_flows>LogProb")(self)
+            return layer(value, **kwargs)
+        return super().log_prob(value, name=name, **kwargs)
 
     def _log_prob(self, y, **kwargs):
         if not self._is_plain():

@@ -16,7 +16,7 @@ from tfp_flows.description.registry import KERAS_KINDS, REGISTRY, public_classes
 from tfp_flows.description.writer import FORMAT, state_of
 
 # What registers the names of this package; loaded when a description is read, which may be before anything else is.
-_HOMES = ("tfp_flows.flows", "tfp_flows.models", "tfp_flows.dynamics", "tfp_flows.course")
+_HOMES = ("tfp_flows.flows", "tfp_flows.models", "tfp_flows.dynamics", "tfp_flows.course", "tfp_flows.layers")
 
 
 def from_description(text: str) -> Any:

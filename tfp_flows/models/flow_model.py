@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 
 import keras
 import numpy as np
@@ -26,6 +25,7 @@ from tfp_flows.models.batches import Inputs
 from tfp_flows.models.checks import check_distribution, check_support, warn_of_shared_networks
 from tfp_flows.models.conditions import prepare_conditions
 from tfp_flows.models.dequantization import UniformDequantization
+from tfp_flows.models.finding import variables_of
 from tfp_flows.models.guarded import mean_of_rows
 from tfp_flows.models.keeping import KeptModel
 from tfp_flows.models.noise import step_seed
@@ -118,37 +118,7 @@ class FlowModel(KeptModel):
         self.built = True
 
     def _find_variables(self) -> None:
-        distribution = self.distribution
-        # One log_prob builds what is built at the first call, and a tape around it sees what no search of objects can.
-        touched, problem = [], None
-        if distribution.event_shape.is_fully_defined():
-            zeros = tf.zeros([1, *distribution.event_shape], self._event_dtype)
-            condition = self._condition(tf.zeros([1, self.conditional_size or 0], self._event_dtype))
-            # Zeros may be outside of the support.
-            for events in (lambda: zeros, lambda: distribution.sample(1, **condition)):
-                try:
-                    touched = tracking.touched_variables(lambda: distribution.log_prob(events(), **condition))  # noqa: B023
-                    problem = None
-                    break
-                except Exception as error:  # whatever a user's log_prob raises: the search must do
-                    problem = problem or error
-        found = tracking.find(distribution)
-        searched = [w.value for layer in found.layers for w in layer.variables] + found.variables
-        known = {id(part) for v in searched for part in tracking.parts(v)}
-        variables = found.variables + [v for v in touched if id(v) not in known]
-        if not found.trainable_variables and not any(found.is_trainable(v) for v in variables):
-            raise ValueError(
-                f"{distribution} has no trainable variable, so there is nothing to train. Searched: the attributes of "
-                "the distribution, its bijectors and its base, containers, functions with what their closures and "
-                "globals refer to, Keras layers (a frozen layer does not count), and every variable that one call of "
-                f"log_prob reads ({len(touched)} were read)." + (f" That call failed: {problem}" if problem else "")
-            ) from problem
-        if problem is not None:
-            warnings.warn(
-                f"log_prob of {distribution} failed ({problem}), so only variables that a search of its attributes, "
-                "functions and layers finds are trained.",
-                stacklevel=3,
-            )
+        found, variables = variables_of(self.distribution)
         self._adopt(found, variables)
 
     def _condition(self, conditional_input) -> dict:
@@ -156,6 +126,21 @@ class FlowModel(KeptModel):
         return {} if self.conditional_size is None else {"conditional_input": conditional_input}
 
     # --- what Keras calls ---
+
+    def __call__(self, x, conditional_input=None, **kwargs):
+        if (
+            isinstance(x, (tuple, list))
+            and self.conditional_size is not None
+            and len(x) == 2
+            and conditional_input is None
+        ):
+            conditional_input, x = x  # in the order of `fit`
+        elif isinstance(x, (tuple, list)) and any(keras.utils.is_keras_tensor(t) for t in x):
+            raise ValueError(
+                f"A {type(self).__name__} takes events, or (conditions, events) if its distribution is conditional, got "
+                f"{len(x)} tensors."
+            )
+        return super().__call__(x, conditional_input=conditional_input, **kwargs)
 
     def call(self, x, conditional_input=None, training=None):
         del training  # Keras hands it on to the networks through its call context

@@ -1,0 +1,135 @@
+"""Keras layers over distributions and bijectors: trained, saved and used inside other Keras models."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tf_keras
+
+import tfp_flows as tff
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+X = tff.data.moons().sample(256, seed=1)
+
+
+def functional(flow):
+    inputs = keras.Input([2])
+    return keras.Model(inputs, flow.log_prob(inputs))
+
+
+def fit(model, x=X):
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), loss=lambda _, log_prob: -log_prob)
+    return model.fit(x, np.zeros(len(X)), epochs=3, verbose=0).history["loss"]
+
+
+def test_log_prob_of_a_symbolic_input_makes_a_model_that_trains_and_is_saved(tmp_path):
+    flow = tff.maf(2, num_layers=2, hidden_units=[8], preprocess=tff.standardize(X), seed=1)
+    model = functional(flow)
+    assert {id(w.value) for w in model.trainable_weights} == {id(v) for v in flow.trainable_variables}
+    losses = fit(model)
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(model.predict(X, verbose=0), flow.log_prob(X), atol=1e-5)
+    model.compile(optimizer="adam", loss="mse")  # a function cannot be saved
+    model.save(tmp_path / "x.keras")
+    copy = keras.models.load_model(tmp_path / "x.keras")
+    np.testing.assert_array_equal(copy.predict(X, verbose=0), model.predict(X, verbose=0))
+
+
+def test_any_distribution_of_tfp_and_its_penalties_and_constraints():
+    network = tfb.AutoregressiveNetwork(
+        2, event_shape=[2], hidden_units=[8], activation="tanh", kernel_regularizer=tf_keras.regularizers.L2(0.1)
+    )
+    bijector = tfb.MaskedAutoregressiveFlow(network)
+    flow = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(2)), bijector)
+    inputs = keras.Input([2])
+    model = keras.Model(inputs, tff.layers.LogProb(flow)(inputs))
+    fit(model)
+    assert len(model.trainable_weights) == 4
+    tff.testing.check_normalized(flow, tolerance=1e-3)
+    nll = model.evaluate(X, np.zeros(len(X)), verbose=0)
+    assert nll > -np.mean(flow.log_prob(X)) + 0.01  # Keras adds the penalty
+
+
+def test_conditional_flow_behind_a_network():
+    features, events = keras.Input([4]), keras.Input([2])
+    condition = keras.layers.Dense(3, "tanh")(features)
+    flow = tff.maf(2, num_layers=1, hidden_units=[8], conditional_size=3, seed=1)
+    model = keras.Model([features, events], flow.log_prob(events, conditional_input=condition))
+    losses = fit(model, [np.random.default_rng(0).normal(size=[len(X), 4]), X])
+    assert losses[-1] < losses[0]
+    by_tuple = tff.FlowModel(flow)((condition, events))
+    assert by_tuple.shape == (None,)
+    with pytest.raises(ValueError, match="takes events, or"):
+        tff.FlowModel(tff.maf(2, num_layers=1))((features, events))
+
+
+def test_sample_layer_draws_anew_and_gradients_pass():
+    flow = tff.real_nvp(2, num_layers=2, hidden_units=[8], conditional_size=3, seed=1)
+    layer = tff.layers.Sample(flow, seed=1)
+    rows = tf.zeros([500, 3])
+    with tf.GradientTape() as tape:
+        first = layer(rows)
+        loss = tf.reduce_mean(first**2)
+    assert all(g is not None for g in tape.gradient(loss, layer.trainable_weights))
+    assert np.any(first.numpy() != layer(rows).numpy())
+    np.testing.assert_allclose(np.std(first, axis=0), 1.0, atol=0.15)
+    again = type(layer).from_config(layer.get_config())
+    np.testing.assert_array_equal(again(rows), tff.layers.Sample(flow, seed=1)(rows))
+    assert tff.layers.Sample(tfd.MultivariateNormalDiag(tf.Variable([0.0, 5.0])))(rows).shape == (500, 2)
+
+
+def test_bijector_layers_are_inverse_and_saved(tmp_path):
+    planar = tff.PlanarFlow(2, seed=1)
+    tff.testing.redraw_weights(planar, scale=1.0)
+    inputs = keras.Input([2])
+    forward, log_det = tff.layers.Forward(planar, log_det=True)(inputs)
+    model = keras.Model(inputs, [forward, log_det, tff.layers.Inverse(planar)(forward)])
+    y, log_det, x = model.predict(X, verbose=0)
+    np.testing.assert_allclose(x, X, atol=1e-4)
+    np.testing.assert_allclose(log_det, planar.forward_log_det_jacobian(tf.constant(X), event_ndims=1), atol=1e-5)
+    model.save(tmp_path / "x.keras")
+    for mine, theirs in zip(
+        keras.models.load_model(tmp_path / "x.keras").predict(X, verbose=0), (y, log_det, x), strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6)
+    with pytest.raises(ValueError, match="`bijector` must be"):
+        tff.layers.Forward(tff.maf(2))
+    with pytest.raises(ValueError, match="`distribution` must be"):
+        tff.layers.LogProb(planar)
+
+
+class Mine(tff.layers.Model):
+    def __init__(self, parts):
+        super().__init__()
+        self.parts = parts
+        self.head = keras.layers.Dense(2)
+
+    def call(self, x):
+        h = self.head(x)
+        for part in self.parts["maps"] if isinstance(self.parts, dict) else self.parts:
+            h = part.forward(h)
+        return h
+
+
+@pytest.mark.parametrize("container", [list, tuple, lambda parts: {"maps": parts}])
+def test_a_model_of_your_own_sees_what_it_holds(container):
+    coupling = tfb.RealNVP(1, shift_and_log_scale_fn=tff.real_nvp_template([8]))  # learns its sizes at the first call
+    model = Mine(container([tff.PlanarFlow(2, seed=1), coupling]))
+    model(X[:2])
+    assert len(model.trainable_weights) == 3 + 4 + 2
+    before = model.get_weights()
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), loss="mse")
+    model.fit(X, X + 1.0, verbose=0)
+    assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_a_plain_keras_model_still_sees_nothing():
+    """If this fails, Keras sees tf.Modules by now, and `tff.layers.Model` has nothing left to do."""
+
+    class Plain(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.planar = tff.PlanarFlow(2, seed=1)
+
+    assert not Plain().trainable_weights

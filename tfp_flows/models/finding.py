@@ -1,0 +1,69 @@
+"""The variables of a distribution or a bijector: by a search of objects, and by a call that a gradient tape watches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+
+
+def variables_of(distribution: tfp.distributions.Distribution) -> tuple[tracking.Found, list[tf.Variable]]:
+    """Finds what a distribution depends on, and builds what is built at the first `log_prob`.
+
+    Returns:
+      What the search found, and all variables that belong to no Keras layer: those of the search and those of the call.
+
+    Raises:
+      ValueError: If nothing is trainable.
+    """
+    calls: list[Callable] = []
+    size = getattr(distribution, "conditional_size", None)
+    if distribution.event_shape.is_fully_defined():
+        dtype = tf.as_dtype(distribution.dtype)
+        condition = {} if size is None else {"conditional_input": tf.zeros([1, size], dtype)}
+        zeros = tf.zeros([1, *distribution.event_shape], dtype)
+        # Zeros may be outside of the support.
+        calls = [
+            lambda: distribution.log_prob(zeros, **condition),
+            lambda: distribution.log_prob(distribution.sample(1, **condition), **condition),
+        ]
+    found, variables, touched, problem = search(distribution, calls)
+    if not found.trainable_variables and not any(found.is_trainable(v) for v in variables):
+        raise ValueError(
+            f"{distribution} has no trainable variable, so there is nothing to train. Searched: the attributes of "
+            "the distribution, its bijectors and its base, containers, functions with what their closures and "
+            "globals refer to, Keras layers (a frozen layer does not count), and every variable that one call of "
+            f"log_prob reads ({touched} were read)." + (f" That call failed: {problem}" if problem else "")
+        ) from problem
+    if problem is not None:
+        warnings.warn(
+            f"log_prob of {distribution} failed ({problem}), so only variables that a search of its attributes, "
+            "functions and layers finds are trained.",
+            stacklevel=4,
+        )
+    return found, variables
+
+
+def search(
+    module: tf.Module, calls: Sequence[Callable]
+) -> tuple[tracking.Found, list[tf.Variable], int, Exception | None]:
+    """Searches a module after the first of several calls that works has built what is built late.
+
+    Returns:
+      What was found, its variables with those that the call read, how many those are, and the first error if no call works.
+    """
+    touched, problem = [], None
+    for call in calls:
+        try:
+            touched, problem = tracking.touched_variables(call), None
+            break
+        except Exception as error:  # whatever a user's code raises: the search must do
+            problem = problem or error
+    found = tracking.find(module)
+    searched = [w.value for layer in found.layers for w in layer.variables] + found.variables
+    known = {id(part) for v in searched for part in tracking.parts(v)}
+    return found, found.variables + [v for v in touched if id(v) not in known], len(touched), problem
