@@ -14,6 +14,8 @@ Example:
 
 from __future__ import annotations
 
+import copy
+import pickle
 from collections.abc import Callable, Sequence
 
 import keras
@@ -22,6 +24,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows.description import describe, from_description
 from tfp_flows.models import FlowModel
 
 tfb = tfp.bijectors
@@ -229,8 +232,24 @@ def check_bijector(
     check_gradients(bijector, x)
     check_tracking(bijector, event_shape)
     check_instances_are_distinct(make, event_shape)
+    check_saving(make, event_shape)
     if jit:
         check_compilation(bijector, x, tolerance)
+
+
+def check_saving(make: Callable[[], tfb.Bijector], event_shape: Sequence[int]) -> None:
+    """A description with the same weights, a pickle and a deep copy are the same map, and share no variable.
+
+    They need the decorator `tff.serializable`, as `model.save` does.
+    """
+    bijector = make()
+    x = tf.cast(draw_events(event_shape, seed=7), bijector.dtype or tf.float64)
+    twin = from_description(describe(bijector))
+    for v, w in zip(twin.variables, bijector.variables, strict=True):
+        v.assign(w)
+    for other in (twin, pickle.loads(pickle.dumps(bijector)), copy.deepcopy(bijector)):
+        _close(other.forward(tf.identity(x)), bijector.forward(tf.identity(x)), 1e-9, "a copy is another map")
+        assert not {id(v) for v in other.variables} & {id(v) for v in bijector.variables}, "a copy shares variables"
 
 
 def check_normalized(distribution, limit: float = 12.0, resolution: int = 500, tolerance: float = 5e-3) -> None:

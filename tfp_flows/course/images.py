@@ -10,7 +10,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import AffineCouplingLayer, Squeeze, Walked, get_preprocess_bijector
+from tfp_flows.bijectors import (
+    AffineCouplingLayer,
+    Squeeze,
+    Walked,
+    forward_and_log_det,
+    get_preprocess_bijector,
+    inverse_and_log_det,
+)
 from tfp_flows.checks import image_sizes
 from tfp_flows.course.coupling import realnvp_block
 from tfp_flows.description import describe, serializable
@@ -118,6 +125,48 @@ class RealNVPMultiScale(Walked, tfb.Bijector):
         return self.bijectors[0].inverse_event_shape_tensor(shape)
 
 
+class _WithShapes(tfb.Bijector):
+    """A bijector of images that does not tell the shapes of its events, with those shapes."""
+
+    def __init__(self, bijector: tfb.Bijector, image_shape: Sequence[int], latent_shape: Sequence[int]):
+        self.bijector = bijector
+        self._image_shape, self._latent_shape = tf.TensorShape(image_shape), tf.TensorShape(latent_shape)
+        super().__init__(forward_min_event_ndims=3, inverse_min_event_ndims=3, dtype=bijector.dtype, name="with_shapes")
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def forward_and_log_det(self, x):
+        """`forward(x)` and its log-det."""
+        return forward_and_log_det(self.bijector, x, 3)
+
+    def inverse_and_log_det(self, y):
+        """`inverse(y)` and its log-det."""
+        return inverse_and_log_det(self.bijector, y, 3)
+
+    def _forward(self, x):
+        return self.bijector.forward(x)
+
+    def _inverse(self, y):
+        return self.bijector.inverse(y)
+
+    def _forward_log_det_jacobian(self, x):
+        return self.bijector.forward_log_det_jacobian(x, event_ndims=3)
+
+    def _forward_event_shape(self, shape):
+        return shape[:-3].concatenate(self._latent_shape)
+
+    def _inverse_event_shape(self, shape):
+        return shape[:-3].concatenate(self._image_shape)
+
+    def _forward_event_shape_tensor(self, shape):
+        return tf.concat([shape[:-3], self._latent_shape.as_list()], axis=0)
+
+    def _inverse_event_shape_tensor(self, shape):
+        return tf.concat([shape[:-3], self._image_shape.as_list()], axis=0)
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class RealNVPModel(FlowModel):
     """The model of the notebooks: a `FlowModel` of a standard normal, the multi-scale bijector and the preprocessing.
@@ -126,7 +175,7 @@ class RealNVPModel(FlowModel):
     batches `(images, images)`, which the notebooks make, are taken as well.
 
     Args:
-      realnvp_multiscale: Bijector, forward from images to latent values; a `RealNVPMultiScale(image_shape=...)` by default.
+      realnvp_multiscale: Bijector, forward from images to latent values, or a class of one, your own too; a `RealNVPMultiScale(image_shape=...)` by default.
       preprocess: Bijector in front of it, forward from pixels in [0, 1]; `get_preprocess_bijector(0.05)` by default.
       image_shape: `(H, W, C)`; if `None`, that of `realnvp_multiscale` if it was made for one, else (32, 32, 3).
       filters: Of the networks of the default.
@@ -154,7 +203,7 @@ class RealNVPModel(FlowModel):
         filters: int = 64,
         name: str = "real_nvp_model",
     ):
-        multi_scale = realnvp_multiscale
+        multi_scale = realnvp_multiscale() if isinstance(realnvp_multiscale, type) else realnvp_multiscale
         if multi_scale is None:
             multi_scale = RealNVPMultiScale(image_shape=image_shape, filters=filters)
         made_for = getattr(multi_scale, "image_shape", None)
@@ -163,9 +212,14 @@ class RealNVPModel(FlowModel):
             raise ValueError(f"`image_shape` is {image_shape}, but `realnvp_multiscale` was made for {made_for}.")
         preprocess = get_preprocess_bijector(0.05) if preprocess is None else preprocess
         bijector = tfb.Chain([multi_scale, preprocess])
-        latent_shape = bijector.forward_event_shape(tf.TensorShape(image_shape))
+        # A learner's class may not tell its shapes: a pass does.
+        latent_shape = bijector.forward(0.5 * tf.ones([1, *image_shape])).shape[1:]
+        shaped = bijector
+        told = [bijector.forward_event_shape(tf.TensorShape(image_shape)), bijector.inverse_event_shape(latent_shape)]
+        if told != [latent_shape, tf.TensorShape(image_shape)]:
+            shaped = _WithShapes(bijector, image_shape, latent_shape)
         base = tfd.Independent(tfd.Normal(tf.zeros(latent_shape), 1.0), len(image_shape))
-        super().__init__(FlowDistribution(base, tfb.Invert(bijector)), name=name)
+        super().__init__(FlowDistribution(base, tfb.Invert(shaped)), name=name)
         self.base, self.bijector, self.flow = base, bijector, self.distribution
 
     def build(self, input_shape=None):

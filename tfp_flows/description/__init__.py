@@ -4,8 +4,9 @@
 arguments (`parameters`); `serializable` teaches it to classes and factories of this package, and of users.
 """
 
+from tfp_flows.description.copies import reduce
 from tfp_flows.description.reader import from_description
 from tfp_flows.description.registry import serializable
 from tfp_flows.description.writer import describe, without_values
 
-__all__ = ["describe", "from_description", "serializable", "without_values"]
+__all__ = ["describe", "from_description", "reduce", "serializable", "without_values"]

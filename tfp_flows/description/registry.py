@@ -11,6 +11,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.seeds import resolve_seed
@@ -112,8 +113,17 @@ def serializable(target: Callable) -> Callable:
     call.__signature__ = signature  # Keras asks for the names of arguments without looking behind wrappers
     if isinstance(target, type):
         target.__init__ = call
+        if issubclass(target, tf.Module):
+            target.__reduce__ = _reduce
     REGISTRY[name] = target if isinstance(target, type) else call
     return REGISTRY[name]
+
+
+def _reduce(self):
+    """Pickles and deep copies are made of the description and the values of all variables."""
+    from tfp_flows.description import reduce  # which needs this module
+
+    return reduce(self)
 
 
 def _number_of(item: Any) -> float:

@@ -15,6 +15,7 @@ from tfp_flows.models.checks import check_distribution, warn_of_shared_networks
 from tfp_flows.models.guarded import GuardedModel
 from tfp_flows.models.noise import step_seed
 from tfp_flows.models.order import Order, without_autotuning
+from tfp_flows.models.pinned import as_target
 from tfp_flows.seeds import resolve_seed
 
 tfd = tfp.distributions
@@ -34,7 +35,9 @@ class VariationalFlow(GuardedModel):
     Args:
       flow: A flow, or any distribution with reparameterized samples, over events that are one tensor.
       target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p`, up to a constant, in TensorFlow. For one of
-        `tff.data.targets`, `log_normalizer` is taken from it.
+        `tff.data.targets`, `log_normalizer` is taken from it. Or a pinned joint distribution, `joint.experimental_pin(y=y)`:
+        its parts, of any shapes and constraints, lie one after the other in the flow's vector, and
+        `model.target_log_prob_fn.bijector.forward(flow.sample(n))` are samples with the model's names and shapes.
       sample_size: Number of samples in each step.
       beta: Inverse temperature of the target: a number, or a function of the step such as `linear_annealing()`. Small values
         at first keep a flow from settling in one mode.
@@ -81,6 +84,7 @@ class VariationalFlow(GuardedModel):
             raise ValueError(f"`flow` must have reparameterized samples, which gradients pass, got {flow}.")
         if getattr(flow, "conditional_size", None) is not None:
             raise ValueError("`flow` must not be conditional: nothing says what to condition on.")
+        target_log_prob_fn = as_target(target_log_prob_fn)
         if not callable(target_log_prob_fn):
             raise ValueError(f"`target_log_prob_fn` must be callable, got {target_log_prob_fn!r}.")
         size = getattr(target_log_prob_fn, "event_size", None)

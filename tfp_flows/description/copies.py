@@ -1,0 +1,43 @@
+"""Pickles and deep copies of flows and bijectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows import tracking
+from tfp_flows.description.reader import from_description
+from tfp_flows.description.writer import describe
+
+
+def reduce(module: tf.Module) -> tuple:
+    """What `pickle` and `copy.deepcopy` make a module again from.
+
+    Raises:
+      ValueError: If a part cannot be described, such as a function; the message says where it is.
+    """
+    return rebuild, (describe(module), [v.numpy() for v in module.variables], _trained(module))
+
+
+def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
+    """A module from its description, with the values of its variables."""
+    module = from_description(text)
+    if [v.shape for v in module.variables] != [v.shape for v in values]:
+        raise ValueError(
+            f"{module!r} has {len(module.variables)} variables, the pickle has {len(values)}, or other shapes."
+        )
+    for variable, value in zip(module.variables, values, strict=True):
+        variable.assign(value)
+    for weight, is_trained in zip(_weights(module), trained, strict=True):
+        weight.trainable = is_trained
+    return module
+
+
+def _weights(module: tf.Module) -> list:
+    return [w for layer in tracking.find(module).layers for w in layer.weights]
+
+
+def _trained(module: tf.Module) -> list[bool]:
+    return [bool(w.trainable) for w in _weights(module)]

@@ -1,0 +1,65 @@
+"""The posterior of a pinned joint distribution as a target over one unconstrained vector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb = tfp.bijectors
+_Pinned = tfp.experimental.distributions.JointDistributionPinned
+
+
+class PinnedTarget(tf.Module):
+    """The unnormalized log-density of the parts of a pinned joint distribution, over one unconstrained vector.
+
+    Parts of all shapes lie one after the other in the vector. Constraints of the model's variables are bijectors, whose
+    log-det is added.
+
+    Args:
+      pinned: `joint.experimental_pin(y=y)`.
+
+    Attributes:
+      event_size: Size of the vector.
+      bijector: The map from the vector to the parts, with the model's own names and shapes.
+
+    Example:
+      >>> joint = tfd.JointDistributionNamed({"scale": tfd.LogNormal(0.0, 1.0), "y": lambda scale: tfd.Normal(0.0, scale)})
+      >>> target = PinnedTarget(joint.experimental_pin(y=2.0))
+      >>> target.event_size, target(tf.zeros([5, 1])).shape
+      (1, TensorShape([5]))
+    """
+
+    def __init__(self, pinned: _Pinned):
+        super().__init__(name="pinned_target")
+        self._pinned = pinned
+        to_support = pinned.experimental_default_event_space_bijector()
+        shapes = to_support.inverse_event_shape(pinned.event_shape)
+        flat = [tf.TensorShape(s) for s in tf.nest.flatten(pinned.event_shape, expand_composites=False)]
+        unconstrained = [tf.TensorShape(s) for s in _flatten_shapes(shapes)]
+        if len(flat) != len(unconstrained) or not all(s.is_fully_defined() for s in unconstrained):
+            raise ValueError(f"The parts of the pinned distribution must have known shapes, got {pinned.event_shape}.")
+        sizes = [int(np.prod(s.as_list())) for s in unconstrained]
+        self.event_size = sum(sizes)
+        pack = tfb.Restructure(tf.nest.pack_sequence_as(pinned.event_shape, list(range(len(sizes)))))
+        parts = tfb.JointMap([tfb.Reshape(s, [n]) for s, n in zip(unconstrained, sizes, strict=True)])
+        self.bijector = tfb.Chain([to_support, pack, parts, tfb.Split(sizes)])
+
+    def __call__(self, z: tf.Tensor) -> tf.Tensor:
+        z = tf.identity(z)  # an object that no cache of TFP has seen
+        log_det = self.bijector.forward_log_det_jacobian(z, event_ndims=1)
+        return self._pinned.unnormalized_log_prob(self.bijector.forward(z)) + log_det
+
+
+def _flatten_shapes(shapes: Any) -> list:
+    return tf.nest.flatten(tf.nest.map_structure(lambda s: s, shapes))
+
+
+def as_target(target: Any) -> Any:
+    """Returns a `PinnedTarget` for a pinned joint distribution, or for its `unnormalized_log_prob`; else what was given."""
+    if isinstance(target, _Pinned):
+        return PinnedTarget(target)
+    owner, name = getattr(target, "__self__", None), getattr(target, "__name__", "")
+    return PinnedTarget(owner) if isinstance(owner, _Pinned) and name == "unnormalized_log_prob" else target
