@@ -24,6 +24,7 @@ RANK = {
     "transformers": 1,
     "templates": 2,
     "bijectors": 3,
+    "bases": 3,
     "distribution": 4,
     "dynamics": 5,
     "flows": 5,
@@ -36,6 +37,7 @@ RANK = {
     "callbacks": 8,
     "folder": 8,
     "image_folder": 9,
+    "cli_tables": 9,
     "cli": 10,
 }
 FILES = [p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py"]

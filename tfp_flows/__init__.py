@@ -15,6 +15,7 @@ from tfp_flows._version import __version__
 
 if TYPE_CHECKING:
     from tfp_flows import callbacks, course, data, destructors, diagnostics, layers, plots, streams, testing
+    from tfp_flows.bases import MultivariateStudentT
     from tfp_flows.bijectors import (
         ActNorm,
         AffineCouplingLayer,
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
         spline_autoregressive,
         spline_coupling,
         sylvester_flow,
+        table_flow,
+        table_training,
     )
     from tfp_flows.models import (
         FlowModel,
@@ -95,6 +98,7 @@ if TYPE_CHECKING:
 
 _MODULES = ("callbacks", "course", "data", "destructors", "diagnostics", "layers", "plots", "streams", "testing")
 _HOME = {
+    "bases": ("MultivariateStudentT",),
     "bijectors": (
         "ActNorm",
         "AffineCouplingLayer",
@@ -141,6 +145,8 @@ _HOME = {
         "spline_autoregressive",
         "spline_coupling",
         "sylvester_flow",
+        "table_flow",
+        "table_training",
     ),
     "models": (
         "FlowModel",
@@ -193,6 +199,7 @@ __all__ = [
     "MarginalGaussianization",
     "MaskedAutoregressiveFlow",
     "MultiScale",
+    "MultivariateStudentT",
     "PlanarFlow",
     "QuantileSplineTransformer",
     "RadialFlow",
@@ -256,6 +263,8 @@ __all__ = [
     "standardize",
     "streams",
     "sylvester_flow",
+    "table_flow",
+    "table_training",
     "testing",
 ]
 

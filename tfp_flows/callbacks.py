@@ -55,6 +55,41 @@ class SampleGrid(keras.callbacks.Callback):
         figure.savefig(self.folder / f"epoch-{epoch + 1:04d}.png", dpi=100)
 
 
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    """Keras' callback, for which the weights before the first epoch count as well.
+
+    Training then never ends at a higher validation loss than it began with. That matters where rows are few, and for flows
+    that start as a good density, such as `tff.table_flow`.
+
+    Args:
+      validation_data: Events, as for `fit`.
+      patience, min_delta, verbose: As in Keras. The best weights are restored.
+
+    Example:
+      >>> x = tff.data.moons().sample(200, seed=1)
+      >>> stop = tff.callbacks.EarlyStopping(x[150:], patience=5)
+      >>> model = tff.FlowModel(tff.table_flow(x[:150], seed=1))
+      >>> model.compile(keras.optimizers.Adam(1e-3))
+      >>> history = model.fit(x[:150], epochs=2, validation_data=x[150:], callbacks=[stop], verbose=0)
+    """
+
+    def __init__(self, validation_data, *, patience: int = 10, min_delta: float = 0.0, verbose: int = 0):
+        super().__init__(
+            monitor="val_loss",
+            mode="min",
+            patience=patience,
+            min_delta=min_delta,
+            verbose=verbose,
+            restore_best_weights=True,
+        )
+        self._events = validation_data
+
+    def on_train_begin(self, logs=None):
+        super().on_train_begin(logs)
+        self.best = -float(np.mean(np.asarray(self.model.log_prob(self._events), np.float64)))
+        self.best_weights, self.best_epoch = self.model.get_weights(), -1
+
+
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
     """Keras' callback for one process and for several workers, which share `backup_dir`: the chief writes, and all read.
 

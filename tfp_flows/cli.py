@@ -7,16 +7,13 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from tfp_flows import data, image_folder
+from tfp_flows.cli_tables import Source, fit_flow, fit_gaussian, gaussian_nll, warn_of_rows
 from tfp_flows.folder import UsageError, draw, free_folder, load, load_tensorflow, next_name, write_folder
-
-if TYPE_CHECKING:
-    pass
-
 
 # The recipes by name: known before TensorFlow is loaded, for `--help` (a test holds them to `flows.RECIPES`).
 FLOWS = (
@@ -35,17 +32,10 @@ FLOWS = (
     "spline_coupling",
     "sylvester_flow",
 )
+# The default, which is a flow over a fitted base, and the density that flows are compared with.
+TABLE_FLOWS = ("auto", "gaussian")
 HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
-STEPS = 3200  # of training, about, unless --epochs says otherwise
-
-
-class Source(NamedTuple):
-    """Where the data come from: the rows, and the density they were drawn from, if it is known."""
-
-    name: str
-    values: np.ndarray
-    columns: list[str]
-    density: data.Density | None
+STEPS = 3200  # of training on images, about, unless --epochs says otherwise
 
 
 def load_source(source: str, rows: int, seed: int) -> Source:
@@ -80,18 +70,6 @@ def split(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.nda
     return values[order[2 * held :]], values[order[held : 2 * held]], values[order[:held]]
 
 
-def gaussian_nll(train: np.ndarray, test: np.ndarray) -> float:
-    """Mean NLL of `test` under the Gaussian with the mean and full covariance of `train`."""
-    size = train.shape[1]
-    covariance = np.cov(train, rowvar=False, bias=True).reshape(size, size)
-    sign, log_det = np.linalg.slogdet(covariance)
-    if sign <= 0:
-        return float("nan")  # columns that depend on each other linearly: there is no such density
-    d = test - train.mean(axis=0)
-    square = np.sum(d * np.linalg.solve(covariance, d.T).T, axis=-1)
-    return float(np.mean(0.5 * (square + log_det + size * np.log(2.0 * np.pi))))
-
-
 def fit(args: argparse.Namespace) -> int:
     """Fits a flow to SOURCE, reports its NLL on held-out rows, and writes a folder."""
     out = free_folder(args.out, args.overwrite)  # before any work is done
@@ -108,60 +86,29 @@ def fit(args: argparse.Namespace) -> int:
 
     load_tensorflow()
     import keras
-    import tensorflow as tf
-
-    from tfp_flows.bijectors import standardize
-    from tfp_flows.flows import RECIPES
-    from tfp_flows.models import FlowModel
-    from tfp_flows.models.order import without_autotuning
 
     keras.utils.set_random_seed(args.seed)
-    try:
-        flow = RECIPES[args.flow](train.shape[1], preprocess=standardize(train), seed=args.seed)
-    except ValueError as error:
-        raise UsageError(f"{args.source}: {error}") from error
-    model = FlowModel(flow, name="flow")
-    batch = min(args.batch_size, max(1, len(train) // 4))
-    steps = len(train) // batch
-    epochs = args.epochs or max(20, min(200, -(-STEPS // steps)))
-    # Few rows are overfitted by long steps: on Old Faithful 1e-3 is better for every seed.
-    start = args.learning_rate or (3e-3 if len(train) >= 1000 else 1e-3)
-    rate = keras.optimizers.schedules.CosineDecay(start, epochs * steps)
-    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
-    patience = max(10, epochs // 4)
-    print(
-        f"{source.name}: {len(train)} rows to train, {len(validation)} to validate, {len(test)} held out; "
-        f"{args.flow} with {model.count_params()} weights, up to {epochs} epochs",
-        flush=True,
-    )
-    # Every batch of one size, and validation in one: XLA compiles anew for each size. Each epoch leaves out other rows.
-    rows = tf.data.Dataset.from_tensor_slices(train.astype(np.float32))
-    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
-    rows = without_autotuning(rows.prefetch(2))
-    history = model.fit(
-        rows,
-        epochs=epochs,
-        shuffle=False,
-        validation_data=validation,
-        validation_batch_size=min(len(validation), 8192),
-        callbacks=[keras.callbacks.EarlyStopping(patience=patience, restore_best_weights=True)],
-        verbose=args.verbose,
-    )
+    warn_of_rows(args.source, train, source.columns)
+    fit_model = fit_gaussian if args.flow == "gaussian" else fit_flow
+    model, history = fit_model(args, source, train, validation, len(test))
     scores = -np.asarray(model.log_prob(test), dtype=np.float64)
+    gaussian = gaussian_nll(train, test)
     units = float(np.sum(np.log(train.std(axis=0))))  # standardized nats = nats - units
     report: dict[str, Any] = {
         "source": source.name,
         "columns": source.columns,
         "flow": args.flow,
         "seed": args.seed,
-        "epochs": len(history.history["loss"]),
+        "epochs": len(history["loss"]),
         "held_out_rows": len(test),
         "nll": float(np.mean(scores)),
         "nll_standard_error": float(np.std(scores) / np.sqrt(len(scores))),
-        "gaussian_nll": gaussian_nll(train, test),
+        "gaussian_nll": float(np.mean(gaussian)),
+        "gain_over_gaussian": float(np.mean(gaussian - scores)),
+        "gain_standard_error": float(np.std(gaussian - scores) / np.sqrt(len(scores))),
         "floor": source.density.entropy() if source.density else None,
         "standardized_offset": -units,
-        "history": {k: [float(v) for v in vs] for k, vs in history.history.items()},
+        "history": {k: [float(v) for v in vs] for k, vs in history.items()},
     }
     if not np.isfinite(report["nll"]):
         raise FloatingPointError(f"the held-out rows have NLL {report['nll']}: look for outliers among them.")
@@ -190,6 +137,13 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"  {label:34s} {value:12.3f} {value + offset:14.3f}{note}")
     if report["floor"] is not None:
         print(f"  {'flow above the floor':34s} {report['nll'] - report['floor']:12.3f}")
+    gain, error = report["gain_over_gaussian"], report["gain_standard_error"]
+    if report["flow"] != "gaussian" and gain < error:
+        verdict = "is worse than" if gain < -error else "is no better than"
+        print(
+            f"\nThe flow {verdict} a Gaussian on these rows (by {-gain:.3f} nats, standard error {error:.3f}): "
+            "`--flow gaussian` fits that, which is simpler."
+        )
     print(flush=True)
 
 
@@ -303,7 +257,10 @@ def parser() -> argparse.ArgumentParser:
     names = ", ".join([*data.densities, "faithful"])
     p.add_argument("source", metavar="SOURCE", help=f"a .csv or .npy file, or one of {names}; for images a .npy file")
     p.add_argument(
-        "--flow", choices=(*FLOWS, *image_folder.IMAGE_FLOWS), default="maf", help="which flow (default: maf)"
+        "--flow",
+        choices=(*TABLE_FLOWS, *FLOWS, *image_folder.IMAGE_FLOWS),
+        default="auto",
+        help="which flow (default: auto, autoregressive splines over a base that is fitted to the rows)",
     )
     p.add_argument("--epochs", type=number, help="number of epochs at most (default: by the number of rows)")
     p.add_argument("--batch-size", type=number, default=256, help="rows for each step (default: 256)")

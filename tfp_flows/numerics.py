@@ -163,7 +163,7 @@ def _iterate(fn, bracket, max_iterations, *args):
     """The loop of `solve_increasing`, without gradients."""
     lower, upper, start = bracket(*args)
     start = tf.clip_by_value(start, lower, upper)
-    eps = np.finfo(start.dtype.as_numpy_dtype).eps
+    eps = float(np.finfo(start.dtype.as_numpy_dtype).eps)  # NumPy 1 would promote float32 by its own scalars
 
     def keep_going(step, s, low, high, width, moving):
         del s, low, high, width
@@ -181,7 +181,7 @@ def _iterate(fn, bracket, max_iterations, *args):
         # Newton's error is about the square of its step, and `solve_increasing` adds two steps more. To wait for a step of
         # the size of rounding may take forever, since the noise of `fn` can be larger. A NaN compares as false everywhere, so
         # a broken element stops by itself.
-        moving = moving & (width > tf.where(good, eps ** (2 / 3), 2 * eps) * tf.abs(proposal))
+        moving = moving & (width > tf.where(good, eps ** (2 / 3) * tf.abs(proposal), 2 * eps * tf.abs(proposal)))
         return step + 1, proposal, low, high, width, moving
 
     state = (tf.constant(0), start, lower, upper, 2 * (upper - lower), tf.ones_like(start, tf.bool))

@@ -175,7 +175,8 @@ class RealNVPModel(FlowModel):
     batches `(images, images)`, which the notebooks make, are taken as well.
 
     Args:
-      realnvp_multiscale: Bijector, forward from images to latent values, or a class of one, your own too; a `RealNVPMultiScale(image_shape=...)` by default.
+      realnvp_multiscale: Bijector, forward from images to latent values, or a class of one, your own too; a
+        `RealNVPMultiScale(image_shape=...)` by default.
       preprocess: Bijector in front of it, forward from pixels in [0, 1]; `get_preprocess_bijector(0.05)` by default.
       image_shape: `(H, W, C)`; if `None`, that of `realnvp_multiscale` if it was made for one, else (32, 32, 3).
       filters: Of the networks of the default.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 from tfp_flows import tracking
 from tfp_flows.description.reader import from_description
@@ -24,6 +25,10 @@ def reduce(module: tf.Module) -> tuple:
 def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
     """A module from its description, with the values of its variables."""
     module = from_description(text)
+    if len(module.variables) < len(values) and isinstance(module, tfp.distributions.Distribution):
+        size = getattr(module, "conditional_size", None)
+        condition = {} if size is None else {"conditional_input": tf.zeros([1, size], module.dtype)}
+        module.log_prob(module.sample(1, **condition), **condition)  # builds what is built at the first call
     if [v.shape for v in module.variables] != [v.shape for v in values]:
         raise ValueError(
             f"{module!r} has {len(module.variables)} variables, the pickle has {len(values)}, or other shapes."

@@ -108,6 +108,8 @@ class _Reader:
                     "function that has the decorator tff.serializable."
                 )
             made = REGISTRY[node["call"]](**self._arguments(node["arguments"]))
+            if node.get("build") and not made.built:
+                made.build_from_config(node["build"])
             if node.get("frozen"):
                 made.trainable = False
             return made

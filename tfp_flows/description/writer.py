@@ -127,7 +127,12 @@ class _Writer:
         record = getattr(item, "_record", None)
         if isinstance(record, Record):
             node = {"call": record.name, "arguments": self._arguments(record.arguments, path)}
-            return {**node, "frozen": True} if isinstance(item, keras.Layer) and not item.trainable else node
+            if isinstance(item, keras.Layer):
+                # Layers that learned their sizes after construction are built again, so that they have their weights.
+                shapes = item.get_build_config() if item.built else None
+                node |= {"build": json.loads(json.dumps(shapes))} if shapes else {}
+                node |= {} if item.trainable else {"frozen": True}
+            return node
         if isinstance(item, tfp.util.TransformedVariable):
             parts = {"variable": item.pretransformed_input, "bijector": item.bijector, "name": item.name}
             return {"transformed": self._arguments(parts, path)}

@@ -16,6 +16,7 @@ from tfp_flows.flows.image import glow, image_real_nvp
 from tfp_flows.flows.latent import at_temperature, interpolate
 from tfp_flows.flows.recipe import RECIPES
 from tfp_flows.flows.residual import planar_flow, radial_flow, sylvester_flow
+from tfp_flows.flows.table import table_flow, table_training
 
 __all__ = [
     "RECIPES",
@@ -38,4 +39,6 @@ __all__ = [
     "spline_autoregressive",
     "spline_coupling",
     "sylvester_flow",
+    "table_flow",
+    "table_training",
 ]

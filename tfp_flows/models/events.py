@@ -137,6 +137,16 @@ def look_at_rows(
         )
 
 
+def farthest_value(array: np.ndarray | None) -> tuple[int, int, float] | None:
+    """Row and column of the value of `[N, D]` that is farthest from its column's mean, and by how many deviations."""
+    if array is None or array.ndim != 2 or len(array) < 2:
+        return None
+    spread = array.std(axis=0, dtype=np.float64)
+    far = np.abs(array - array.mean(axis=0, dtype=np.float64)) / np.where(spread > 0, spread, 1.0)
+    row, column = np.unravel_index(np.argmax(far), far.shape)
+    return int(row), int(column), float(far[row, column])
+
+
 def _check_precision(name: str, found: Moments, dtype: np.dtype, labels: Sequence[str]) -> None:
     """Raises a `ValueError` for a column whose variation is lost in `dtype`."""
     largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))

@@ -25,6 +25,7 @@ from tfp_flows.models.batches import Inputs
 from tfp_flows.models.checks import check_distribution, check_support, warn_of_shared_networks
 from tfp_flows.models.conditions import prepare_conditions
 from tfp_flows.models.dequantization import UniformDequantization
+from tfp_flows.models.events import farthest_value
 from tfp_flows.models.finding import variables_of
 from tfp_flows.models.guarded import mean_of_rows
 from tfp_flows.models.keeping import KeptModel
@@ -240,7 +241,9 @@ class FlowModel(KeptModel):
             rows = self._inputs.conditions_of(x)
             if rows is not None:
                 prepare_conditions(self.distribution, rows)
+        self._guard.scaled, self._guard.farthest = self._inputs.scaled, None
         if self.dequantize is None:
+            self._guard.farthest = farthest_value(self._inputs.events_of(x, y)[1])
             check_support(*self._inputs.events_of(x, y), self.distribution)
         self._initialize_layers(data)
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)

@@ -31,6 +31,11 @@ class NonFiniteGuard:
             0, trainable=False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
 
+        self.scaled = False  # whether the data are standardized
+        self.farthest: tuple[int, int, float] | None = (
+            None  # row, column and deviations of the farthest value, if it is known
+        )
+
     def reset(self) -> None:
         self.failed.assign(False)
         self.largest.assign(0.0)
@@ -104,10 +109,19 @@ class StopAtNonFinite(keras.callbacks.Callback):
         if largest > LARGEST_GRADIENT:
             warnings.warn(
                 f"A gradient was as large as {largest:.3g}, and was scaled down. The moments of an optimizer such as Adam "
-                "forget one only after thousands of steps, in which weights hardly move: standardize the data, and set "
-                "global_clipnorm=1 in the optimizer.",
+                f"forget one only after thousands of steps, in which weights hardly move. {self._advice()}",
                 stacklevel=2,
             )
+
+    def _advice(self) -> str:
+        """What has not been done yet, and the row to look at first."""
+        clips = any(getattr(self.model.optimizer, key, None) for key in ("global_clipnorm", "clipnorm", "clipvalue"))
+        steps = [] if self.guard.scaled else ["standardize the data"]
+        steps += [] if clips else ["set global_clipnorm=1 in the optimizer"]
+        if self.guard.farthest is not None:
+            row, column, deviations = self.guard.farthest
+            steps.append(f"look at row {row}, which is {deviations:.3g} standard deviations away in column {column}")
+        return ("; ".join(steps) or "try a lower learning rate") + "."
 
     def on_train_batch_end(self, batch, logs=None):
         if self.guard.failed.numpy():
