@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.description.reader import from_description
+from tfp_flows.description.reader import finalize_layers, from_description
 from tfp_flows.description.writer import describe
 
 
@@ -35,6 +35,7 @@ def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
         )
     for variable, value in zip(module.variables, values, strict=True):
         variable.assign(value)
+    finalize_layers(module)
     for weight, is_trained in zip(_weights(module), trained, strict=True):
         weight.trainable = is_trained
     return module

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows import tracking
 from tfp_flows.description.registry import KERAS_KINDS, REGISTRY, public_classes
 from tfp_flows.description.writer import FORMAT, state_of
 
@@ -52,6 +53,7 @@ def from_description(text: str) -> Any:
             )
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
+        finalize_layers(made)
         return made
     except (
         LookupError,
@@ -64,6 +66,18 @@ def from_description(text: str) -> Any:
     ) as error:
         where = "its root" if node is None else f"object {len(reader.made)}, {str(node)[:80]}"
         raise ValueError(f"The description cannot be followed at {where}: {error!r}."[:1000]) from error
+
+
+def finalize_layers(module: Any) -> None:
+    """Lets Keras layers read state that was assigned to their variables, such as `Normalization`, which keeps a copy of it."""
+    for layer in tracking.find(module).layers:
+        for part in _with_inner(layer):
+            if hasattr(part, "finalize_state"):
+                part.finalize_state()
+
+
+def _with_inner(layer: keras.Layer) -> list[keras.Layer]:
+    return [layer, *(part for inner in getattr(layer, "layers", ()) for part in _with_inner(inner))]
 
 
 class _Reader:
