@@ -167,14 +167,15 @@ def test_layers_start_from_all_of_the_data(folder, normalization):
 @pytest.mark.parametrize("kind", KINDS)
 def test_fit_evaluate_and_predict(folder, kind):
     source = stream(folder, kind)
-    flow = tff.real_nvp(3, num_layers=2, hidden_units=[16], preprocess=tff.standardize(source), seed=1)
+    # Not standardized, so that there is something to learn.
+    flow = tff.real_nvp(3, num_layers=2, hidden_units=[16], seed=1)
     model = tff.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=False)
     before = model.evaluate(source, batch_size=100, verbose=0)
     assert before == pytest.approx(model.evaluate(TABLE, batch_size=100, verbose=0), rel=1e-4)
     history = model.fit(source, batch_size=100, epochs=3, validation_data=source, verbose=0).history
     assert model.optimizer.iterations.numpy() == 30
-    assert history["val_loss"][-1] < before
+    assert history["val_loss"][-1] < before - 0.1
     assert model.predict(source, batch_size=100, verbose=0).shape == (ROWS,)
     conditional = tff.real_nvp(2, num_layers=2, hidden_units=[8], conditional_size=1, seed=1)
     model = tff.FlowModel(conditional)

@@ -169,6 +169,7 @@ def test_glow_stays_above_the_entropy():
         num_steps_per_block=1,
         coupling_bijector_fn=tfb.GlowDefaultNetwork,
         exit_bijector_fn=tfb.GlowDefaultExitNetwork,
+        use_actnorm=False,
     )
     flow = tfd.TransformedDistribution(tfd.Sample(tfd.Normal(0.0, 1.0), [16]), glow)
     x = np.random.default_rng(0).normal(size=[400, 4, 4, 1]).astype(np.float32)

@@ -98,12 +98,12 @@ def _residual(s, r, slope):
 
     `s - tanh(s)` as written would leave nothing but rounding errors of a small `s`.
     """
-    t, square = tf.tanh(s), s * s
-    near = tf.abs(s) < 0.1
-    series = tf.zeros_like(s)
+    t, near = tf.tanh(s), tf.abs(s) < 0.1
+    small = tf.where(near, s, tf.zeros_like(s))  # of a large one the series would overflow, and spoil the gradient
+    square, series = small * small, tf.zeros_like(s)
     for coefficient in reversed(_TANH_SERIES):
         series = series * square + coefficient
-    rest = tf.where(near, s * square * series, s - t)
+    rest = tf.where(near, small * square * series, s - t)
     return slope * t + rest - r, t * t + slope * sech_squared(s)
 
 

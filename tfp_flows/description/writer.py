@@ -75,7 +75,10 @@ def state_of(item: Any) -> list[tf.Variable]:
         v for m in modules if hasattr(type(m), "adapt") or hasattr(type(m), "initialize") for v in _own_variables(m)
     ]
     networks = tracking.find(item).layers if modules else []
-    variables += [w.value for n in networks for w in n.non_trainable_variables if w.dtype.startswith("float")]
+    # Not those of layers that were frozen, which are weights as any others.
+    variables += [
+        w.value for n in networks for w in n.variables if not w.value.trainable and w.dtype.startswith("float")
+    ]
     return list({id(v): v for v in variables}.values())
 
 

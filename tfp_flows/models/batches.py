@@ -13,6 +13,7 @@ from tfp_flows.data.arrays import column_names, to_array
 from tfp_flows.models.events import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
 from tfp_flows.models.order import Order, order_of_rows, pipeline
 from tfp_flows.streams import Stream, StreamError
+from tfp_flows.streams.stream import stream_errors
 
 
 class Inputs(NamedTuple):
@@ -92,12 +93,13 @@ class Inputs(NamedTuple):
         """Up to 10,000 rows from the beginning of a dataset: events, or conditions (position 0 of a conditional one's)."""
         batches = data.batches(1024) if isinstance(data, Stream) else data
         parts, count = [], 0
-        for batch in batches:
-            part = np.asarray(batch[position] if isinstance(batch, (tuple, list)) else batch)
-            parts.append(part)
-            count += len(part)
-            if count >= 10_000:
-                break
+        with stream_errors():
+            for batch in batches:
+                part = np.asarray(batch[position] if isinstance(batch, (tuple, list)) else batch)
+                parts.append(part)
+                count += len(part)
+                if count >= 10_000:
+                    break
         return np.concatenate(parts) if parts else None
 
     def conditions_of(self, x: Any) -> np.ndarray | None:

@@ -61,6 +61,8 @@ def check_support(name: str, events: np.ndarray | None, distribution: tfp.distri
     if events is None or not isinstance(distribution, FlowDistribution):
         return
     value = tf.cast(events, distribution.dtype)
+    if not np.all(np.isfinite(value)):
+        return  # which others tell
     for layer in layers_of(distribution.bijector):
         if hasattr(layer, "inverse_and_log_det") and not is_affine(layer):
             return  # the first of ours: all real numbers are in its range
