@@ -215,3 +215,31 @@ def test_the_first_network_of_a_block_acts_first_and_masks_alternate():
     for fn, b in zip(fns, (mask, 1 - mask, mask), strict=True):
         y = course.forward(y, b, fn)
     np.testing.assert_allclose(course.affine_coupling_layer_block(fns, mask).forward(x), y, rtol=1e-5, atol=1e-6)
+
+
+def test_a_multi_scale_class_of_the_learner_that_does_not_tell_its_shapes():
+    class RealNVPMultiScale(tfb.Bijector):
+        """As a learner writes it: nothing but the maps."""
+
+        def __init__(self, **kwargs):
+            super().__init__(forward_min_event_ndims=3, **kwargs)
+            self.squeeze = tff.Squeeze()
+            self.coupling = tff.AffineCouplingLayer(tff.get_conv_resnet((2, 2, 4), 4), "channel", 0)
+
+        def _forward(self, x):
+            return self.coupling.forward(self.squeeze.forward(x))
+
+        def _inverse(self, y):
+            return self.squeeze.inverse(self.coupling.inverse(y))
+
+        def _forward_log_det_jacobian(self, x):
+            return self.coupling.forward_log_det_jacobian(self.squeeze.forward(x), event_ndims=3)
+
+    images = np.random.default_rng(0).random([32, 4, 4, 1]).astype("float32")
+    for given in (RealNVPMultiScale(), RealNVPMultiScale):
+        model = tff.course.RealNVPModel(given, tff.get_preprocess_bijector(0.05), image_shape=(4, 4, 1))
+        model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
+        model.fit(images, batch_size=16, epochs=1, verbose=0)
+        assert model.sample(3).shape == (3, 4, 4, 1)
+        assert np.all(np.isfinite(model.log_prob(images)))
+        assert len(model.trainable_weights) > 0

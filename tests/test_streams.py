@@ -315,6 +315,7 @@ print(int(peak.split()[1]) / 1024)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="reads the peak of memory from Linux")
 def test_memory_does_not_grow_with_the_rows(tmp_path):
     """Eight times the rows, 112 MiB of them more, within 40 MiB."""
