@@ -30,7 +30,12 @@ def roles(notebook):
     return [cell.metadata.get("nbgrader", {}) for cell in notebook.cells]
 
 
-@by_folder
+# Images are trained in the pages of the docs as well.
+@pytest.mark.parametrize(
+    "folder",
+    [pytest.param(p, marks=pytest.mark.slow) if p.name.startswith("04") else p for p in FOLDERS],
+    ids=lambda p: p.name,
+)
 def test_solution_runs(folder, monkeypatch, tmp_path):
     run(build.source(folder), tmp_path, monkeypatch)
 

@@ -75,7 +75,8 @@ def test_gaussian_baseline_and_split():
     assert [len(train), len(validation), len(test)] == [2800, 600, 600]
     assert len({tuple(row) for part in (train, validation, test) for row in part}) == 4000
     entropy = 1.0 + np.log(2 * np.pi) + np.log(1.0)  # log |det| of the map is log(2 * 0.5) = 0
-    assert cli.gaussian_nll(train, test) == pytest.approx(entropy, abs=0.1)
+    assert cli.gaussian_nll(train, test).shape == (600,)
+    assert np.mean(cli.gaussian_nll(train, test)) == pytest.approx(entropy, abs=0.1)
 
 
 BAD_FILES = {

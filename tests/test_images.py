@@ -192,7 +192,8 @@ def test_recipes_are_densities_of_images(name):
     assert again.event_shape == (4, 4, 1)
 
 
-@pytest.mark.parametrize("kind", [pytest.param("weight", marks=pytest.mark.slow), "batch"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["weight", "batch"])
 def test_digits_train_and_report_bits(kind, digits):
     images, _ = digits
     flow = tff.image_real_nvp((8, 8, 1), seed=1, network_normalization=kind, **SMALL["image_real_nvp"])

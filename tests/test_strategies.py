@@ -169,7 +169,7 @@ def check_like_alone(case, results, epochs_before=0):
     ("number", "names"),
     [
         (0, tuple(DATA)),
-        (2, ("batch_norm", "variational", "stream")),
+        pytest.param(2, ("batch_norm", "variational", "stream"), marks=pytest.mark.slow),
         pytest.param(2, ("coupling", "conditional", "autoencoder"), marks=pytest.mark.slow),
         pytest.param(3, ("batch_norm",), marks=pytest.mark.slow),
     ],

@@ -232,7 +232,6 @@ def check_bijector(
     check_gradients(bijector, x)
     check_tracking(bijector, event_shape)
     check_instances_are_distinct(make, event_shape)
-    check_saving(make, event_shape)
     if jit:
         check_compilation(bijector, x, tolerance)
 

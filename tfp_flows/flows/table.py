@@ -69,7 +69,8 @@ def table_flow(
     Example:
       >>> x = tff.data.moons().sample(500, seed=1)
       >>> flow = tff.table_flow(x, seed=1)
-      >>> gaussian = tfd.MultivariateNormalTriL(x.mean(axis=0), np.linalg.cholesky(np.cov(x.T, bias=True)))
+      >>> scale_tril = np.linalg.cholesky(np.cov(x.T, bias=True)).astype("float32")
+      >>> gaussian = tfd.MultivariateNormalTriL(x.mean(axis=0), scale_tril)
       >>> print(np.allclose(tf.reduce_mean(flow.log_prob(x)), tf.reduce_mean(gaussian.log_prob(x)), atol=1e-3))
       True
 
