@@ -21,7 +21,7 @@ def gradient(layer, x, **condition):
 
 @pytest.mark.parametrize(
     ("trace", "conditional_size"),
-    [pytest.param(trace, size, marks=pytest.mark.slow) for trace, size in (("exact", None), ("hutchinson", 3))],
+    [pytest.param(*case, marks=pytest.mark.slow) for case in (("exact", None), ("hutchinson", 3))],
 )
 def test_gradients_of_graph_and_eager_mode_agree(trace, conditional_size):
     """In whatever order: TensorFlow's own gradient of one traced function is NaN for the second of these callers."""

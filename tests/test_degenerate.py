@@ -144,5 +144,5 @@ def test_a_large_gradient_names_the_row_and_advises_only_what_is_not_done():
     assert len(told) == 1
     assert "row 77" in told[0]
     assert "column 1" in told[0]
-    assert "standardize the data" in told[0]
+    assert "Standardize the data" in told[0]
     assert "global_clipnorm" not in told[0]

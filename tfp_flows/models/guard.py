@@ -121,7 +121,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
         if self.guard.farthest is not None:
             row, column, deviations = self.guard.farthest
             steps.append(f"look at row {row}, which is {deviations:.3g} standard deviations away in column {column}")
-        return ("; ".join(steps) or "try a lower learning rate") + "."
+        advice = "; ".join(steps) or "try a lower learning rate"
+        return f"{advice[0].upper()}{advice[1:]}."
 
     def on_train_batch_end(self, batch, logs=None):
         if self.guard.failed.numpy():
