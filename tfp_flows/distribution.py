@@ -249,7 +249,9 @@ class FlowDistribution(TransformedDistribution):
         finite = tf.reduce_all(tf.math.is_finite(x), axis=list(range(-ndims, 0)))
         mask = finite & ~tf.math.is_finite(log_prob)
         safe = self.distribution.experimental_default_event_space_bijector().forward(tf.zeros_like(x))
-        x = tf.where(tf.reshape(mask, tf.concat([tf.shape(mask), [1] * ndims], 0)), tf.stop_gradient(safe), x)
+        x = tf.where(
+            tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones([ndims], tf.int32)], 0)), tf.stop_gradient(safe), x
+        )
         return x, mask if outside is None else mask | outside
 
     def _call_sample_n(self, sample_shape, seed, **kwargs):

@@ -73,7 +73,9 @@ def _inside(bijector, value, event_ndims, direction, kwargs) -> tuple[tf.Tensor,
     mask = tf.reduce_all(tf.math.is_finite(probe), axis=axes) & ~finite
     other = "inverse" if direction == "forward" else "forward"
     safe = tf.stop_gradient(getattr(bijector, other)(tf.zeros_like(mapped), **kwargs))
-    return tf.where(tf.reshape(mask, tf.concat([tf.shape(mask), [1] * event_ndims], 0)), safe, value), mask
+    return tf.where(
+        tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones([event_ndims], tf.int32)], 0)), safe, value
+    ), mask
 
 
 def density_parts(

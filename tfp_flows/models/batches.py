@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, NamedTuple
 
 import keras
@@ -14,6 +15,14 @@ from tfp_flows.models.events import check_conditions, check_element_spec, check_
 from tfp_flows.models.order import Order, order_of_rows, pipeline
 from tfp_flows.streams import Stream, StreamError
 from tfp_flows.streams.stream import stream_errors
+
+
+class Glance(NamedTuple):
+    """The name of the events' argument, events and conditions that were looked at; `None` where there was nothing to see."""
+
+    name: str
+    events: np.ndarray | None
+    conditions: np.ndarray | None
 
 
 class Inputs(NamedTuple):
@@ -89,35 +98,22 @@ class Inputs(NamedTuple):
             to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else self._in_order(data, batch_size)
         )
 
-    def first_rows(self, data: tf.data.Dataset | Stream, position: int) -> np.ndarray | None:
-        """Up to 10,000 rows from the beginning of a dataset: events, or conditions (position 0 of a conditional one's)."""
-        batches = data.batches(1024) if isinstance(data, Stream) else data
-        parts, count = [], 0
-        with stream_errors():
-            for batch in batches:
-                part = np.asarray(batch[position] if isinstance(batch, (tuple, list)) else batch)
-                parts.append(part)
-                count += len(part)
-                if count >= 10_000:
-                    break
-        return np.concatenate(parts) if parts else None
+    def glance(self, x: Any, y: Any) -> Glance:
+        """Looks at what `fit` was given: at all of arrays, and at the beginning of a dataset, which is read once for it.
 
-    def conditions_of(self, x: Any) -> np.ndarray | None:
-        """The conditions among what `fit` was given, of a dataset the first; `None` of a generator, which would lose them."""
+        A generator would lose what is read, and is left alone.
+        """
         if isinstance(x, (tf.data.Dataset, Stream)):
-            return self.first_rows(x, 0)
-        return None if _is_lazy(x) else to_array("x", x)
-
-    def events_of(self, x: Any, y: Any) -> tuple[str, np.ndarray | None]:
-        """Name and events of what `fit` was given, of a dataset the first; `None` of a generator, which would lose them."""
-        name, given = ("x", x) if self.conditional_size is None else ("y", y)
-        if isinstance(x, (tf.data.Dataset, Stream)):
-            return "x", self.first_events(x)
-        return name, None if _is_lazy(x) else to_array(name, given)
-
-    def first_events(self, data: tf.data.Dataset | Stream) -> np.ndarray | None:
-        """Up to 10,000 events from the beginning of a dataset."""
-        return self.first_rows(data, 0 if self.conditional_size is None else 1)
+            parts = _beginning(x)
+            conditional = self.conditional_size is not None
+            if parts is None or (conditional and len(parts) < 2):
+                return Glance("x", None, None)
+            return Glance("x", parts[1], parts[0]) if conditional else Glance("x", parts[0], None)
+        if _is_lazy(x):
+            return Glance("x", None, None)
+        if self.conditional_size is None:
+            return Glance("x", to_array("x", x), None)
+        return Glance("y", to_array("y", y), to_array("x", x))
 
     def _in_order(self, data: Any, batch_size: int | None) -> Any:
         """A stream as a dataset; a dataset or a generator as it is."""
@@ -183,7 +179,13 @@ class Inputs(NamedTuple):
         return data, order
 
     def for_training(
-        self, x: Any, y: Any, batch_size: int | None, kwargs: dict, strategy: tf.distribute.Strategy
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None,
+        kwargs: dict,
+        strategy: tf.distribute.Strategy,
+        glance: Glance | None = None,
     ) -> tuple[Any, Order | None, dict]:
         """What `keras.Model.fit` needs: the dataset and the keywords, with `validation_data` as a dataset too.
 
@@ -194,7 +196,7 @@ class Inputs(NamedTuple):
         if isinstance(data, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
         if isinstance(data, (tf.data.Dataset, Stream)) and self.levels is None and self.density:
-            rows = self.first_events(data)
+            rows = None if glance is None else glance.events
             if rows is not None and rows.ndim == 2 and len(rows) > 1 and np.all(np.isfinite(rows)):
                 look_at_rows("x", rows, rows.astype(self.dtype.as_numpy_dtype), self.scaled)
         validation = kwargs.pop("validation_data", None)
@@ -229,6 +231,22 @@ class Inputs(NamedTuple):
                 to_dataset(validation, size) if isinstance(validation, tuple) else self._in_order(validation, size)
             )
         return data, order, {**kwargs, "validation_data": validation}
+
+
+MOST_ROWS, MOST_SECONDS = 10_000, 2.0  # that a dataset is looked at
+
+
+def _beginning(data: tf.data.Dataset | Stream) -> list[np.ndarray] | None:
+    """The rows of the first batches of a dataset, part by part."""
+    batches = data.batches(1024) if isinstance(data, Stream) else data
+    start, found, count = time.monotonic(), [], 0
+    with stream_errors():
+        for batch in batches:
+            found.append([np.asarray(part) for part in (batch if isinstance(batch, (tuple, list)) else [batch])[:2]])
+            count += len(found[-1][0])
+            if count >= MOST_ROWS or time.monotonic() - start > MOST_SECONDS:
+                break
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)] if found else None
 
 
 def _is_lazy(x: Any) -> bool:

@@ -11,10 +11,13 @@ from tfp_flows.distribution import FlowDistribution
 from tfp_flows.models.events import look_at_conditions
 
 
-def prepare_conditions(distribution: tfp.distributions.Distribution, rows: np.ndarray) -> None:
+def prepare_conditions(
+    distribution: tfp.distributions.Distribution, rows: np.ndarray, events: np.ndarray | None
+) -> None:
     """Adapts the `preprocess_condition` of a new flow to conditions `[N, C]`, and warns of a scale far from one.
 
-    A flow that has been trained without `FlowModel` reads its conditions as they are, and goes on so.
+    A flow that has been trained without `FlowModel` reads its conditions as they are, and goes on so. `events` are those that
+    belong to the conditions, if they are at hand.
 
     Raises:
       ValueError: For columns whose variation is lost in the distribution's dtype.
@@ -28,7 +31,7 @@ def prepare_conditions(distribution: tfp.distributions.Distribution, rows: np.nd
         isinstance(layer, Standardize)
         and not encoded
         and not layer.initialized
-        and _ignores_conditions(distribution, given)
+        and _ignores_conditions(distribution, given, events)
     ):
         layer.adapt_to_conditions(rows)
     if layer is not None and not encoded:
@@ -39,12 +42,12 @@ def prepare_conditions(distribution: tfp.distributions.Distribution, rows: np.nd
     look_at_conditions("x", rows, tf.as_dtype(distribution.dtype), read, stacklevel=5)
 
 
-def _ignores_conditions(distribution: FlowDistribution, rows: tf.Tensor) -> bool:
+def _ignores_conditions(distribution: FlowDistribution, rows: tf.Tensor, events: np.ndarray | None) -> bool:
     """Whether a flow gives the same density under conditions far from each other, as a new one does."""
     far = rows[tf.argmax(tf.reduce_sum(tf.square(rows - rows[0]), axis=1))]
-    try:
+    if events is not None:
+        x = tf.cast(events[:2], distribution.dtype)
+    else:
         x = distribution.sample(2, seed=(1, 2), conditional_input=rows[0])
-    except NotImplementedError:  # a bijector without a forward direction
-        x = tf.zeros([2, *distribution.event_shape], distribution.dtype)
     first, second = (distribution.log_prob(tf.identity(x), conditional_input=c) for c in (rows[0], far))
     return bool(np.array_equal(first, second))

@@ -236,15 +236,16 @@ class FlowModel(KeptModel):
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
-        data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs, self.distribute_strategy)
-        if self.conditional_size is not None:
-            rows = self._inputs.conditions_of(x)
-            if rows is not None:
-                prepare_conditions(self.distribution, rows)
+        self._inputs.check(x, y)
+        glance = self._inputs.glance(x, y)
+        data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs, self.distribute_strategy, glance)
+        if glance.conditions is not None:
+            events = None if self.dequantize is not None else glance.events
+            prepare_conditions(self.distribution, glance.conditions, events)
         self._guard.scaled, self._guard.farthest = self._inputs.scaled, None
         if self.dequantize is None:
-            self._guard.farthest = farthest_value(self._inputs.events_of(x, y)[1])
-            check_support(*self._inputs.events_of(x, y), self.distribution)
+            self._guard.farthest = farthest_value(glance.events)
+            check_support(glance.name, glance.events, self.distribution)
         self._initialize_layers(data)
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
