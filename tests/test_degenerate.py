@@ -114,10 +114,12 @@ def test_keywords_that_keras_applies_to_labels_are_refused():
     with pytest.raises(ValueError, match="`loss_weights` must be left out"):
         model.compile(optimizer="adam", loss_weights=[1.0])
     for key in ("metrics", "weighted_metrics"):
-        with pytest.raises(ValueError, match=f"`{key}` must hold keras.metrics.Metric objects, got 'mae'"):
-            model.compile(optimizer="adam", **{key: ["mae"]})
+        model.compile(optimizer="adam", jit_compile=False, **{key: ["mae"]})
+        for call in (lambda: model.fit(x, verbose=0), lambda: model.train_on_batch(x)):
+            with pytest.raises(ValueError, match=f"`{key}` must hold keras.metrics.Metric objects, got 'mae'"):
+                call()
     model.compile(optimizer="adam", jit_compile=False)
-    with pytest.raises(ValueError, match="`class_weight` must be left out"):
+    with pytest.raises(ValueError, match="`class_weight` goes with arrays of conditions"):
         model.fit(x, class_weight={0: 1.0}, verbose=0)
     with pytest.raises(ValueError, match="`class_weight` must be left out"):
         model.train_on_batch(x, class_weight={0: 1.0})
@@ -146,3 +148,18 @@ def test_a_large_gradient_names_the_row_and_advises_only_what_is_not_done():
     assert "column 1" in told[0]
     assert "Standardize the data" in told[0]
     assert "global_clipnorm" not in told[0]
+
+
+@pytest.mark.parametrize("form", ["one_hot", "integers"])
+def test_class_weights_are_those_of_the_conditions(form):
+    x, classes = np.column_stack([A, B]).astype("float32"), (A > 1.0).astype(int)
+    c = np.eye(2, dtype="float32")[classes] if form == "one_hot" else classes[:, None]
+    model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[4], conditional_size=c.shape[1], seed=1))
+    model.compile(keras.optimizers.SGD(0.0), jit_compile=False)  # nothing moves: the loss is that of the start
+    loss = model.fit(c, x, batch_size=N, verbose=0, class_weight={0: 0.5, 1: 3.0}).history["loss"][0]
+    nll = -np.asarray(model.log_prob(x, conditional_input=c))
+    np.testing.assert_allclose(loss, np.mean(nll * np.where(classes == 1, 3.0, 0.5)), rtol=1e-4)
+    with pytest.raises(ValueError, match="no weight of class 1"):
+        model.fit(c, x, class_weight={0: 1.0}, verbose=0)
+    with pytest.raises(ValueError, match="conditions that are classes"):
+        model.fit(c + 0.25, x, class_weight={0: 1.0, 1: 1.0}, verbose=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -97,6 +98,17 @@ class Inputs(NamedTuple):
         return (
             to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else self._in_order(data, batch_size)
         )
+
+    def with_class_weight(self, kwargs: dict, x: Any, y: Any) -> dict:
+        """Keywords of `fit` with `class_weight` as weights of the rows, by the classes that their conditions are."""
+        if kwargs.get("class_weight") is None:
+            return kwargs
+        if y is None or self.conditional_size is None or kwargs.get("sample_weight") is not None:
+            raise ValueError(
+                "`class_weight` goes with arrays of conditions that are classes, and without `sample_weight`: events are "
+                "no classes. Use `sample_weight`, one for each row."
+            )
+        return {**kwargs, "class_weight": None, "sample_weight": weight_of_classes(kwargs["class_weight"], x)}
 
     def glance(self, x: Any, y: Any) -> Glance:
         """Looks at what `fit` was given: at all of arrays, and at the beginning of a dataset, which is read once for it.
@@ -252,6 +264,25 @@ def _beginning(data: tf.data.Dataset | Stream) -> list[np.ndarray] | None:
 def _is_lazy(x: Any) -> bool:
     """Whether `x` yields batches that cannot be looked at before they come."""
     return isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__")
+
+
+def weight_of_classes(class_weight: Mapping[int, float], conditions: Any) -> np.ndarray:
+    """Weights of rows from weights of classes, which are the conditions: one-hot `[N, K]`, or integers `[N, 1]`.
+
+    Raises:
+      ValueError: For other conditions, or a class without a weight.
+    """
+    rows = to_array("x", conditions)
+    one_hot = (
+        rows.ndim == 2 and rows.shape[1] > 1 and np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1)
+    )
+    if not one_hot and not (rows.ndim == 2 and rows.shape[1] == 1 and np.all(rows == np.round(rows))):
+        raise ValueError("`class_weight` needs conditions that are classes: one-hot [N, K], or integers [N, 1].")
+    classes = rows.argmax(axis=1) if one_hot else rows[:, 0].astype(int)
+    missing = sorted(set(map(int, np.unique(classes))) - set(class_weight))
+    if missing:
+        raise ValueError(f"`class_weight` has no weight of class {missing[0]}, got {dict(class_weight)}.")
+    return np.array([class_weight[int(c)] for c in classes])
 
 
 def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:

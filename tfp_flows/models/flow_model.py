@@ -225,7 +225,8 @@ class FlowModel(KeptModel):
             `tf.data.Dataset` of batches: events, or pairs of conditions and events.
           y: Array of events, for a conditional distribution only.
           validation_data: Array, tuple `(x, y)` or dataset, likewise.
-          batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`.
+          batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`. `class_weight` is by the classes in the
+            conditions, one-hot or one integer.
 
         Returns:
           The Keras `History`; `history["loss"]` and `history["val_loss"]` are in nats.
@@ -237,6 +238,7 @@ class FlowModel(KeptModel):
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
         self._inputs.check(x, y)
+        kwargs = self._inputs.with_class_weight(kwargs, x, y)
         glance = self._inputs.glance(x, y)
         data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs, self.distribute_strategy, glance)
         if glance.conditions is not None:

@@ -56,6 +56,7 @@ class GuardedModel(KeepsWeights):
         self._functions: dict[int, tuple] = {}
         self._steps: dict[str, Step] = {}
         self._compiling_pays = True
+        self._metrics_of_labels: list[tuple] = []
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
         """Makes networks and variables that were found those of this model."""
@@ -103,13 +104,12 @@ class GuardedModel(KeepsWeights):
                     f"`{key}` must be left out, since a {type(self).__name__} has its own loss: write "
                     'model.compile(optimizer="adam") and then model.fit(x).'
                 )
-        for key in ("metrics", "weighted_metrics"):
-            for metric in tf.nest.flatten(kwargs.get(key) or []):
-                if not isinstance(metric, keras.metrics.Metric):
-                    raise ValueError(
-                        f"`{key}` must hold keras.metrics.Metric objects, got {metric!r}: those that Keras makes from names "
-                        "compare labels with predictions, and a density has no labels."
-                    )
+        self._metrics_of_labels = [
+            (key, metric)
+            for key in ("metrics", "weighted_metrics")
+            for metric in tf.nest.flatten(kwargs.get(key) or [])
+            if not isinstance(metric, keras.metrics.Metric)
+        ]
         self._follow_legacy_layers()
         self._jit_is_optional = jit_compile == "auto"
         if jit_compile == "auto":
@@ -148,6 +148,13 @@ class GuardedModel(KeepsWeights):
                 f"keras.optimizers.{type(optimizer).__name__}, of Keras 3."
             )
         return keras.optimizers.get(optimizer)
+
+    def _check_metrics(self) -> None:
+        for key, metric in self._metrics_of_labels:
+            raise ValueError(
+                f"`{key}` must hold keras.metrics.Metric objects, got {metric!r}: those that Keras makes from names compare "
+                "predictions with labels, and metrics have no `y` here."
+            )
 
     def _gains_by_jit(self) -> bool:
         """Not where layers say so, nor for convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
@@ -259,6 +266,7 @@ class GuardedModel(KeepsWeights):
     def _fit(self, data, callbacks, order: Order | None = None, **options) -> keras.callbacks.History:
         """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
         _refuse_class_weight(options)
+        self._check_metrics()
         if not self.trainable_weights:
             raise ValueError(
                 f"Nothing of {self.name} is trainable: every layer, or the model, has trainable=False. Set it to True, and "
@@ -369,6 +377,7 @@ class GuardedModel(KeepsWeights):
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **kwargs):
         """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
         _refuse_class_weight({"class_weight": class_weight})
+        self._check_metrics()
         self._guard.reset()
         self._build_optimizer()
         logs = super().train_on_batch(x, y, sample_weight, **kwargs)
