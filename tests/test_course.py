@@ -219,7 +219,7 @@ def test_the_first_network_of_a_block_acts_first_and_masks_alternate():
 
 def test_a_multi_scale_class_of_the_learner_that_does_not_tell_its_shapes():
     class RealNVPMultiScale(tfb.Bijector):
-        """As a learner writes it: nothing but the maps."""
+        """A learner's class, with nothing but the maps."""
 
         def __init__(self, **kwargs):
             super().__init__(forward_min_event_ndims=3, **kwargs)

@@ -1,4 +1,4 @@
-"""Where a flow has no density, its log-density is minus infinity; events and conditions broadcast; bad rows stay alone."""
+"""Support, broadcasting of events and conditions, rows that are not finite, and the scale of conditions."""
 
 import keras
 import numpy as np

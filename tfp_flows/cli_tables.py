@@ -1,4 +1,4 @@
-"""What the command `tfp-flows fit` fits to a table. TensorFlow is loaded at the first use."""
+"""Flows for the tables of the command `tfp-flows fit`. Loads TensorFlow at the first use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = 3200  # of training, about, unless --epochs says otherwise
 
 
 class Source(NamedTuple):
-    """Where the data come from: the rows, and the density they were drawn from, if it is known."""
+    """Rows to fit, and the density that they were drawn from, if it is known."""
 
     name: str
     values: np.ndarray

@@ -14,7 +14,7 @@ from tfp_flows.description.writer import describe
 
 
 def reduce(module: tf.Module) -> tuple:
-    """What `pickle` and `copy.deepcopy` make a module again from.
+    """Returns what `pickle` and `copy.deepcopy` need to make a module again.
 
     Raises:
       ValueError: If a part cannot be described, such as a function; the message says where it is.

@@ -1,4 +1,4 @@
-"""How many training steps one call from Python runs."""
+"""Number of training steps that one call from Python runs."""
 
 from __future__ import annotations
 
