@@ -106,7 +106,7 @@ def power_series(path: str) -> list[list[np.ndarray]]:
 
 
 def power(options: argparse.Namespace, window: int = 8) -> list[dict]:
-    from tfp_flows.diagnostics import energy_score, probability_integral_transform
+    from tfp_flows.evaluation.diagnostics import energy_score, probability_integral_transform
 
     parts = [[run for run in part if len(run) > window] for part in power_series(options.power)]
     train, validation, (past, y) = (pairs_of(part, window) for part in parts)

@@ -67,7 +67,7 @@ def fit(recipe: str, density_name: str, steps: int) -> dict:
     else:
         flow = getattr(tff, recipe)(2, preprocess=tff.standardize(x), seed=1)
         model = tff.FlowModel(flow)
-        model.initialize_layers(x)
+        model.adapt(x)
         batch, steps = (2 * BATCH, steps // 2) if recipe == "continuous_flow" else (BATCH, steps)
         rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
         model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0))

@@ -294,7 +294,7 @@ def figure(results: list[dict], path: pathlib.Path) -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
-    from tfp_flows import plots
+    from tfp_flows.evaluation import plots
 
     results = [r for r in results if r["what"] == "fit"]
     if not results:

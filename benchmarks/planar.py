@@ -125,7 +125,7 @@ def worker(task: dict) -> None:
     import tensorflow as tf
 
     import tfp_flows as tff
-    import tfp_flows.models  # imports are not training time
+    import tfp_flows.training  # imports are not training time
 
     flow, seconds = TRAIN[task["library"]](*(task[key] for key in ("energy", "layers", "steps", "rate", "seed")))
     target = tff.data.targets.energies[task["energy"]]()

@@ -53,8 +53,8 @@ def cost(flow: str, event_size: int, layers: int, width: int, batch: int) -> dic
     import keras
     import tensorflow as tf
 
-    from tfp_flows.flows import RECIPES
-    from tfp_flows.models import FlowModel
+    from tfp_flows.recipes.recipe import RECIPES
+    from tfp_flows.training import FlowModel
 
     keras.utils.set_random_seed(1)
     model = FlowModel(RECIPES[flow](event_size, num_layers=layers, hidden_units=[width, width], seed=1))

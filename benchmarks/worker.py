@@ -48,7 +48,7 @@ def quality(library: str, case: Case, data: dict[str, np.ndarray], batch_size: i
     """Test log-likelihood after training, and the seconds it took, from building the flow and with all compilation."""
     importlib.import_module(LIBRARIES[library][0])
     if library.startswith("tfp_flows"):
-        importlib.import_module("tfp_flows.models")
+        importlib.import_module("tfp_flows.training")
     start = time.perf_counter()
     flow = LIBRARIES[library][1](case)
     flow.fit(data["train"], case.steps, batch_size)

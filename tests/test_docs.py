@@ -17,7 +17,7 @@ import tfp_flows as tff
 ROOT = pathlib.Path(__file__).parents[1]
 NAMES = {"keras": keras, "np": np, "tf": tf, "tfp": tfp, "tfb": tfp.bijectors, "tfd": tfp.distributions, "tff": tff}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-MODULES = [m.name for m in pkgutil.walk_packages(tff.__path__, "tfp_flows.") if not m.name.endswith("cli")]
+MODULES = [m.name for m in pkgutil.walk_packages(tff.__path__, "tfp_flows.") if not m.name.endswith("__main__")]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -83,7 +83,7 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
 
 def test_readme_names_every_recipe_with_its_paper():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    from tfp_flows.flows import RECIPES
+    from tfp_flows.recipes.recipe import RECIPES
 
     for name in RECIPES:
         assert re.search(rf"\|.*`{name}`.*\|", text), name
@@ -91,7 +91,7 @@ def test_readme_names_every_recipe_with_its_paper():
 
 
 def test_gallery_has_every_recipe_for_vectors_and_each_density():
-    from tfp_flows.cli import FLOWS
+    from tfp_flows.cli.main import FLOWS
 
     text = (ROOT / "docs/flows/gallery.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]

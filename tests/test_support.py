@@ -202,7 +202,7 @@ def test_flags_stay_and_a_flow_that_reads_conditions_already_is_left_alone():
         UserWarning, match=r"`x` has mean 4\.93e\+04.*column 3 where networks read it.*preprocess_condition"
     ):
         fitted(flow, flags * [1.0, 1.0, 1.0, 1e3], y)
-    assert not flow.preprocess_condition.initialized
+    assert not flow.preprocess_condition.adapted
 
 
 @pytest.mark.parametrize("kind", ["none", "encoded", "tfp"])

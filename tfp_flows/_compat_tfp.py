@@ -11,6 +11,20 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow.python.framework import ops
 
+tfb = tfp.bijectors
+
+
+# TFP's constructors return instances of these private classes where a part is no `CompositeTensor`, as no bijector with a
+# network is. The public classes, their subclasses, are `CompositeTensor`s, whose components are their tensor arguments: a
+# `tf.Module` that holds one would lose the variables of the bijector.
+Blockwise, Chain, Invert = (cls.__bases__[0] for cls in (tfb.Blockwise, tfb.Chain, tfb.Invert))
+TransformedDistribution = tfp.distributions.TransformedDistribution.__bases__[0]
+
+
+def set_input_depth(real_nvp: tfb.RealNVP, size: int) -> None:
+    """Tells TFP's `RealNVP` the size of its events, of which its subclasses and tests ask as `_masked_size`."""
+    real_nvp._input_depth = size
+
 
 @contextlib.contextmanager
 def forgetting():
@@ -20,7 +34,7 @@ def forgetting():
     the point alive, and so the table would keep every graph until the process ends. Its entries are of use only while a graph
     is traced. TFP has no public way to clear it.
     """
-    cached = tfp.bijectors.Bijector._cache.storage
+    cached = tfb.Bijector._cache.storage
     before = set(map(id, list(cached)))
     try:
         yield

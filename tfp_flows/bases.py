@@ -10,10 +10,12 @@ import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import to_array
-from tfp_flows.description import serializable
 from tfp_flows.numerics import real_dtype
+from tfp_flows.registry import serializable
 
 tfb, tfd = tfp.bijectors, tfp.distributions
+
+__all__ = ["MultivariateStudentT"]
 
 DEGREES_OF_FREEDOM = (50.0, 20.0, 10.0, 6.0, 4.0, 3.0, 2.0)  # that `adapt` tries
 _MARGIN = 2.0  # nats by which a Student t must be likelier than the normal, for its one parameter more

@@ -10,23 +10,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import (
-    conditional_kwargs,
-    conditional_sizes,
-    density_parts,
-    forward_and_log_det,
-    has_constant_log_det,
-    is_affine,
-)
-from tfp_flows.description import serializable
-from tfp_flows.templates.batches import broadcast_events, check_condition, check_rows
+from tfp_flows._compat_tfp import TransformedDistribution
+from tfp_flows.bijectors.composition import density_parts, forward_and_log_det, has_constant_log_det, is_affine
+from tfp_flows.bijectors.conditioning import conditional_kwargs, conditional_sizes
+from tfp_flows.networks.broadcasting import broadcast_events, check_condition, check_rows
+from tfp_flows.registry import serializable
 
 tfd = tfp.distributions
 
-# `tfd.TransformedDistribution(...)` itself returns an instance of this base class wherever the bijector is not a
-# `CompositeTensor`, as no bijector with a network is. A subclass of the public name would be a `CompositeTensor`, whose
-# components are its tensor arguments: a tf.Module that holds one would lose the variables of the bijector.
-TransformedDistribution = tfd.TransformedDistribution.__bases__[0]
+__all__ = ["FlowDistribution"]
 
 
 def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> None:

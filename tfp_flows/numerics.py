@@ -46,6 +46,13 @@ def unbound_log_scale(bounded: np.ndarray, bound: float) -> np.ndarray:
     return bound * ratio / np.sqrt(1.0 - ratio * ratio)
 
 
+def sum_log_det(log_slope: tf.Tensor, like: tf.Tensor, event_ndims: int = 1) -> tf.Tensor:
+    """Sums logarithms of slopes, which may still have to be broadcast to the shape of `like`, over the event."""
+    if log_slope.shape != like.shape or not like.shape.is_fully_defined():
+        log_slope = tf.broadcast_to(log_slope, tf.shape(like))
+    return tf.reduce_sum(log_slope, axis=list(range(-event_ndims, 0)))
+
+
 def sech_squared(a: tf.Tensor) -> tf.Tensor:
     """`1 - tanh(a)^2`, without the cancellation that the literal formula suffers for large `|a|`."""
     e = tf.exp(-2.0 * tf.abs(a))

@@ -24,8 +24,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.description import describe, from_description
-from tfp_flows.models import FlowModel
+from tfp_flows.saving import describe, from_description
+from tfp_flows.training import FlowModel
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

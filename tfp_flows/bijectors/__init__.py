@@ -1,28 +1,15 @@
 """The maps: `tfb.Bijector` subclasses. `forward` goes from latent to data, as in TFP."""
 
-from tfp_flows.bijectors.affine_coupling import AffineCouplingLayer
-from tfp_flows.bijectors.box_map import BoxMap
-from tfp_flows.bijectors.composition import (
-    Walked,
-    conditional_kwargs,
-    conditional_sizes,
-    density_parts,
-    forward_and_log_det,
-    has_constant_log_det,
-    initialize_layers,
-    initialize_layers_by,
-    inverse_and_log_det,
-    is_affine,
-    layers_of,
-    make_bijector_kwargs,
-    waits_for_data,
-)
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.boxes import BoxBijector
+from tfp_flows.bijectors.conditioning import make_bijector_kwargs
 from tfp_flows.bijectors.continuous import ContinuousFlow
 from tfp_flows.bijectors.lu_linear import LULinear
 from tfp_flows.bijectors.marginal import MarginalGaussianization
 from tfp_flows.bijectors.masked_autoregressive import MaskedAutoregressiveFlow
+from tfp_flows.bijectors.masked_coupling import AffineCouplingLayer
 from tfp_flows.bijectors.masks import channel_binary_mask, checkerboard_binary_mask
-from tfp_flows.bijectors.mixture_map import MixtureMap
+from tfp_flows.bijectors.mixture import MixtureBijector
 from tfp_flows.bijectors.multi_scale import MultiScale
 from tfp_flows.bijectors.normalization import ActNorm, BatchNormalization
 from tfp_flows.bijectors.planar import PlanarFlow
@@ -37,12 +24,13 @@ __all__ = [
     "ActNorm",
     "AffineCouplingLayer",
     "BatchNormalization",
-    "BoxMap",
+    "BoxBijector",
     "ContinuousFlow",
+    "FlowBijector",
     "LULinear",
     "MarginalGaussianization",
     "MaskedAutoregressiveFlow",
-    "MixtureMap",
+    "MixtureBijector",
     "MultiScale",
     "PlanarFlow",
     "RadialFlow",
@@ -51,21 +39,9 @@ __all__ = [
     "Squeeze",
     "Standardize",
     "SylvesterFlow",
-    "Walked",
     "channel_binary_mask",
     "checkerboard_binary_mask",
-    "conditional_kwargs",
-    "conditional_sizes",
-    "density_parts",
-    "forward_and_log_det",
-    "has_constant_log_det",
     "get_preprocess_bijector",
-    "initialize_layers",
-    "initialize_layers_by",
-    "layers_of",
-    "inverse_and_log_det",
-    "is_affine",
     "make_bijector_kwargs",
     "standardize",
-    "waits_for_data",
 ]

@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.one_evaluation import OneEvaluation
+from tfp_flows import _compat_tfp
+from tfp_flows.bijectors.base import FlowBijector
 
 tfb = tfp.bijectors
 
-# What `tfb.Chain(...)` and `tfb.Invert(...)` return for bijectors with variables are instances of these base classes, and
-# not of the public ones, which are `CompositeTensor`s.
-_Chain, _Invert = tfb.Chain.__bases__[0], tfb.Invert.__bases__[0]
 
-
-def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None):
+def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None):
     """Runs `value` through one direction; returns the result, the log-det, and the rank of the result's events.
 
     `visit(part, value, inverse)` is called at each single bijector before it is evaluated. To a list `outside`, each of TFP's
     bijectors that may have a bounded domain adds which events lie outside of it; they go on as events inside of it, so that
     gradients stay finite.
     """
-    while isinstance(bijector, _Invert):
+    while isinstance(bijector, _compat_tfp.Invert):
         bijector, inverse = bijector.bijector, not inverse
-    if isinstance(bijector, _Chain):
+    if isinstance(bijector, _compat_tfp.Chain):
         total = tf.zeros([], value.dtype)
         for part in bijector.bijectors if inverse else reversed(bijector.bijectors):
-            value, log_det, event_ndims = _walk(
+            value, log_det, event_ndims = walk(
                 part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit, outside
             )
             total += log_det
         return value, total, event_ndims
-    if isinstance(bijector, Walked):
+    if isinstance(bijector, CompositeBijector):
 
         def run(part, value, event_ndims):
-            return _walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit, outside)[:2]
+            return walk(part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit, outside)[:2]
 
         value, log_det = bijector.walk(value, inverse, run)
         return value, log_det, (bijector.inverse_event_ndims if inverse else bijector.forward_event_ndims)(event_ndims)
@@ -50,6 +43,8 @@ def _walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=Non
     event_ndims_after = getattr(bijector, f"{direction}_event_ndims")(event_ndims)
     both = getattr(bijector, f"{direction}_and_log_det", None)
     if both is not None and event_ndims == getattr(bijector, f"{direction}_min_event_ndims"):
+        if isinstance(bijector, FlowBijector):
+            bijector.check_events(value)
         return *both(value, **kwargs), event_ndims_after
     if outside is not None and not is_affine(bijector) and value.dtype.is_floating:
         value, mask = _inside(bijector, value, event_ndims, direction, kwargs)
@@ -87,7 +82,7 @@ def density_parts(
       `x`, the log-det, and booleans of the batch shape, or `None` where every event is inside.
     """
     outside: list[tf.Tensor] = []
-    x, log_det, _ = _walk(bijector, y, event_ndims, True, kwargs, None, outside)
+    x, log_det, _ = walk(bijector, y, event_ndims, True, kwargs, None, outside)
     return x, log_det, functools.reduce(tf.logical_or, outside) if outside else None
 
 
@@ -109,96 +104,48 @@ def forward_and_log_det(
     Returns:
       `y`, and the log-det in nats, of a shape that broadcasts to the batch shape of `x`.
     """
-    return _walk(bijector, x, event_ndims, False, kwargs)[:2]
+    return walk(bijector, x, event_ndims, False, kwargs)[:2]
 
 
 def inverse_and_log_det(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """`inverse(y)` and its log-det; otherwise as `forward_and_log_det`."""
-    return _walk(bijector, y, event_ndims, True, kwargs)[:2]
+    return walk(bijector, y, event_ndims, True, kwargs)[:2]
 
 
-class Walked(OneEvaluation):
-    """A composition that runs its parts itself; a base class in front of the bijector's.
+class CompositeBijector(FlowBijector):
+    """A bijector of parts that it runs itself. Keywords of a call go by the names of the parts, as in a `tfb.Chain`.
 
     Subclasses have `bijectors`, their parts, and `walk(value, inverse, run)`: one direction, with `run(part, value,
     event_ndims)` for each part, which returns the value and the log-det.
     """
 
-    def forward_and_log_det(self, x: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, from one evaluation; keywords go by the names of the parts."""
+    def forward_and_log_det(self, x, **kwargs):
         return forward_and_log_det(self, x, self.forward_min_event_ndims, **kwargs)
 
-    def inverse_and_log_det(self, y: tf.Tensor, **kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, from one evaluation."""
+    def inverse_and_log_det(self, y, **kwargs):
         return inverse_and_log_det(self, y, self.inverse_min_event_ndims, **kwargs)
 
 
-def waits_for_data(bijector: tfb.Bijector) -> bool:
-    """Whether the bijector, or a part of it, starts from data (it has `initialize`) and has not yet."""
-    return any(hasattr(m, "initialize") and not m.initialized for m in (bijector, *bijector.submodules))
-
-
-def initialize_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> None:
-    """Lets every layer that starts from data start from a batch `y`, once.
-
-    Layers are visited from the data's side, each with what those before it make of the batch.
-    """
-
-    def visit(part, value, inverse):
-        if inverse and hasattr(part, "initialize") and not part.initialized:
-            part.initialize(value)
-
-    _walk(bijector, y, event_ndims, True, kwargs, visit)
-
-
-class _FoundError(Exception):
-    """Ends a walk at the layer that was looked for."""
-
-
-def initialize_layers_by(bijector: tfb.Bijector, batches: Callable[[], Iterable], event_ndims: int) -> None:
-    """The same, from all of several batches `(y, kwargs)`: a pass over them for each layer that waits."""
-
-    def visit(part, value, inverse):
-        if inverse and hasattr(part, "initialize") and not part.initialized:
-            raise _FoundError(part, value)
-
-    def first_that_waits():
-        for y, kwargs in batches():
-            try:
-                _walk(bijector, y, event_ndims, True, kwargs, visit)
-            except _FoundError as found:
-                yield found.args
-            else:
-                return
-
-    while True:
-        found = first_that_waits()
-        part, value = next(found, (None, None))
-        if part is None:
-            return
-        part.initialize(itertools.chain([value], (value for _, value in found)))
-
-
-def _uninverted(bijector: tfb.Bijector) -> tfb.Bijector:
+def without_invert(bijector: tfb.Bijector) -> tfb.Bijector:
     """What stands inside of `Invert`, which hands its keywords on as they are."""
-    while isinstance(bijector, _Invert):
+    while isinstance(bijector, _compat_tfp.Invert):
         bijector = bijector.bijector
     return bijector
 
 
-def _parts(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
+def members_of(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
     """The members of a composition, to which TFP hands keywords by name; `None` for a single bijector."""
-    bijector = _uninverted(bijector)
-    composed = isinstance(bijector, (tfb.Composition, Walked))
+    bijector = without_invert(bijector)
+    composed = isinstance(bijector, (tfb.Composition, CompositeBijector))
     return list(bijector.bijectors) if composed else None
 
 
 def layers_of(bijector: tfb.Bijector) -> list[tfb.Bijector]:
     """The single bijectors of a composition, in its order; one that occurs twice, twice."""
-    parts = _parts(bijector)
-    return [_uninverted(bijector)] if parts is None else [layer for part in parts for layer in layers_of(part)]
+    parts = members_of(bijector)
+    return [without_invert(bijector)] if parts is None else [layer for part in parts for layer in layers_of(part)]
 
 
 # Of TFP's bijectors, those that are affine for any arguments.
@@ -232,74 +179,3 @@ def _is_a(part: tfb.Bijector, classes: tuple[type, ...]) -> bool:
 def has_constant_log_det(bijector: tfb.Bijector) -> bool:
     """Whether the log-det is the same for all events, as for affine maps and for additive couplings."""
     return all(p.is_constant_jacobian or getattr(p, "constant_log_det", False) for p in layers_of(bijector))
-
-
-def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
-    """The sizes of `conditional_input` for which the layers of a bijector were made."""
-    parts = _parts(bijector)
-    if parts is not None:
-        return set().union(*map(conditional_sizes, parts))
-    size = getattr(_uninverted(bijector), "conditional_size", None)
-    return set() if size is None else {size}
-
-
-def conditional_kwargs(bijector: tfb.Bijector, conditional_input: Any) -> dict[str, Any]:
-    """The keywords, in TFP's nested form, that hand one condition to every conditional layer."""
-    parts = _parts(bijector)
-    if parts is not None:
-        nested: dict[str, Any] = {}
-        for part in parts:
-            kwargs = conditional_kwargs(part, conditional_input)
-            if nested.setdefault(part.name, kwargs).keys() != kwargs.keys():
-                raise ValueError(
-                    f"Two bijectors of one Chain have the name {part.name!r}, and one of them takes no condition: keywords go "
-                    "by names, so give them different ones."
-                )
-        return nested
-    return {"conditional_input": conditional_input} if conditional_sizes(bijector) else {}
-
-
-def make_bijector_kwargs(bijector: tfb.Bijector, name_to_kwargs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Keywords for the layers of a composed bijector, chosen by regular expressions on their names.
-
-    TFP hands keywords down a `Chain` by the name of each bijector. This builds that nested dictionary for a whole flow:
-    each layer gets the keywords of the first expression that its name matches from its beginning (`re.match`); in an
-    `Invert`, the name of the `Invert` or of what it inverts.
-
-    Args:
-      bijector: The bijector, such as `flow.bijector`.
-      name_to_kwargs: Keywords by regular expression.
-
-    Returns:
-      The value of `bijector_kwargs` in `flow.log_prob(x, bijector_kwargs=...)` and `flow.sample(n, bijector_kwargs=...)`.
-
-    Raises:
-      ValueError: If an expression matches no layer.
-
-    Example:
-      >>> flow = tff.maf(2, num_layers=2, conditional_size=1)
-      >>> kwargs = make_bijector_kwargs(flow.bijector, {"autoregressive": {"conditional_input": tf.ones([5, 1])}})
-      >>> flow.log_prob(tf.zeros([5, 2]), bijector_kwargs=kwargs).shape
-      TensorShape([5])
-    """
-    used: set[str] = set()
-
-    def choose(part: tfb.Bijector) -> dict[str, Any]:
-        parts = _parts(part)
-        if parts is not None:
-            return {inner.name: choose(inner) for inner in parts}
-        names = [part.name]
-        while isinstance(part, _Invert):
-            part = part.bijector
-            names.append(part.name)
-        for expression, kwargs in name_to_kwargs.items():
-            if any(re.match(expression, name) for name in names):
-                used.add(expression)
-                return dict(kwargs)
-        return {}
-
-    result = choose(bijector)
-    unused = [expression for expression in name_to_kwargs if expression not in used]
-    if unused:
-        raise ValueError(f"`name_to_kwargs`: {unused} match no bijector of {bijector.name}.")
-    return result

@@ -9,13 +9,12 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.one_evaluation import OneEvaluation
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.checks import one_of, positive_int
-from tfp_flows.description import serializable
-from tfp_flows.numerics import real_dtype
+from tfp_flows.networks import DenseNetwork
+from tfp_flows.networks.broadcasting import check_condition, flatten_batch, unflatten
+from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed, structure_seed
-from tfp_flows.templates import DenseNetwork
-from tfp_flows.templates.batches import check_condition, flatten_batch, unflatten
 from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors
@@ -25,7 +24,7 @@ _MOST_EXACT = 8  # up to this size `"auto"` is exact
 
 
 @serializable
-class ContinuousFlow(OneEvaluation, tfb.Bijector):
+class ContinuousFlow(FlowBijector):
     """The flow of `dx/dt = f(t, x)` from `t = 0` (latent) to `t = 1` (data), over TFP's `FFJORD` (Grathwohl et al. 2018).
 
     `f` is a multilayer perceptron of `x`, `t` and, if there is one, a condition. The log-det is the integral of the trace of
@@ -84,22 +83,21 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
         validate_args: bool = False,
         name: str = "continuous_flow",
     ):
-        dtype = real_dtype(dtype)
-        self.event_size = positive_int("event_size", event_size)
+        super().__init__(event_size, dtype=dtype, validate_args=validate_args, name=name)
         one_of("trace", trace, TRACES)
         for key, value in (("rtol", rtol), ("atol", atol)):
             if not value > 0:
                 raise ValueError(f"`{key}` must be positive, got {value!r}.")
         self.conditional_size = conditional_size
         self._seed = resolve_seed(seed)
-        network = DenseNetwork(hidden_units, activation=activation, seed=self._seed, dtype=dtype.name)
+        network = DenseNetwork(hidden_units, activation=activation, seed=self._seed, dtype=self.dtype.name)
         if conditional_size is not None:
             positive_int("conditional_size", conditional_size)
         network.build_sizes(event_size, event_size, 1 + (conditional_size or 0))
         self._network = Mirror(network)
         # A real number, so that Keras can save it.
         self.num_evaluations = tf.Variable(
-            tf.zeros([], dtype),
+            tf.zeros([], self.dtype),
             trainable=False,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             name="num_evaluations",
@@ -114,12 +112,6 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
             for direction in ("forward", "inverse")
             for kind, fn in (("solution", self._run), ("gradient", self._run_back))
         }
-        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
-        super().__init__(forward_min_event_ndims=1, dtype=dtype, validate_args=validate_args, name=name)
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
 
     def _derivative(self, time, state, conditional_input=None):
         """`f(t, x)`; the network reads the time as one more condition."""
@@ -142,10 +134,7 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
 
     def _solved(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
         check_condition(conditional_input, self.conditional_size)
-        if value.shape.rank is not None and value.shape[-1:] != [self.event_size]:
-            raise ValueError(
-                f"{self.name} expects events of size {self.event_size}, got a tensor of shape {value.shape}."
-            )
+        self.check_events(value)
         value, conditional_input, batch_shape = flatten_batch(value, conditional_input)
         if conditional_input is not None:
             rows = tf.stack([tf.shape(value)[0], self.conditional_size])
@@ -216,12 +205,10 @@ class ContinuousFlow(OneEvaluation, tfb.Bijector):
 
         return solve(*inputs, *map(tf.convert_to_tensor, weights))
 
-    def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, from one solution."""
+    def forward_and_log_det(self, x, conditional_input=None):
         return self._solved("forward", x, conditional_input)
 
-    def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, from one solution."""
+    def inverse_and_log_det(self, y, conditional_input=None):
         return self._solved("inverse", y, conditional_input)
 
 

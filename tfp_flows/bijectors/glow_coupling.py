@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import one_of
-from tfp_flows.description import serializable
+from tfp_flows.registry import serializable
 from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors

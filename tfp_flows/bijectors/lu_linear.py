@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
-from tfp_flows.numerics import bound_log_scale, real_dtype
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.numerics import bound_log_scale
+from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed, structure_seed
-
-tfb = tfp.bijectors
 
 
 @serializable
-class LULinear(tfb.Bijector):
+class LULinear(FlowBijector):
     """Linear map whose inverse is `x = L U P y`, with `P` a fixed permutation (Kingma and Dhariwal 2018, section 3.2).
 
     `L` is lower triangular with a diagonal of ones, `U` upper triangular with a positive diagonal, whose logarithm is
@@ -57,23 +54,11 @@ class LULinear(tfb.Bijector):
         validate_args: bool = False,
         name: str = "lu_linear",
     ):
-        size, dtype = positive_int("event_size", event_size), real_dtype(dtype)
-        self._permutation = np.random.default_rng(structure_seed(resolve_seed(seed))).permutation(size)
-        self.lower = tf.Variable(tf.zeros([size, size], dtype), name="lower")
-        self.upper = tf.Variable(tf.zeros([size, size], dtype), name="upper")
-        self.log_diagonal = tf.Variable(tf.zeros([size], dtype), name="log_diagonal")
-        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
-        super().__init__(
-            forward_min_event_ndims=1,
-            is_constant_jacobian=True,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
+        self._permutation = np.random.default_rng(structure_seed(resolve_seed(seed))).permutation(event_size)
+        self.lower = tf.Variable(tf.zeros([event_size, event_size], self.dtype), name="lower")
+        self.upper = tf.Variable(tf.zeros([event_size, event_size], self.dtype), name="upper")
+        self.log_diagonal = tf.Variable(tf.zeros([event_size], self.dtype), name="log_diagonal")
 
     def _triangles(self):
         ones = tf.ones_like(self.log_diagonal)
@@ -81,20 +66,20 @@ class LULinear(tfb.Bijector):
         diagonal = tf.exp(bound_log_scale(self.log_diagonal))
         return lower, tf.linalg.set_diag(tf.linalg.band_part(self.upper, 0, -1), diagonal)
 
-    def _inverse(self, y):
+    def inverse_and_log_det(self, y):
         lower, upper = self._triangles()
         matrix = tf.gather(tf.linalg.matmul(lower, upper), np.argsort(self._permutation), axis=1)
         # One product of all rows: `matvec` would be as many products as there are rows, or pixels.
-        return tf.reshape(tf.linalg.matmul(tf.reshape(y, [-1, y.shape[-1]]), matrix, transpose_b=True), tf.shape(y))
+        x = tf.linalg.matmul(tf.reshape(y, [-1, y.shape[-1]]), matrix, transpose_b=True)
+        return tf.reshape(x, tf.shape(y)), self._log_det()
 
-    def _forward(self, x):
+    def forward_and_log_det(self, x):
         lower, upper = self._triangles()
         columns = tf.transpose(tf.reshape(x, [-1, x.shape[-1]]))
         columns = tf.linalg.triangular_solve(lower, columns, lower=True)
         columns = tf.linalg.triangular_solve(upper, columns, lower=False)
         y = tf.gather(tf.transpose(columns), np.argsort(self._permutation), axis=-1)
-        return tf.reshape(y, tf.shape(x))
+        return tf.reshape(y, tf.shape(x)), -self._log_det()
 
-    def _inverse_log_det_jacobian(self, y):
-        del y
+    def _log_det(self) -> tf.Tensor:
         return tf.reduce_sum(bound_log_scale(self.log_diagonal))

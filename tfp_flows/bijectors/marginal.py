@@ -7,22 +7,21 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.bijectors.adapting import rows_of
 from tfp_flows.bijectors.amortized import AmortizedBijector
-from tfp_flows.bijectors.batch import StartsFromData, rows_of
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
-from tfp_flows.numerics import real_dtype
+from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.transformers import QuantileSplineTransformer, Transformer
 
 
 @serializable
-class MarginalGaussianization(StartsFromData, AmortizedBijector):
+class MarginalGaussianization(AmortizedBijector):
     """A univariate transformer for each dimension, which maps the marginals of data to normal ones.
 
-    `log |det dy/dx|` is the sum of the logarithms of the derivatives. `initialize(batch)` fits the transformers to a batch on
+    `log |det dy/dx|` is the sum of the logarithms of the derivatives. `adapt(batch)` fits the transformers to a batch on
     the data's side; before, the map is what the transformer is at zero parameters. `FlowModel.fit` calls it with its first
-    batch, and `FlowModel.initialize_layers` with all of the data.
+    batch, and `FlowModel.adapt` with all of the data.
 
     With `conditional_size`, a network adds to the parameters what it computes from the `conditional_input` of a call; it starts
     at zero.
@@ -31,13 +30,13 @@ class MarginalGaussianization(StartsFromData, AmortizedBijector):
 
     Args:
       event_size: Integer `D`.
-      transformer: A `Transformer` with a method `fit`: `QuantileSplineTransformer()`, the default, or a
+      transformer: A `Transformer` with a method `adapt`: `QuantileSplineTransformer()`, the default, or a
         `GaussianMixtureTransformer`.
       conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
 
     Attributes:
       params: Trainable variable `[D, P]`: the transformers' parameters.
-      initialized: Whether `initialize` was called. It is saved with the weights.
+      adapted: Whether `adapt` was called. It is saved with the weights.
 
     Raises:
       ValueError: If `event_size` is not a positive integer, or the transformer cannot be fitted.
@@ -47,7 +46,7 @@ class MarginalGaussianization(StartsFromData, AmortizedBijector):
     Example:
       >>> layer = MarginalGaussianization(2)
       >>> y = np.random.default_rng(1).uniform(-1.0, 1.0, size=[1000, 2]).astype("float32")
-      >>> layer.initialize(y)
+      >>> layer.adapt(y)
       >>> print(np.round(np.std(layer.inverse(y), axis=0), 1))
       [1. 1.]
 
@@ -72,14 +71,12 @@ class MarginalGaussianization(StartsFromData, AmortizedBijector):
         validate_args: bool = False,
         name: str = "marginal_gaussianization",
     ):
-        size, dtype = positive_int("event_size", event_size), real_dtype(dtype)
         self.transformer = QuantileSplineTransformer() if transformer is None else transformer
-        if not isinstance(self.transformer, Transformer) or not hasattr(self.transformer, "fit"):
-            raise ValueError(f"`transformer` must be a Transformer with a method `fit`, got {transformer!r}.")
-        self._make_initialized(dtype)
+        if not isinstance(self.transformer, Transformer) or not self.transformer.can_adapt:
+            raise ValueError(f"`transformer` must be a Transformer with a method `adapt`, got {transformer!r}.")
         super().__init__(
-            size,
-            {"params": np.zeros([size, self.transformer.params])},
+            event_size,
+            {"params": np.zeros([positive_int("event_size", event_size), self.transformer.params])},
             conditional_size=conditional_size,
             hidden_units=hidden_units,
             activation=activation,
@@ -89,21 +86,19 @@ class MarginalGaussianization(StartsFromData, AmortizedBijector):
             name=name,
         )
 
-    def initialize(self, batch) -> None:
-        """Fits the transformers to `batch`, of shape `[..., D]` on the data's side, or to an iterator of such batches.
+    def adapt(self, data) -> None:
+        """Fits the transformers to a batch `[..., D]` on the data's side, or to an iterator of such batches.
 
         Raises:
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
         """
-        self.params.assign(self.transformer.fit(rows_of(f"`batch` of {self.name}", batch, self._event_size)))
-        self._initialized.assign(1.0)
+        self.params.assign(self.transformer.adapt(rows_of(f"`data` of {self.name}", data, self.event_size)))
+        self._set_adapted()
 
-    def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, past TFP's cache."""
+    def forward_and_log_det(self, x, conditional_input=None):
         y, log_slope = self.transformer.forward(x, *self._values(x, conditional_input))
         return y, tf.reduce_sum(log_slope, axis=-1)
 
-    def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, past TFP's cache."""
+    def inverse_and_log_det(self, y, conditional_input=None):
         x, log_slope = self.transformer.inverse(y, *self._values(y, conditional_input))
         return x, tf.reduce_sum(log_slope, axis=-1)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_conditioner
-from tfp_flows.description import serializable
-from tfp_flows.templates import Template, TransformerTemplate, one_pass
-from tfp_flows.templates.batches import broadcast_events
-from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transformer
+from tfp_flows.bijectors import one_pass
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.networks.broadcasting import broadcast_events
+from tfp_flows.networks.conditioner import Conditioner, conditioner_of
+from tfp_flows.registry import serializable
 
 tfb = tfp.bijectors
 
@@ -20,7 +20,7 @@ _FEW = 3
 
 
 @serializable
-class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
+class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
     """Autoregressive flow `y[i] = x[i] exp(log_scale(y[:i])) + shift(y[:i])` (Papamakarios et al. 2017, eq. 2-5).
 
     `log |det dx/dy| = -sum(log_scale)` (eq. 5). A drop-in for `tfb.MaskedAutoregressiveFlow`, with the same arguments;
@@ -73,14 +73,13 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         event_ndims: int = 1,
         name: str | None = None,
     ):
-        shift_and_log_scale_fn, bijector_fn, self._conditioner = tracked_conditioner(
-            shift_and_log_scale_fn, bijector_fn
-        )
-        # Not handed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        self._conditioner = conditioner_of(shift_and_log_scale_fn, bijector_fn, largest_rank=0)
+        self._unrolled, self._rank = bool(unroll_loop), event_ndims
+        # Not passed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
         self.constant_log_det = bool(is_constant_jacobian)
-        super().__init__(
-            shift_and_log_scale_fn=shift_and_log_scale_fn,
-            bijector_fn=bijector_fn,
+        tfb.MaskedAutoregressiveFlow.__init__(
+            self,
+            bijector_fn=self._conditioner,
             validate_args=validate_args,
             unroll_loop=unroll_loop,
             event_ndims=event_ndims,
@@ -92,54 +91,40 @@ class MaskedAutoregressiveFlow(tfb.MaskedAutoregressiveFlow):
         """Size of the `conditional_input` that the conditioner was made for, or `None`."""
         return getattr(self._conditioner, "conditional_size", None)
 
-    def _transformer(self) -> Transformer | None:
-        """The transformer of a conditioner that can be evaluated in one pass, else `None`."""
-        conditioner = self._conditioner
-        if self._unroll_loop or self._event_ndims != 1 or not one_pass.supports(getattr(conditioner, "fn", None)):
-            return None
-        if isinstance(conditioner, TransformerTemplate):
-            return conditioner.transformer
-        if isinstance(conditioner, Template):
-            return ShiftTransformer() if conditioner.shift_only else AffineTransformer(conditioner.log_scale_bound)
-        return None
-
-    def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, from one evaluation and past TFP's cache."""
-        x = broadcast_events(x, condition_kwargs.get("conditional_input"), self._event_ndims)
-        transformer = self._transformer()
-        if transformer is None or set(condition_kwargs) - {"conditional_input"}:
-            y = super()._forward(x, **condition_kwargs)
-            return y, -self.inverse_and_log_det(y, **condition_kwargs)[1]
-        network = self._conditioner.fn
+    def forward_and_log_det(self, x, **condition_kwargs):
+        x = broadcast_events(x, condition_kwargs.get("conditional_input"), self._rank)
+        network = getattr(self._conditioner, "fn", None)
+        one = self._rank == 1 and not self._unrolled and set(condition_kwargs) <= {"conditional_input"}
+        if not one or not one_pass.supports(network) or not isinstance(self._conditioner, Conditioner):
+            return self._in_passes(x, condition_kwargs)
         if not network.built:
             self._conditioner(tf.zeros_like(x), **condition_kwargs)
-        if network.params != transformer.params:
-            raise ValueError(f"The network has {network.params} parameters, {transformer} needs {transformer.params}.")
         if network.event_size <= _FEW:
-            return self._in_passes(x, network.event_size, condition_kwargs)
-        return one_pass.forward_and_log_det(network, transformer, x, **condition_kwargs)
+            return self._in_passes(x, condition_kwargs)
+        return one_pass.forward_and_log_det(network, self._conditioner.transformer, x, **condition_kwargs)
 
-    def _in_passes(self, x: tf.Tensor, count: int, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det by `count` passes, each of which gets one dimension more right."""
-        y, log_det = tf.zeros_like(x), None
-        for _ in range(count):
-            y, log_det = scalar_maps(self._conditioner, y, **condition_kwargs).forward(x)
-        return y, sum_log_det(log_det, y)
+    def _in_passes(self, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `forward(x)` and its log-det by `D` passes, each of which gets one dimension more right."""
 
-    def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, from one evaluation and past TFP's cache."""
-        y = broadcast_events(y, condition_kwargs.get("conditional_input"), self._event_ndims)
-        if isinstance(self._conditioner, (Template, TransformerTemplate)):
-            x, log_det = scalar_maps(self._conditioner, y, **condition_kwargs).inverse(y)
-            return x, sum_log_det(log_det, x, self._event_ndims)
-        bijector = self._bijector_fn(y, **condition_kwargs)
-        return bijector.inverse(y), bijector.inverse_log_det_jacobian(y, event_ndims=self._event_ndims)
+        def one_more(y):
+            return self._conditioner.transform("forward", x, y, event_ndims=self._rank, **condition_kwargs)
 
-    def _forward(self, x, **condition_kwargs):
-        return self.forward_and_log_det(x, **condition_kwargs)[0]
+        sizes, y = x.shape[x.shape.rank - self._rank :], tf.zeros_like(x)
+        if self._unrolled and not sizes.is_fully_defined():
+            raise ValueError(f"`unroll_loop=True` needs events whose shape is known, got a tensor of shape {x.shape}.")
+        if self._unrolled or (sizes.is_fully_defined() and sizes.num_elements() <= _FEW):
+            for _ in range(sizes.num_elements() - 1):
+                y, _ = one_more(y)
+            return one_more(y)
+        count = tf.reduce_prod(tf.shape(x)[-self._rank :])
+        y = tf.while_loop(
+            lambda step, _: step < count - 1,
+            lambda step, y: (step + 1, tf.ensure_shape(one_more(y)[0], x.shape)),
+            (tf.constant(0), y),
+            maximum_iterations=sizes.num_elements(),
+        )[1]
+        return one_more(y)
 
-    def _inverse(self, y, **condition_kwargs):
-        return self.inverse_and_log_det(y, **condition_kwargs)[0]
-
-    def _inverse_log_det_jacobian(self, y, **condition_kwargs):
-        return self.inverse_and_log_det(y, **condition_kwargs)[1]
+    def inverse_and_log_det(self, y, **condition_kwargs):
+        y = broadcast_events(y, condition_kwargs.get("conditional_input"), self._rank)
+        return self._conditioner.transform("inverse", y, y, event_ndims=self._rank, **condition_kwargs)

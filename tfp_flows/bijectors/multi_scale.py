@@ -8,15 +8,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.composition import Walked
+from tfp_flows.bijectors.composition import CompositeBijector
 from tfp_flows.checks import image_sizes
-from tfp_flows.description import serializable
+from tfp_flows.registry import serializable
 
 tfb = tfp.bijectors
 
 
 @serializable
-class MultiScale(Walked, tfb.Bijector):
+class MultiScale(CompositeBijector):
     """From one vector of latent values to images, through blocks that each see part of them (Dinh et al. 2016, section 3.6).
 
     From the image: the first block's inverse, then part of the channels is latent (factored out), the rest goes through the
@@ -87,11 +87,7 @@ class MultiScale(Walked, tfb.Bijector):
         self._sizes = [int(np.prod(s)) for s in shapes]
         if sum(self._sizes) != np.prod(self.image_shape):
             raise ValueError(f"`blocks` change the size of events: {self.image_shape} to {self.latent_shapes}.")
-        super().__init__(forward_min_event_ndims=1, inverse_min_event_ndims=3, validate_args=validate_args, name=name)
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        super().__init__(inverse_event_ndims=3, dtype=None, validate_args=validate_args, name=name)
 
     def walk(self, value: tf.Tensor, inverse: bool, run: Callable) -> tuple[tf.Tensor, tf.Tensor]:
         """One direction, with `run(block, value, event_ndims)` for each block; the value and the log-det."""

@@ -7,16 +7,12 @@ from collections.abc import Iterable, Iterator
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.batch import StartsFromData, deviation_or_one
-from tfp_flows.checks import positive_int
+from tfp_flows.bijectors.adapting import deviation_or_one
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.data.moments import Moments
-from tfp_flows.description import serializable
-from tfp_flows.numerics import real_dtype
+from tfp_flows.registry import serializable
 from tfp_flows.tracking import Mirror
-
-tfb = tfp.bijectors
 
 
 def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
@@ -31,57 +27,39 @@ def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> t
     return found.mean, deviation_or_one(found.deviation, largest, dtype)
 
 
-class _Affine(StartsFromData, tfb.Bijector):
-    """`y = (x * exp(log_scale) + shift)`, with parameters from a subclass, and data-dependent initialization."""
+class _Affine(FlowBijector):
+    """`y = x * exp(log_scale) + shift` with parameters from a subclass, which start from data."""
 
     is_affine = True
 
     def __init__(self, event_size: int, *, dtype: tf.DType, validate_args: bool, name: str):
-        self.event_size = positive_int("event_size", event_size)
-        dtype = real_dtype(dtype)
-        self._make_initialized(dtype)
-        self._make_variables(dtype)
-        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
-        super().__init__(
-            forward_min_event_ndims=1,
-            is_constant_jacobian=True,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
+        super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
+        self._make_variables(self.dtype)
 
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
-
-    def initialize(self, batch) -> None:
-        """Starts from `batch`, of shape `[..., D]` on the data's side of this layer, or from an iterator of such batches.
+    def adapt(self, data) -> None:
+        """Starts from a batch `[..., D]` on the data's side of this layer, or from an iterator of such batches.
 
         Raises:
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
         """
-        chunks = batch if isinstance(batch, Iterator) else [batch]
+        chunks = data if isinstance(data, Iterator) else [data]
         self._start(*_moments(self.name, chunks, self.event_size, self.dtype))
-        self._initialized.assign(1.0)
+        self._set_adapted()
 
-    def _forward(self, x):
+    def forward_and_log_det(self, x):
         shift, log_scale = self._shift_and_log_scale()
-        return x * tf.exp(log_scale) + shift
+        return x * tf.exp(log_scale) + shift, tf.reduce_sum(log_scale)
 
-    def _inverse(self, y):
+    def inverse_and_log_det(self, y):
         shift, log_scale = self._shift_and_log_scale()
-        return (y - shift) * tf.exp(-log_scale)
-
-    def _forward_log_det_jacobian(self, x):
-        del x
-        return tf.reduce_sum(self._shift_and_log_scale()[1])
+        return (y - shift) * tf.exp(-log_scale), -tf.reduce_sum(log_scale)
 
 
 @serializable
 class ActNorm(_Affine):
     """Activation normalization (Kingma and Dhariwal 2018): a trainable affine map that starts from a batch of data.
 
-    `y = x exp(log_scale) + shift`, with one `shift` and `log_scale` for each dimension. `initialize(batch)` sets them so
+    `y = x exp(log_scale) + shift`, with one `shift` and `log_scale` for each dimension. `adapt(batch)` sets them so
     that the batch, on the data's side of this layer, becomes standardized latent values; until then the layer is the
     identity. `FlowModel.fit` calls it once, with its first batch, for every layer of a flow.
 
@@ -92,14 +70,14 @@ class ActNorm(_Affine):
       dtype, validate_args, name: As in the other bijectors.
 
     Attributes:
-      initialized: Whether `initialize` was called. It is saved with the weights.
+      adapted: Whether `adapt` was called. It is saved with the weights.
 
     Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is in nats.
 
     Example:
       >>> layer = ActNorm(2)
       >>> y = tf.constant([[1.0, 10.0], [3.0, 30.0]])
-      >>> layer.initialize(y)
+      >>> layer.adapt(y)
       >>> print(layer.inverse(y).numpy().round(3))
       [[-1. -1.]
        [ 1.  1.]]
@@ -174,7 +152,7 @@ class BatchNormalization(_Affine):
       dtype, validate_args, name: As in the other bijectors.
 
     Attributes:
-      initialized: Whether `initialize(batch)` was called, by which the statistics start as those of a batch.
+      adapted: Whether `adapt(batch)` was called, by which the statistics start as those of a batch.
 
     Raises:
       ValueError: For an argument out of range.
@@ -183,7 +161,7 @@ class BatchNormalization(_Affine):
 
     Example:
       >>> layer = BatchNormalization(2)
-      >>> layer.initialize(tf.constant([[1.0, 10.0], [3.0, 30.0]]))
+      >>> layer.adapt(tf.constant([[1.0, 10.0], [3.0, 30.0]]))
       >>> print(layer.inverse(tf.constant([[1.0, 30.0]])).numpy().round(2))
       [[-1.  1.]]
 
@@ -222,8 +200,8 @@ class BatchNormalization(_Affine):
         log_scale = 0.5 * tf.math.log(self.moving_variance + self.epsilon) - self.log_gamma
         return self.moving_mean - self.beta * tf.exp(log_scale), log_scale
 
-    def _inverse(self, y):
-        return super()._inverse(self._batch(y))
+    def inverse_and_log_det(self, y):
+        return super().inverse_and_log_det(self._batch(y))
 
     def _start(self, mean, deviation):
         self.moving_mean.assign(mean)

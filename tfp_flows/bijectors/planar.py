@@ -8,9 +8,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.amortized import AmortizedBijector
-from tfp_flows.bijectors.tanh_maps import constrained_u, log_slope, solve_tanh
+from tfp_flows.bijectors.tanh_equation import constrained_u, log_slope, solve_tanh
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
+from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 
 
@@ -84,15 +84,13 @@ class PlanarFlow(AmortizedBijector):
             name=name,
         )
 
-    def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, past TFP's cache."""
+    def forward_and_log_det(self, x, conditional_input=None):
         u, w, b = self._values(x, conditional_input)
         u_hat, slope = constrained_u(u, w)
         s = tf.reduce_sum(x * w, axis=-1) + b
         return x + u_hat * tf.tanh(s)[..., tf.newaxis], log_slope(s, slope)
 
-    def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, past TFP's cache."""
+    def inverse_and_log_det(self, y, conditional_input=None):
         u, w, b = self._values(y, conditional_input)
         u_hat, slope = constrained_u(u, w)
         s = solve_tanh(tf.reduce_sum(y * w, axis=-1) + b, slope)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors.amortized import AmortizedBijector
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
+from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 
 
@@ -92,16 +92,14 @@ class RadialFlow(AmortizedBijector):
         # 1 + beta_hat h + beta_hat h' r = (r^2 + 2 alpha r + alpha c) / (alpha + r)^2, sums of positive terms.
         tangential = tf.math.log(reach + r) - tf.math.log(alpha + r)
         radial = tf.math.log(r * (r + 2.0 * alpha) + alpha * reach) - 2.0 * tf.math.log(alpha + r)
-        return (self._event_size - 1.0) * tangential + radial
+        return (self.event_size - 1.0) * tangential + radial
 
-    def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, past TFP's cache."""
+    def forward_and_log_det(self, x, conditional_input=None):
         offset, r, center, alpha, reach = self._parts(x, conditional_input)
         stretch = (reach + r) / (alpha + r)
         return center + offset * stretch[..., tf.newaxis], self._log_det(r, alpha, reach)
 
-    def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, past TFP's cache."""
+    def inverse_and_log_det(self, y, conditional_input=None):
         offset, distance, center, alpha, reach = self._parts(y, conditional_input)
         # r^2 + p r - R alpha = 0; of its two forms the one without cancellation.
         p = reach - distance

@@ -7,17 +7,17 @@ from collections.abc import Callable
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.conditioned import scalar_maps, sum_log_det, tracked_conditioner
-from tfp_flows.bijectors.one_evaluation import OneEvaluation
-from tfp_flows.description import serializable
-from tfp_flows.templates import Template, TransformerTemplate
-from tfp_flows.templates.batches import broadcast_events
+from tfp_flows import _compat_tfp
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.networks.broadcasting import broadcast_events
+from tfp_flows.networks.conditioner import conditioner_of
+from tfp_flows.registry import serializable
 
 tfb = tfp.bijectors
 
 
 @serializable
-class RealNVP(OneEvaluation, tfb.RealNVP):
+class RealNVP(FlowBijector, tfb.RealNVP):
     """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (Dinh et al. 2016, eq. 4-7).
 
     `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in for `tfb.RealNVP`, with the same arguments. It
@@ -63,16 +63,15 @@ class RealNVP(OneEvaluation, tfb.RealNVP):
         validate_args: bool = False,
         name: str | None = None,
     ):
-        shift_and_log_scale_fn, bijector_fn, self._conditioner = tracked_conditioner(
-            shift_and_log_scale_fn, bijector_fn
-        )
-        # Not handed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        self._conditioner = conditioner_of(shift_and_log_scale_fn, bijector_fn, largest_rank=1)
+        self._num_kept, self._fraction_kept = num_masked, fraction_masked
+        # Not passed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
         self.constant_log_det = bool(is_constant_jacobian)
-        super().__init__(
+        tfb.RealNVP.__init__(
+            self,
             num_masked=num_masked,
             fraction_masked=fraction_masked,
-            shift_and_log_scale_fn=shift_and_log_scale_fn,
-            bijector_fn=bijector_fn,
+            bijector_fn=self._conditioner,
             validate_args=validate_args,
             name=name,
         )
@@ -83,27 +82,22 @@ class RealNVP(OneEvaluation, tfb.RealNVP):
         return getattr(self._conditioner, "conditional_size", None)
 
     def _transform(self, direction: str, value: tf.Tensor, condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """One direction and its log-det, from one evaluation of the conditioner."""
+        """Returns one direction and its log-det, from one evaluation of the conditioner."""
         value = broadcast_events(value, condition_kwargs.get("conditional_input"))
-        self._cache_input_depth(value)
-        first, last = value[..., : self._masked_size], value[..., self._masked_size :]
-        kept, moved = (last, first) if self._reverse_mask else (first, last)
-        units = self._bijector_input_units()
-        if isinstance(self._conditioner, (Template, TransformerTemplate)):
-            maps = scalar_maps(self._conditioner, kept, units, **condition_kwargs)
-            moved, log_det = getattr(maps, direction)(moved)
-            log_det = sum_log_det(log_det, moved)
-        else:
-            bijector = self._bijector_fn(kept, units, **condition_kwargs)
-            log_det = getattr(bijector, f"{direction}_log_det_jacobian")(moved, event_ndims=1)
-            moved = getattr(bijector, direction)(moved)
-        parts = (moved, kept) if self._reverse_mask else (kept, moved)
-        return tf.concat(parts, axis=-1), log_det
+        size = tf.compat.dimension_value(value.shape[-1])
+        if size is None:
+            raise NotImplementedError("Rightmost dimension must be known prior to graph execution.")
+        kept = self._num_kept if self._num_kept is not None else round(size * self._fraction_kept)
+        if abs(kept) >= size:
+            raise ValueError(f"Number of masked units {kept} must be smaller than the event size {size}.")
+        _compat_tfp.set_input_depth(self, size)
+        first, last = value[..., :kept], value[..., kept:]
+        given, moved = (first, last) if kept >= 0 else (last, first)
+        moved, log_det = self._conditioner.transform(direction, moved, given, size - abs(kept), **condition_kwargs)
+        return tf.concat([given, moved] if kept >= 0 else [moved, given], axis=-1), log_det
 
-    def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, from one evaluation and past TFP's cache."""
+    def forward_and_log_det(self, x, **condition_kwargs):
         return self._transform("forward", x, condition_kwargs)
 
-    def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, from one evaluation and past TFP's cache."""
+    def inverse_and_log_det(self, y, **condition_kwargs):
         return self._transform("inverse", y, condition_kwargs)

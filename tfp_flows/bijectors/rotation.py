@@ -6,22 +6,19 @@ import warnings
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.batch import StartsFromData, rows_of
+from tfp_flows.bijectors.adapting import rows_of
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.checks import one_of, positive_int
-from tfp_flows.description import serializable
-from tfp_flows.numerics import real_dtype
+from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
-
-tfb = tfp.bijectors
 
 STARTS = ("random", "pca", "ica")
 _LOG_COSH_MEAN, _LOG_COSH_DEVIATION = 0.37457, 0.07955  # of normal variables of exactly unit variance
 
 
 @serializable
-class Rotation(StartsFromData, tfb.Bijector):
+class Rotation(FlowBijector):
     """The orthogonal map `y = Q x` whose `Q` is a product of Householder reflections (Tomczak and Welling 2016), trainable.
 
     `Q = H_1 ... H_n` with `H_i = I - 2 v_i v_i' / |v_i|^2`; `log |det dy/dx| = 0`. The columns of `Q` are the axes in data
@@ -29,8 +26,8 @@ class Rotation(StartsFromData, tfb.Bijector):
     matrix, up to the signs of its columns. All reflections are one matrix by the compact form `Q = I - U' S U`
     (Schreiber and Van Loan 1989), so that their number costs little.
 
-    A new `Q` is random, uniformly distributed up to signs. With `start="pca"` or `"ica"`, `initialize(batch)` sets it to the
-    axes of a batch on the data's side, and `FlowModel.fit` calls that once, with its first batch.
+    A new `Q` is random, uniformly distributed up to signs. With `start="pca"` or `"ica"`, `adapt(batch)` sets it to the axes of
+    a batch on the data's side; `FlowModel.fit` calls it once, with its first batch.
 
     Cost per direction and event: `O(D^2)`.
 
@@ -45,7 +42,7 @@ class Rotation(StartsFromData, tfb.Bijector):
 
     Attributes:
       reflections: Trainable variable `[num_reflections, D]`, the vectors `v_i`.
-      initialized: Whether `initialize` was called, or need not be.
+      adapted: Whether `adapt` was called, or need not be.
 
     Raises:
       ValueError: For an argument out of range, or axes of data that need more reflections than there are.
@@ -76,8 +73,7 @@ class Rotation(StartsFromData, tfb.Bijector):
         validate_args: bool = False,
         name: str = "rotation",
     ):
-        dtype = real_dtype(dtype)
-        self.event_size = positive_int("event_size", event_size)
+        super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
         self.start = one_of("start", start, STARTS)
         self._seed = resolve_seed(seed)
         most = max(1, event_size - 1)
@@ -85,19 +81,12 @@ class Rotation(StartsFromData, tfb.Bijector):
         if start != "random" and count < most:
             raise ValueError(f"`num_reflections` must be at least {most} for start={start!r}, got {count}.")
         vectors = np.random.default_rng(self._seed).normal(size=[count, event_size])
-        self.reflections = tf.Variable(vectors, dtype=dtype, name="reflections")
-        self._make_initialized(dtype, start == "random")
-        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
-        super().__init__(
-            forward_min_event_ndims=1, is_constant_jacobian=True, dtype=dtype, validate_args=validate_args, name=name
-        )
+        self.reflections = tf.Variable(vectors, dtype=self.dtype, name="reflections")
+        if start == "random":
+            self._set_adapted()
 
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
-
-    def initialize(self, batch) -> None:
-        """Lets the axes be those of `batch`, of shape `[..., D]` on the data's side, or of an iterator of batches.
+    def adapt(self, data) -> None:
+        """Sets the axes from a batch `[..., D]` on the data's side, or from an iterator of such batches.
 
         Raises:
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
@@ -105,14 +94,14 @@ class Rotation(StartsFromData, tfb.Bijector):
         """
         axes = None
         if self.start != "random":
-            rows = rows_of(f"`batch` of {self.name}", batch, self.event_size)
+            rows = rows_of(f"`data` of {self.name}", data, self.event_size)
             axes = principal_axes(rows) if self.start == "pca" else independent_axes(rows, self._seed)
         if axes is not None:
             self.set_axes(axes)
-        self._initialized.assign(1.0)
+        self._set_adapted()
 
     def set_axes(self, axes) -> None:
-        """Lets `Q` be the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
+        """Sets `Q` to the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
 
         Raises:
           ValueError: If the matrix has another shape or is not orthogonal, or there are too few reflections.
@@ -129,7 +118,7 @@ class Rotation(StartsFromData, tfb.Bijector):
         # Further ones along the first axis undo each other, or turn the sign of the first column.
         rest = np.tile(np.eye(self.event_size)[:1], [count - len(vectors), 1])
         self.reflections.assign(np.concatenate([vectors, rest]))
-        self._initialized.assign(1.0)
+        self._set_adapted()
 
     def matrix(self) -> tf.Tensor:
         """`Q`, of shape `[D, D]`."""
@@ -143,14 +132,11 @@ class Rotation(StartsFromData, tfb.Bijector):
         factor = tf.linalg.triangular_solve(half, u, lower=False)
         return tf.eye(self.event_size, dtype=v.dtype) - tf.matmul(u, factor, transpose_a=True)
 
-    def _forward(self, x):
-        return _times(x, self.matrix(), transpose_b=True)
+    def forward_and_log_det(self, x):
+        return _times(x, self.matrix(), transpose_b=True), tf.zeros([], x.dtype)
 
-    def _inverse(self, y):
-        return _times(y, self.matrix(), transpose_b=False)
-
-    def _forward_log_det_jacobian(self, x):
-        return tf.zeros([], x.dtype)
+    def inverse_and_log_det(self, y):
+        return _times(y, self.matrix(), transpose_b=False), tf.zeros([], y.dtype)
 
 
 def _times(x: tf.Tensor, matrix: tf.Tensor, transpose_b: bool) -> tf.Tensor:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
+from tfp_flows.registry import serializable
 
 tfb = tfp.bijectors
 
 
 @serializable
-class Squeeze(tfb.Bijector):
+class Squeeze(FlowBijector):
     """Turns each block of `factor x factor` pixels into channels (Dinh et al. 2016, section 3.6): `[H, W, C]` to
     `[H / f, W / f, f f C]`.
 
@@ -40,12 +41,8 @@ class Squeeze(tfb.Bijector):
     def __init__(self, factor: int = 2, *, validate_args: bool = False, name: str = "squeeze", **kwargs):
         self._factor = positive_int("factor", factor, 2)
         super().__init__(
-            forward_min_event_ndims=3, is_constant_jacobian=True, validate_args=validate_args, name=name, **kwargs
+            event_ndims=3, constant_log_det=True, **{"dtype": None, **kwargs}, validate_args=validate_args, name=name
         )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
 
     def _squeezed(self, shape: list) -> list:
         height, width, channels = shape
@@ -70,7 +67,7 @@ class Squeeze(tfb.Bijector):
             None if channels is None else channels // (f * f),
         ]
 
-    def _forward(self, x):
+    def forward_and_log_det(self, x):
         f, shape = self._factor, tf.shape(x)
         static = self._squeezed(x.shape[-3:].as_list())
         batch, (h, w, c) = shape[:-3], tf.unstack(shape[-3:])
@@ -78,9 +75,9 @@ class Squeeze(tfb.Bijector):
         y = tf.reshape(
             tf.transpose(blocks, [0, 1, 3, 2, 4, 5]), tf.concat([batch, [h // f, w // f, f * f * c]], axis=0)
         )
-        return tf.ensure_shape(y, x.shape[:-3].concatenate(static))
+        return tf.ensure_shape(y, x.shape[:-3].concatenate(static)), tf.zeros([], x.dtype)
 
-    def _inverse(self, y):
+    def inverse_and_log_det(self, y):
         f, shape = self._factor, tf.shape(y)
         static = self._unsqueezed(y.shape[-3:].as_list())
         batch, (h, w, c) = shape[:-3], tf.unstack(shape[-3:])
@@ -88,13 +85,7 @@ class Squeeze(tfb.Bijector):
         x = tf.reshape(
             tf.transpose(blocks, [0, 1, 3, 2, 4, 5]), tf.concat([batch, [h * f, w * f, c // (f * f)]], axis=0)
         )
-        return tf.ensure_shape(x, y.shape[:-3].concatenate(static))
-
-    def _forward_log_det_jacobian(self, x):
-        return tf.zeros([], x.dtype)
-
-    def _inverse_log_det_jacobian(self, y):
-        return tf.zeros([], y.dtype)
+        return tf.ensure_shape(x, y.shape[:-3].concatenate(static)), tf.zeros([], y.dtype)
 
     def _forward_event_shape(self, shape):
         return tf.TensorShape(self._squeezed(shape.as_list()) if shape.rank else None)

@@ -7,21 +7,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_flows.bijectors.batch import StartsFromData
-from tfp_flows.checks import positive_int
+from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.data.arrays import to_array
 from tfp_flows.data.moments import moments
-from tfp_flows.description import serializable
-from tfp_flows.numerics import real_dtype
-from tfp_flows.streams import Stream
-
-tfb = tfp.bijectors
+from tfp_flows.data.streams import Stream
+from tfp_flows.registry import serializable
 
 
 @serializable
-class Standardize(StartsFromData, tfb.Bijector):
+class Standardize(FlowBijector):
     """The affine map `y = x * scale + shift` from standardized values `x` to data `y`.
 
     `log |det dy/dx| = sum(log(scale))`. `shift` and `scale`, each `[D]`, are the mean and the standard deviation of the
@@ -42,6 +37,7 @@ class Standardize(StartsFromData, tfb.Bijector):
     """
 
     is_affine = True
+    adapts_in_fit = False  # by the first batch; a `Standardize` is adapted to all rows, or set by hand
 
     def __init__(
         self,
@@ -51,23 +47,9 @@ class Standardize(StartsFromData, tfb.Bijector):
         validate_args: bool = False,
         name: str = "standardize",
     ):
-        dtype = real_dtype(dtype)
-        self.event_size = positive_int("event_size", event_size)
-        self.shift = tf.Variable(tf.zeros([event_size], dtype), trainable=False, name="shift")
-        self.scale = tf.Variable(tf.ones([event_size], dtype), trainable=False, name="scale")
-        self._make_initialized(dtype)
-        # No `parameters`: TFP takes bijectors of equal arguments for equal, and lets them share one cache.
-        super().__init__(
-            forward_min_event_ndims=1,
-            is_constant_jacobian=True,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
+        self.shift = tf.Variable(tf.zeros([event_size], self.dtype), trainable=False, name="shift")
+        self.scale = tf.Variable(tf.ones([event_size], self.dtype), trainable=False, name="scale")
 
     def adapt(self, data) -> None:
         """Sets `shift` and `scale` to the mean and standard deviation of `data`, an array `[N, D]`, in one pass.
@@ -101,17 +83,13 @@ class Standardize(StartsFromData, tfb.Bijector):
     def _set(self, shift: np.ndarray, scale: np.ndarray) -> None:
         self.shift.assign(shift)
         self.scale.assign(scale)
-        self._initialized.assign(1.0)
+        self._set_adapted()
 
-    def _forward(self, x):
-        return x * self.scale + self.shift
+    def forward_and_log_det(self, x):
+        return x * self.scale + self.shift, tf.reduce_sum(tf.math.log(self.scale))
 
-    def _inverse(self, y):
-        return (y - self.shift) / self.scale
-
-    def _forward_log_det_jacobian(self, x):
-        del x
-        return tf.reduce_sum(tf.math.log(self.scale))
+    def inverse_and_log_det(self, y):
+        return (y - self.shift) / self.scale, -tf.reduce_sum(tf.math.log(self.scale))
 
 
 def _chunks_of(data: Any) -> Iterable:

@@ -9,9 +9,9 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.amortized import AmortizedBijector
-from tfp_flows.bijectors.tanh_maps import constrained_factor, log_slope, solve_tanh
+from tfp_flows.bijectors.tanh_equation import constrained_factor, log_slope, solve_tanh
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
+from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 
 
@@ -82,15 +82,12 @@ class SylvesterFlow(AmortizedBijector):
         count = positive_int("num_reflections", min(4, size) if num_reflections is None else num_reflections, 0)
         seed = resolve_seed(seed)
         rng = np.random.default_rng(seed)
-        entries = self.rank * (self.rank + 1) // 2
-        diagonal = np.eye(self.rank, dtype=bool)[np.triu_indices(self.rank)]
-        start = np.zeros([entries])
-        start[diagonal] = 0.01 * rng.normal(size=self.rank)
-        start_tilde = 0.01 * rng.normal(size=entries)
-        start_tilde[diagonal] = 1.0
+        start = np.diag(0.01 * rng.normal(size=self.rank))
+        start_tilde = np.triu(0.01 * rng.normal(size=[self.rank, self.rank]))
+        np.fill_diagonal(start_tilde, 1.0)
         variables = {
-            "r": _fill_order(start, self.rank),
-            "r_tilde": _fill_order(start_tilde, self.rank),
+            "r": tfp.math.fill_triangular_inverse(start, upper=True).numpy(),
+            "r_tilde": tfp.math.fill_triangular_inverse(start_tilde, upper=True).numpy(),
             "b": rng.normal(size=self.rank),
         }
         if count:
@@ -135,18 +132,16 @@ class SylvesterFlow(AmortizedBijector):
 
     def _from_coordinates(self, v, reflections):
         """`Q v`."""
-        paddings = [[0, 0]] * (v.shape.rank - 1) + [[0, self._event_size - self.rank]]
+        paddings = [[0, 0]] * (v.shape.rank - 1) + [[0, self.event_size - self.rank]]
         return self._reflect(tf.pad(v, paddings), reflections, reversed(range(self._count)))
 
-    def forward_and_log_det(self, x: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`forward(x)` and its log-det, past TFP's cache."""
+    def forward_and_log_det(self, x, conditional_input=None):
         r, r_tilde, b, reflections, slope = self._parts(x, conditional_input)
         s = tf.linalg.matvec(r_tilde, self._to_coordinates(x, reflections)) + b
         moved = tf.linalg.matvec(r, tf.tanh(s))
         return x + self._from_coordinates(moved, reflections), tf.reduce_sum(log_slope(s, slope), axis=-1)
 
-    def inverse_and_log_det(self, y: tf.Tensor, conditional_input=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """`inverse(y)` and its log-det, past TFP's cache."""
+    def inverse_and_log_det(self, y, conditional_input=None):
         r, r_tilde, b, reflections, slope = self._parts(y, conditional_input)
         target = self._to_coordinates(y, reflections)
         v = tf.stop_gradient(_solve(*map(tf.stop_gradient, (target, r, r_tilde, b, slope))))
@@ -160,14 +155,6 @@ class SylvesterFlow(AmortizedBijector):
         s = tf.linalg.matvec(r_tilde, v) + b
         moved = tf.linalg.matvec(r, tf.tanh(s))
         return y - self._from_coordinates(moved, reflections), -tf.reduce_sum(log_slope(s, slope), axis=-1)
-
-
-def _fill_order(entries: np.ndarray, rank: int) -> np.ndarray:
-    """Entries of an upper triangle, given by rows, in the order of `tfp.math.fill_triangular(upper=True)`."""
-    where = np.asarray(tfp.math.fill_triangular(np.arange(1.0, len(entries) + 1.0), upper=True))
-    ordered = np.empty_like(entries)
-    ordered[where[np.triu_indices(rank)].astype(int) - 1] = entries
-    return ordered
 
 
 def _solve(target, r, r_tilde, b, slope):

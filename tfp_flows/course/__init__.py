@@ -33,7 +33,7 @@ from tfp_flows.course.maf import (
     maf_flow,
     train_model,
 )
-from tfp_flows.templates import get_conv_resnet
+from tfp_flows.networks import get_conv_resnet
 
 __all__ = [
     "AffineCouplingLayer",

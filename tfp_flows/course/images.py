@@ -10,20 +10,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import (
-    AffineCouplingLayer,
-    Squeeze,
-    Walked,
-    forward_and_log_det,
-    get_preprocess_bijector,
-    inverse_and_log_det,
-)
+from tfp_flows.bijectors import AffineCouplingLayer, FlowBijector, Squeeze, get_preprocess_bijector
+from tfp_flows.bijectors.composition import CompositeBijector, forward_and_log_det, inverse_and_log_det
 from tfp_flows.checks import image_sizes
 from tfp_flows.course.coupling import realnvp_block
-from tfp_flows.description import describe, serializable
 from tfp_flows.distribution import FlowDistribution
-from tfp_flows.models import FlowModel
-from tfp_flows.templates import get_conv_resnet
+from tfp_flows.networks import get_conv_resnet
+from tfp_flows.registry import serializable
+from tfp_flows.saving import describe
+from tfp_flows.training import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -32,7 +27,7 @@ DEFAULT_SHAPE = (32, 32, 3)
 
 
 @serializable
-class RealNVPMultiScale(Walked, tfb.Bijector):
+class RealNVPMultiScale(CompositeBijector):
     """Two scales, forward from images `[H, W, C]` to latent values `[H / 2, W / 2, 4 C]`.
 
     Half of the channels are latent after the first scale, the others go through the second one (Dinh et al. 2016, section
@@ -93,11 +88,7 @@ class RealNVPMultiScale(Walked, tfb.Bijector):
         else:
             raise ValueError(f"Give all three blocks, or none; got {len(given)}.")
         self.bijectors = [first, second]
-        super().__init__(forward_min_event_ndims=3, name=name, **kwargs)
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        super().__init__(event_ndims=3, **{"dtype": None, **kwargs}, name=name)
 
     def walk(self, value: tf.Tensor, inverse: bool, run: Callable) -> tuple[tf.Tensor, tf.Tensor]:
         """One direction, with `run(block, value, event_ndims)` for each block; the value and the log-det."""
@@ -125,34 +116,19 @@ class RealNVPMultiScale(Walked, tfb.Bijector):
         return self.bijectors[0].inverse_event_shape_tensor(shape)
 
 
-class _WithShapes(tfb.Bijector):
+class _WithShapes(FlowBijector):
     """A bijector of images that does not tell the shapes of its events, with those shapes."""
 
     def __init__(self, bijector: tfb.Bijector, image_shape: Sequence[int], latent_shape: Sequence[int]):
         self.bijector = bijector
         self._image_shape, self._latent_shape = tf.TensorShape(image_shape), tf.TensorShape(latent_shape)
-        super().__init__(forward_min_event_ndims=3, inverse_min_event_ndims=3, dtype=bijector.dtype, name="with_shapes")
-
-    @classmethod
-    def _parameter_properties(cls, dtype):
-        return {}
+        super().__init__(event_ndims=3, dtype=bijector.dtype, name="with_shapes")
 
     def forward_and_log_det(self, x):
-        """`forward(x)` and its log-det."""
         return forward_and_log_det(self.bijector, x, 3)
 
     def inverse_and_log_det(self, y):
-        """`inverse(y)` and its log-det."""
         return inverse_and_log_det(self.bijector, y, 3)
-
-    def _forward(self, x):
-        return self.bijector.forward(x)
-
-    def _inverse(self, y):
-        return self.bijector.inverse(y)
-
-    def _forward_log_det_jacobian(self, x):
-        return self.bijector.forward_log_det_jacobian(x, event_ndims=3)
 
     def _forward_event_shape(self, shape):
         return shape[:-3].concatenate(self._latent_shape)

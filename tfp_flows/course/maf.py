@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import MaskedAutoregressiveFlow
 from tfp_flows.checks import positive_int
 from tfp_flows.distribution import FlowDistribution
-from tfp_flows.templates import AutoregressiveNetwork
+from tfp_flows.networks import AutoregressiveNetwork
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

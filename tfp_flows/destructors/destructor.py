@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import ActNorm, MarginalGaussianization, MixtureMap, Rotation
-from tfp_flows.bijectors.batch import without_far_values
+from tfp_flows.bijectors import ActNorm, MarginalGaussianization, MixtureBijector, Rotation
+from tfp_flows.bijectors.adapting import without_far_values
 from tfp_flows.checks import positive_int
 from tfp_flows.seeds import split_seed
 from tfp_flows.transformers import QuantileSplineTransformer, Transformer
@@ -29,7 +29,7 @@ class Destructor(abc.ABC):
     Example:
       >>> class Triangular(tff.destructors.Destructor):
       ...     latent = "uniform"
-      ...     def fit(self, x, seed):
+      ...     def adapt(self, x, seed):
       ...         low, high = x.min(axis=0) - 0.5, x.max(axis=0) + 0.5
       ...         return tfb.Chain([tfb.Shift(low), tfb.Scale(high - low), tfb.Invert(tfb.KumaraswamyCDF(2.0, 2.0))])
       >>> x = np.random.default_rng(1).uniform(size=[500, 2]).astype("float32")
@@ -43,7 +43,7 @@ class Destructor(abc.ABC):
     latent: str = "normal"
 
     @abc.abstractmethod
-    def fit(self, x: np.ndarray, seed: int) -> tfb.Bijector:
+    def adapt(self, x: np.ndarray, seed: int) -> tfb.Bijector:
         """The bijector from latent values to data that was fitted to `x`, of shape `[N, D]` and the flow's dtype."""
 
 
@@ -52,11 +52,11 @@ class GaussianDestructor(Destructor):
 
     Example:
       >>> x = np.random.default_rng(1).normal(size=[500, 2]) * [1.0, 5.0]
-      >>> np.round(np.std(tff.destructors.GaussianDestructor().fit(x, seed=1).inverse(x), axis=0), 2)
+      >>> np.round(np.std(tff.destructors.GaussianDestructor().adapt(x, seed=1).inverse(x), axis=0), 2)
       array([1., 1.])
     """
 
-    def fit(self, x, seed):
+    def adapt(self, x, seed):
         dtype = tf.as_dtype(x.dtype)
         covariance = np.atleast_2d(np.cov(x.T.astype(np.float64)))
         try:
@@ -68,16 +68,16 @@ class GaussianDestructor(Destructor):
         return tfb.Chain([tfb.Shift(tf.Variable(x.mean(axis=0), dtype=dtype, name="mean")), tfb.ScaleMatvecTriL(scale)])
 
 
-class _Turned(Destructor):
+class _RotatedDestructor(Destructor):
     """A simple density in coordinates that were standardized and rotated before."""
 
     rotation: str | None
 
     @abc.abstractmethod
     def _density(self, size: int, seed: int, dtype: tf.DType) -> tfb.Bijector:
-        """A layer with a method `initialize`."""
+        """Returns the layer of the density, to be adapted."""
 
-    def fit(self, x, seed):
+    def adapt(self, x, seed):
         size, dtype = x.shape[1], tf.as_dtype(x.dtype)
         axes, more_axes, places = split_seed(seed, 3)
         layers: list[tfb.Bijector] = []
@@ -93,12 +93,12 @@ class _Turned(Destructor):
                 layers += [Rotation(size, start=self.rotation, seed=axes, dtype=dtype)]
         layers += [self._density(size, places, dtype)]
         for layer in layers:
-            layer.initialize(without_far_values(x) if isinstance(layer, ActNorm) else x)
+            layer.adapt(without_far_values(x) if isinstance(layer, ActNorm) else x)
             x = layer.inverse(x).numpy()
         return tfb.Chain(layers)
 
 
-class MarginalDestructor(_Turned):
+class MarginalDestructor(_RotatedDestructor):
     """The marginal distributions, after a rotation: one step of Gaussianization. Data are standardized where they are not.
 
     Args:
@@ -109,7 +109,7 @@ class MarginalDestructor(_Turned):
 
     Example:
       >>> x = 10.0 * tff.data.moons().sample(500, seed=1).astype("float32")
-      >>> step = tff.destructors.MarginalDestructor(rotation="random").fit(x, seed=1)
+      >>> step = tff.destructors.MarginalDestructor(rotation="random").adapt(x, seed=1)
       >>> [type(layer).__name__ for layer in step.bijectors]
       ['ActNorm', 'Rotation', 'MarginalGaussianization']
     """
@@ -122,7 +122,7 @@ class MarginalDestructor(_Turned):
         return MarginalGaussianization(size, self.transformer, dtype=dtype)
 
 
-class MixtureDestructor(_Turned):
+class MixtureDestructor(_RotatedDestructor):
     """A mixture of Gaussians with diagonal covariances, fitted by expectation maximization, after a rotation.
 
     Args:
@@ -131,7 +131,7 @@ class MixtureDestructor(_Turned):
 
     Example:
       >>> x = tff.data.eight_gaussians().sample(2000, seed=1).astype("float32")
-      >>> z = tff.destructors.MixtureDestructor(num_components=8).fit(x, seed=1).inverse(x)
+      >>> z = tff.destructors.MixtureDestructor(num_components=8).adapt(x, seed=1).inverse(x)
       >>> print(abs(np.mean(z)) < 0.05, np.round(np.std(z), 1))
       True 1.0
     """
@@ -141,4 +141,4 @@ class MixtureDestructor(_Turned):
         self.rotation = rotation
 
     def _density(self, size, seed, dtype):
-        return MixtureMap(size, self.num_components, seed=seed, dtype=dtype)
+        return MixtureBijector(size, self.num_components, seed=seed, dtype=dtype)

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import ActNorm, BoxMap
-from tfp_flows.bijectors.batch import without_far_values
+from tfp_flows.bijectors import ActNorm, BoxBijector
+from tfp_flows.bijectors.adapting import without_far_values
 from tfp_flows.checks import positive_int
 from tfp_flows.destructors.destructor import Destructor
 from tfp_flows.numerics import log_normal_tails
@@ -24,11 +24,11 @@ class _Piecewise(Destructor):
     def fit(self, x, seed):
         dtype = tf.as_dtype(x.dtype)
         first = ActNorm(x.shape[1], dtype=dtype)
-        first.initialize(without_far_values(x))
+        first.adapt(without_far_values(x))
         z = first.inverse(x)
         return tfb.Chain([first, *self._maps(tf.exp(log_normal_tails(z)[0]).numpy(), dtype)])
 
-    def _maps(self, u: np.ndarray, dtype: tf.DType) -> list[BoxMap]:
+    def _maps(self, u: np.ndarray, dtype: tf.DType) -> list[BoxBijector]:
         raise NotImplementedError
 
 
@@ -62,7 +62,7 @@ class HistogramDestructor(_Piecewise):
             corners = np.zeros([4, self.num_bins, size])
             corners[1::2] = 1.0
             corners[:, :, j] = [edges[:-1], edges[1:], latent[:-1], latent[1:]]
-            maps.append(BoxMap(size, self.num_bins, dtype=dtype))
+            maps.append(BoxBijector(size, self.num_bins, dtype=dtype))
             maps[-1].set_boxes(*corners)
         return maps
 
@@ -132,7 +132,7 @@ class TreeDestructor(_Piecewise):
                 heapq.heappush(queue, (-part.split[0], count, part))
                 count += 1
         corners = np.stack([leaf.corners for _, _, leaf in queue], axis=1)
-        boxes = BoxMap(size, len(queue), dtype=dtype)
+        boxes = BoxBijector(size, len(queue), dtype=dtype)
         boxes.set_boxes(*corners)
         return [boxes]
 

@@ -11,13 +11,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import inverse_and_log_det
+from tfp_flows import _compat_tfp
+from tfp_flows.bijectors.composition import inverse_and_log_det
 from tfp_flows.checks import positive_int
 from tfp_flows.destructors.destructor import Destructor
 from tfp_flows.distribution import FlowDistribution
-from tfp_flows.models.events import check_events
 from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import resolve_seed, split_seed
+from tfp_flows.training.events import check_events
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -80,9 +81,9 @@ class DestructorStack:
                 raise ValueError(
                     f"`destructors` must be objects, got the class {part.__name__}: write {part.__name__}(...)."
                 )
-            if not callable(getattr(part, "fit", None)) or _latent(part) not in ("normal", "uniform"):
+            if not callable(getattr(part, "adapt", None)) or _latent(part) not in ("normal", "uniform"):
                 raise ValueError(
-                    f"`destructors` must have a method fit(x, seed) that returns a bijector, got {part!r}."
+                    f"`destructors` must have a method adapt(x, seed) that returns a bijector, got {part!r}."
                 )
         if not self.destructors:
             raise ValueError("`destructors` must hold at least one.")
@@ -181,10 +182,10 @@ class DestructorStack:
         return x, held_out
 
     def _fit_layer(self, destructor: Any, x: np.ndarray, seed: int) -> tfb.Chain:
-        layer = destructor.fit(x, seed)
+        layer = destructor.adapt(x, seed)
         if not isinstance(layer, tfb.Bijector):
-            raise ValueError(f"`fit` of {destructor!r} must return a tfb.Bijector, got {layer!r}.")
-        parts = list(layer.bijectors) if isinstance(layer, tfb.Chain.__bases__[0]) else [layer]
+            raise ValueError(f"`adapt` of {destructor!r} must return a tfb.Bijector, got {layer!r}.")
+        parts = list(layer.bijectors) if isinstance(layer, _compat_tfp.Chain) else [layer]
         if _latent(destructor) == "uniform":
             parts.append(tfb.NormalCDF())
         return tfb.Chain(parts)

@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
 from tfp_flows.distribution import FlowDistribution
+from tfp_flows.registry import serializable
 from tfp_flows.tracking import Mirror
 
 tfb = tfp.bijectors

@@ -1,11 +1,11 @@
 """Univariate transformers: monotone maps of one number whose parameters a conditioner computes."""
 
 from tfp_flows.transformers.affine import AffineTransformer, ShiftTransformer
+from tfp_flows.transformers.base import Transformer
 from tfp_flows.transformers.deep_sigmoidal import DeepSigmoidalTransformer
 from tfp_flows.transformers.gaussian_mixture import GaussianMixtureTransformer
 from tfp_flows.transformers.quantile_spline import QuantileSplineTransformer
 from tfp_flows.transformers.spline import SplineTransformer
-from tfp_flows.transformers.transformer import Transformer
 
 __all__ = [
     "AffineTransformer",

@@ -6,9 +6,9 @@ import dataclasses
 
 import tensorflow as tf
 
-from tfp_flows.description import serializable
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, bound_log_scale
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.registry import serializable
+from tfp_flows.transformers.base import Transformer
 
 
 @serializable
@@ -40,15 +40,19 @@ class AffineTransformer(Transformer):
     def params(self) -> int:
         return 2
 
-    def _shift_and_log_scale(self, params):
-        return params[..., 0], bound_log_scale(params[..., 1], self.log_scale_bound)
+    def bounded(self, log_scale: tf.Tensor) -> tf.Tensor:
+        """The log-scale after bounding."""
+        return bound_log_scale(log_scale, self.log_scale_bound)
+
+    def template_output(self, params):
+        return params[..., 0], self.bounded(params[..., 1])
 
     def forward(self, x, params):
-        shift, log_scale = self._shift_and_log_scale(params)
+        shift, log_scale = self.template_output(params)
         return x * tf.exp(log_scale) + shift, log_scale
 
     def inverse(self, y, params):
-        shift, log_scale = self._shift_and_log_scale(params)
+        shift, log_scale = self.template_output(params)
         return (y - shift) * tf.exp(-log_scale), -log_scale
 
 
@@ -68,6 +72,9 @@ class ShiftTransformer(Transformer):
     @property
     def params(self) -> int:
         return 1
+
+    def template_output(self, params):
+        return params[..., 0], None
 
     def forward(self, x, params):
         return x + params[..., 0], tf.zeros_like(x)

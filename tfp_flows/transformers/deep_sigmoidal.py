@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale
+from tfp_flows.registry import serializable
 from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale, log_normal_tails, normal_quantile, unbound_log_scale
+from tfp_flows.registry import serializable
 from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 
 _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
@@ -57,7 +57,7 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         # The smaller of the two keeps sigma positive for two components, whose means alone have variance 1.
         return spread, 0.5 * math.log(max(1.0 - float(np.var(spread)), 0.25))
 
-    def fit(self, data: np.ndarray, iterations: int = 30) -> np.ndarray:
+    def adapt(self, data: np.ndarray, iterations: int = 30) -> np.ndarray:
         """Parameters `[D, 3 num_components]` of mixtures of the columns of `data` `[N, D]`, roughly standardized, by EM.
 
         The components start at quantiles, each as wide as its part of the data; of many rows 8192, evenly spaced, are used.

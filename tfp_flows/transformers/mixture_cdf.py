@@ -8,7 +8,7 @@ import functools
 import tensorflow as tf
 
 from tfp_flows.numerics import solve_increasing
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.transformers.base import Transformer
 
 
 class MixtureCdfTransformer(Transformer):

@@ -9,10 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
 from tfp_flows.numerics import bound_log_scale, unbound_log_scale
+from tfp_flows.registry import serializable
+from tfp_flows.transformers.base import Transformer
 from tfp_flows.transformers.spline import rational_quadratic, solve_rational_quadratic
-from tfp_flows.transformers.transformer import Transformer
 
 _REACH = 3.0  # the knots lie on [-3, 3] for zero parameters
 _BOUND = 7.0  # of the logarithms of widths, heights and slopes
@@ -24,7 +24,7 @@ class QuantileSplineTransformer(Transformer):
     """Rational-quadratic spline whose knots may lie anywhere, and which goes on straight beyond the outermost ones.
 
     `SplineTransformer` maps one fixed interval to itself. This one moves its knots in both axes, which makes it a map from
-    samples of any continuous distribution to a normal one: `fit` lets its knots be pairs of quantiles of data and of
+    samples of any continuous distribution to a normal one: `adapt` sets its knots to pairs of quantiles of data and of
     the standard normal distribution (marginal Gaussianization; Laparra et al. 2011), and a straight end has the tail of
     a normal distribution. It has `3 num_bins + 3` parameters: the first knot (2), the logarithms of widths and heights of the
     bins, and those of the slopes at the knots. Zero parameters give the identity. Logarithms are bounded to 7. Data to
@@ -36,7 +36,7 @@ class QuantileSplineTransformer(Transformer):
     Example:
       >>> spline = QuantileSplineTransformer(num_bins=8)
       >>> x = np.random.default_rng(1).gamma(2.0, size=[5000, 1])
-      >>> z, _ = spline.inverse(tf.constant(x), tf.constant(spline.fit(x)))
+      >>> z, _ = spline.inverse(tf.constant(x), tf.constant(spline.adapt(x)))
       >>> print(abs(np.mean(z)) < 0.02, abs(np.std(z) - 1.0) < 0.02)
       True True
 
@@ -93,7 +93,7 @@ class QuantileSplineTransformer(Transformer):
     def forward(self, x, params):
         return self._apply(x, params, latent_to_data=True)
 
-    def fit(self, data: np.ndarray) -> np.ndarray:
+    def adapt(self, data: np.ndarray) -> np.ndarray:
         """Parameters `[D, 3 num_bins + 3]` that map the columns of `data` `[N, D]`, roughly standardized, to normal ones.
 
         The knots are the quantiles for probabilities that lie denser where the density is high, from about the fifth smallest

@@ -8,8 +8,8 @@ import math
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.description import serializable
-from tfp_flows.transformers.transformer import Transformer
+from tfp_flows.registry import serializable
+from tfp_flows.transformers.base import Transformer
 
 _MIN_BIN = 1e-3  # of the interval; keeps bins from collapsing
 _MIN_SLOPE = 1e-3

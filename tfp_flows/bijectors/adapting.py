@@ -1,0 +1,108 @@
+"""Starting from data: what layers share that do, and the walk that adapts the layers of a flow in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.base import FlowBijector
+from tfp_flows.bijectors.composition import walk
+
+tfb = tfp.bijectors
+
+MOST_ROWS = 2**17
+
+
+def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
+    """The events of a batch `[..., size]`, or of an iterator of batches, as rows in float64.
+
+    For layers whose start needs all rows at once, such as quantiles. Of more than 131,072 rows every second is left out, or
+    three of four, and so on.
+
+    Raises:
+      ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+    """
+    found, count, kept, every = [], 0, 0, 1
+    for part in batch if isinstance(batch, Iterator) else [batch]:
+        shape = np.shape(part)
+        if not shape or shape[-1] != size:
+            raise ValueError(f"{name} must have shape [..., {size}], got {list(shape)}.")
+        rows = np.reshape(np.asarray(part, np.float64), [-1, size])
+        if not np.all(np.isfinite(rows)):
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            raise ValueError(f"{name} must be finite, got {rows[row, column]} in row {count + row}, column {column}.")
+        found.append(rows[-count % every :: every])
+        count += len(rows)
+        kept += len(found[-1])
+        while kept > MOST_ROWS:
+            thinned = np.concatenate(found)[::2]
+            found, kept, every = [thinned], len(thinned), 2 * every
+    if count < 2:
+        raise ValueError(f"{name} must have at least 2 rows, got {count}.")
+    return np.concatenate(found)
+
+
+def deviation_or_one(deviation: np.ndarray, largest: np.ndarray, dtype: tf.DType) -> np.ndarray:
+    """Deviations to divide by: 1 where a column of absolute values up to `largest` varies by rounding only."""
+    floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, largest)
+    return np.where(deviation > floor, deviation, 1.0)
+
+
+def without_far_values(rows: np.ndarray) -> np.ndarray:
+    """Rows `[N, D]`, each column clipped to its middle 99 %: a few far rows must not decide how wide the rest is."""
+    return np.clip(rows, *np.quantile(rows, [0.005, 0.995], axis=0))
+
+
+def waits_for_data(bijector: tfb.Bijector) -> bool:
+    """Whether a layer is still to be adapted by `fit`."""
+    return any(map(_waits, (bijector, *bijector.submodules)))
+
+
+def _waits(part: Any) -> bool:
+    return isinstance(part, FlowBijector) and part.adapts_in_fit and not part.adapted
+
+
+def adapt_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> None:
+    """Adapts every layer that waits for data to one batch `y`.
+
+    Layers are visited from the data's side, each with what the layers before it make of the batch.
+    """
+
+    def visit(part, value, inverse):
+        if inverse and _waits(part):
+            part.adapt(value)
+
+    walk(bijector, y, event_ndims, True, kwargs, visit)
+
+
+def adapt_layers_by_all(bijector: tfb.Bijector, batches: Callable[[], Iterable], event_ndims: int) -> None:
+    """Like `adapt_layers`, but by all batches `(y, kwargs)`: one pass over them for each layer that waits."""
+    waiting: list[FlowBijector] = []
+
+    def note(part, value, inverse):
+        del value
+        if inverse and _waits(part) and part not in waiting:
+            waiting.append(part)
+
+    def values_before(layer):
+        for y, kwargs in batches():
+            seen: list[tf.Tensor] = []
+            walk(
+                bijector,
+                y,
+                event_ndims,
+                True,
+                kwargs,
+                lambda p, v, i, s=seen: s.append(v) if i and p is layer else None,
+            )
+            yield seen[0]
+
+    for y, kwargs in batches():
+        walk(bijector, y, event_ndims, True, kwargs, note)
+        break
+    for layer in waiting:
+        layer.adapt(values_before(layer))

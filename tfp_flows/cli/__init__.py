@@ -1,0 +1,1 @@
+"""The command `tfp-flows`: densities for tables and images, from the shell."""

@@ -1,0 +1,5 @@
+"""`python -m tfp_flows.cli`."""
+
+from tfp_flows.cli.main import main
+
+raise SystemExit(main())

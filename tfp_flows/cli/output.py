@@ -1,0 +1,151 @@
+"""The folder that `tfp-flows fit` writes and the other commands read: complete, or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tfp_flows.training import FlowModel
+
+WRITTEN = {"flow.keras", "report.json", "held_out.csv", "held_out.npy", "flow.png"}  # by `fit`, and nothing else
+
+
+class UsageError(Exception):
+    """What the user can mend: one line, exit code 2."""
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Hides what TensorFlow's C++ code prints while it is imported; Python's exceptions pass."""
+    sys.stderr.flush()
+    try:
+        copy = os.dup(2)
+    except OSError:  # no standard error at all
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(copy, 2)
+        os.close(copy)
+
+
+def load_tensorflow() -> None:
+    """Loads what needs TensorFlow, which takes seconds, once the command line is known to be right."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _quiet_stderr():
+        import tensorflow_probability  # noqa: F401
+
+        import tfp_flows.training  # noqa: F401
+
+
+def next_name(name: str) -> pathlib.Path:
+    """`name`, or the first of `name-2`, `name-3`, ... that is free."""
+    candidates = [name] + [f"{name}-{i}" for i in range(2, 10000)]
+    return next(pathlib.Path(c) for c in candidates if not os.path.lexists(c))
+
+
+def free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
+    """Checks `--out` before any work is done; an old folder is only given up if it is ours, and holds nothing else."""
+    if out is None:
+        return None
+    path = pathlib.Path(out)
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {out}: the folder {path.parent} does not exist.")
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"--out {out}: no permission to write into {path.parent}.")
+    if os.path.lexists(path):
+        if not overwrite:
+            raise UsageError(f"--out {out}: exists already. Choose another name, or add --overwrite.")
+        names = set(os.listdir(path)) if path.is_dir() else set()
+        if not {"flow.keras", "report.json"} <= names:
+            raise UsageError(f"--out {out}: exists, and was not written by tfp-flows, so it is not overwritten.")
+        if names - WRITTEN:
+            others = ", ".join(sorted(names - WRITTEN))
+            raise UsageError(f"--out {out}: holds other files too ({others}), so it is not overwritten.")
+    return path
+
+
+def write_folder(out: pathlib.Path, model, report: dict, save: Callable, draw_into: Callable, overwrite: bool) -> None:
+    """Writes everything into a new folder beside `out`, and gives it its name when it is complete.
+
+    `save(folder)` writes the held-out data, `draw_into(path)` the picture.
+    """
+    part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        part.chmod(0o755)
+        model.save(part / "flow.keras")
+        save(part)
+        (part / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        try:
+            draw_into(part / "flow.png")
+        except Exception as error:  # a picture is not worth a trained model
+            print(f"no picture was drawn: {error}", file=sys.stderr)
+        if overwrite and out.exists():
+            old = part.with_name(part.name + "-old")
+            os.replace(out, old)
+            os.replace(part, out)
+            shutil.rmtree(old)
+        else:
+            os.rename(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def draw(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
+    """Draws the picture of a folder; without matplotlib it says how to get it."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print("no picture was drawn: it needs matplotlib (pip install 'tfp_flows[plots]')", file=sys.stderr)
+        return False
+    from tfp_flows.evaluation import plots
+
+    samples = model.sample(max(3000, len(held_out)), seed=report["seed"]).numpy()
+    columns = report["columns"]
+    if len(columns) == 2:
+        figure = Figure(figsize=(12, 8), layout="constrained")
+        axes = figure.subplots(2, 2)
+        plots.data_and_samples(held_out, samples, columns=columns, axes=axes[0])
+        axes[0, 0].set_title(f"held-out data ({min(len(held_out), 3000)})")
+        plots.density(model, held_out, columns=columns, ax=axes[1, 0])
+        axes[1, 0].set_title(f"density of the flow, held-out data: {report['nll']:.3f} nats")
+        plots.history(report["history"], floor=report["floor"], ax=axes[1, 1])
+    elif len(columns) == 1:
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        plots.corner(held_out, samples, columns=columns, figure=figure)
+    else:
+        k = min(len(columns), 8)
+        figure = Figure(figsize=(1.9 * k + 1, 1.9 * k + 1), layout="constrained")
+        plots.corner(held_out, samples, columns=columns, figure=figure)
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def load(folder: str) -> tuple[FlowModel, dict[str, Any]]:
+    """The model and the report of a folder."""
+    path = pathlib.Path(folder)
+    missing = [name for name in ("flow.keras", "report.json") if not (path / name).is_file()]
+    if missing:
+        raise UsageError(f"{folder}: no {' and no '.join(missing)} here; expected a folder that `tfp-flows fit` wrote.")
+    load_tensorflow()
+    import keras
+
+    try:
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+        report["columns"], report["seed"], report["history"]
+        return keras.models.load_model(path / "flow.keras"), report
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]}).") from error

@@ -1,0 +1,10 @@
+"""Data larger than memory, as `FlowModel.fit` and `standardize` take them: from files, shuffled, a part for each worker."""
+
+from __future__ import annotations
+
+from tfp_flows.data.streams.npy import npy
+from tfp_flows.data.streams.parquet import parquet
+from tfp_flows.data.streams.stream import Stream, StreamError
+from tfp_flows.data.streams.tfrecord import tfrecord
+
+__all__ = ["Stream", "StreamError", "npy", "parquet", "tfrecord"]

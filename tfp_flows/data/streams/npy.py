@@ -1,0 +1,66 @@
+"""A stream from `.npy` files, which are mapped and not read as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfp_flows.checks import positive_int
+from tfp_flows.data.streams.stream import Stream, check_block, paths_of, read_blocks
+
+
+def npy(
+    paths: str | os.PathLike | Sequence,
+    *,
+    conditional_size: int | None = None,
+    block_rows: int = 4096,
+    window: int = 65536,
+) -> Stream:
+    """The rows of `.npy` files of shape `[N, *event_shape]`, as a `Stream`.
+
+    Args:
+      paths: A file, a pattern such as `"data/*.npy"`, or several; each file holds an array of the same dtype and row shape.
+      conditional_size: For a conditional flow: how many columns, the first ones, are conditions.
+      block_rows: Rows that lie together in a file and are read at once.
+      window: As in `Stream`.
+
+    Raises:
+      ValueError: For a file that is missing or no `.npy` array of numbers, for arrays that differ in dtype or row shape, or
+        if there are no rows.
+      StreamError: In reading, for a value that is not finite.
+
+    Example:
+      >>> np.save("rows.npy", tff.data.moons().sample(1000, seed=0))
+      >>> rows = tff.streams.npy("rows.npy", block_rows=100)
+      >>> len(rows), rows.element_spec
+      (1000, TensorSpec(shape=(None, 2), dtype=tf.float32, name=None))
+      >>> preprocess = tff.standardize(rows)
+    """
+    paths, block_rows = paths_of(paths), positive_int("block_rows", block_rows)
+    arrays = []
+    for path in paths:
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ValueError(f"`paths`: {path} is no .npy file of numbers ({error}).") from error
+        if not isinstance(array, np.ndarray) or array.ndim < 2 or not np.issubdtype(array.dtype, np.number):
+            kind = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ValueError(f"`paths`: {path} must hold an array of numbers of shape [N, ...], got {kind}.")
+        if array.shape[1:] != arrays[0].shape[1:] if arrays else False:
+            raise ValueError(f"`paths`: {path} has rows {array.shape[1:]}, and {paths[0]} has {arrays[0].shape[1:]}.")
+        if array.dtype != arrays[0].dtype if arrays else False:
+            raise ValueError(f"`paths`: {path} has dtype {array.dtype}, and {paths[0]} has {arrays[0].dtype}.")
+        arrays.append(array)
+    blocks = [(i, first) for i, array in enumerate(arrays) for first in range(0, len(array), block_rows)]
+    sizes = [min(block_rows, len(arrays[i]) - first) for i, first in blocks]
+
+    def read(block):
+        i, first = blocks[block]
+        # A map of its own: the pages of one that stays would count as this process' memory.
+        rows = np.load(paths[i], mmap_mode="r", allow_pickle=False)[first : first + block_rows]
+        return check_block(paths[i], np.array(rows), first)
+
+    chunks_of, spec = read_blocks(read, arrays[0].shape[1:], arrays[0].dtype, conditional_size)
+    return Stream(sizes, chunks_of, spec, window)

@@ -1,0 +1,87 @@
+"""A stream from Parquet files, a row group at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfp_flows.data.streams.stream import Stream, StreamError, check_block, paths_of, read_blocks
+
+
+def parquet(
+    paths: str | os.PathLike | Sequence,
+    columns: Sequence[str] | None = None,
+    *,
+    conditional_columns: Sequence[str] = (),
+    dtype: np.dtype = np.float32,
+    window: int = 65536,
+) -> Stream:
+    """Columns of Parquet files, as a `Stream` of rows. Needs `pip install "tfp_flows[parquet]"`.
+
+    A row group is read at once, so files should be written with row groups of some thousand rows.
+
+    Args:
+      paths: A file, a pattern such as `"data/*.parquet"`, or several.
+      columns: Names of the columns that are events; all but the conditions, in the order of the first file, if left out.
+      conditional_columns: Names of the columns that are conditions, for a conditional flow.
+      dtype: Of the rows, float32 or float64.
+      window: As in `Stream`.
+
+    Raises:
+      ImportError: Without pyarrow.
+      ValueError: For a file that is missing or no Parquet file, for a column that is missing or holds no numbers, or if there
+        are no rows.
+      StreamError: In reading, for a value that is missing or not finite.
+
+    Example:
+      >>> rows = tff.streams.parquet("data/*.parquet", ["x1", "x2"])  # doctest: +SKIP
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise ImportError('Parquet files need pyarrow: pip install "tfp_flows[parquet]".') from error
+    paths = paths_of(paths)
+    files, blocks, sizes = [], [], []
+    for path in paths:
+        try:
+            files.append(pq.ParquetFile(path))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"`paths`: {path} is no Parquet file ({error}).") from error
+    known = list(files[0].schema_arrow.names)
+    conditional_columns = list(conditional_columns)
+    columns = [name for name in known if name not in conditional_columns] if columns is None else list(columns)
+    wanted = conditional_columns + columns
+    for path, file in zip(paths, files, strict=True):
+        types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
+        for name in wanted:
+            if name not in types:
+                raise ValueError(f"`columns`: {path} has no column {name!r}; it has {', '.join(types)}.")
+            if not (pa.types.is_floating(types[name]) or pa.types.is_integer(types[name])):
+                raise ValueError(f"`columns`: {name!r} of {path} holds {types[name]}, not numbers.")
+        first = 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            blocks.append((len(sizes), path, group, first))
+            sizes.append(rows)
+            first += rows
+    if not columns:
+        raise ValueError("`columns` must name at least one column.")
+
+    def read(block):
+        _, path, group, first = blocks[block]
+        # A reader of its own: blocks are read at the same time, and a reader is not made for that.
+        table = pq.ParquetFile(path).read_row_group(group, columns=wanted, use_threads=False)
+        for name in wanted:
+            if table[name].null_count:
+                raise StreamError(
+                    f"{path} has a missing value in column {name!r}, in rows {first} to {first + len(table) - 1}."
+                )
+        rows = np.stack([table[name].to_numpy() for name in wanted], axis=1).astype(dtype)
+        return check_block(path, rows, first)
+
+    size = len(conditional_columns) or None
+    chunks_of, spec = read_blocks(read, [len(wanted)], np.dtype(dtype), size)
+    return Stream(sizes, chunks_of, spec, window)

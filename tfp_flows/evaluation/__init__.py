@@ -1,0 +1,1 @@
+"""How good a flow is: diagnostics and plots."""

@@ -1,0 +1,99 @@
+"""What one does with a fitted flow's latent values: sampling at a temperature, interpolating."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
+from tfp_flows.checks import positive_int
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.networks.broadcasting import check_condition
+
+tfd = tfp.distributions
+
+__all__ = ["at_temperature", "interpolate"]
+
+
+def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistribution:
+    """The flow with the standard deviation of its base multiplied by a temperature, its layers shared.
+
+    Below 1, samples come from nearer to the middle of the distribution: cleaner images, less variety (Kingma and Dhariwal
+    2018, section 6).
+
+    Args:
+      flow: A flow whose base is a `MultivariateNormalDiag`, as that of every recipe by default.
+      temperature: Positive number.
+
+    Returns:
+      Another distribution, over the same events.
+
+    Raises:
+      ValueError: If `temperature` is not positive, or the base is another distribution.
+
+    Example:
+      >>> flow = tff.maf(2, num_layers=1)
+      >>> cold = tff.at_temperature(flow, 0.5)
+      >>> cold.sample(3).shape, len(cold.trainable_variables) == len(flow.trainable_variables)
+      (TensorShape([3, 2]), True)
+    """
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be positive, got {temperature!r}.")
+    base = flow.distribution
+    if not isinstance(base, tfd.MultivariateNormalDiag):
+        raise ValueError(f"`flow` must have a MultivariateNormalDiag as its base, got {base}.")
+
+    def deferred(fn):
+        """A function of the base, computed anew in each call: its variables may be trained."""
+        like = tf.zeros(base.event_shape, base.dtype)
+        return tfp.util.DeferredTensor(like, lambda _: fn(), also_track=base)
+
+    return flow.with_base(
+        tfd.MultivariateNormalDiag(deferred(base.mean), deferred(lambda: temperature * base.stddev()))
+    )
+
+
+def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditional_input=None) -> tf.Tensor:
+    """Events on the way from one to another: their latent values turn along the great circle, and change their length evenly.
+
+    Args:
+      flow: A flow.
+      start, end: Events of shape `[..., *event_shape]`.
+      num_steps: Number of events on the way, with both ends.
+      conditional_input: Condition of a conditional flow, of shape `[C]`.
+
+    Returns:
+      Events `[num_steps, ..., *event_shape]`.
+
+    Raises:
+      ValueError: If `num_steps` is less than 2.
+
+    Example:
+      >>> flow = tff.real_nvp(2, num_layers=2)
+      >>> interpolate(flow, tf.zeros([2]), tf.ones([2]), num_steps=5).shape
+      TensorShape([5, 2])
+    """
+    steps = positive_int("num_steps", num_steps, 2)
+    bijector, ndims = flow.bijector, flow.event_shape.rank
+    check_condition(conditional_input, flow.conditional_size)
+    kwargs = {} if conditional_input is None else flow.bijector_kwargs(conditional_input)
+    latent_ndims = flow.distribution.event_shape.rank
+    ends = [inverse_and_log_det(bijector, tf.cast(x, flow.dtype), ndims, **kwargs)[0] for x in (start, end)]
+    axes = list(range(-latent_ndims, 0))
+
+    def total(t):
+        return tf.reduce_sum(t, axis=axes, keepdims=True)
+
+    lengths = [tf.sqrt(total(tf.square(z))) for z in ends]
+    units = [z / tf.maximum(length, 1e-12) for z, length in zip(ends, lengths, strict=True)]
+    cosine = total(units[0] * units[1])
+    angle = tf.acos(tf.clip_by_value(cosine, -0.9999, 0.9999))
+    straight = tf.abs(cosine) > 0.9999  # parallel, or opposite, where no great circle is singled out
+    on_the_way = []
+    for i in range(steps):
+        t = tf.cast(i / (steps - 1), flow.dtype)
+        turned = (tf.sin((1.0 - t) * angle) * units[0] + tf.sin(t * angle) * units[1]) / tf.sin(angle)
+        turned *= (1.0 - t) * lengths[0] + t * lengths[1]
+        z = tf.where(straight, (1.0 - t) * ends[0] + t * ends[1], turned)
+        on_the_way.append(forward_and_log_det(bijector, z, latent_ndims, **kwargs)[0])
+    return tf.stack(on_the_way)

@@ -1,0 +1,183 @@
+"""The two ready-made templates: for coupling layers and for masked autoregressive flows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.checks import hidden_sizes, positive_int
+from tfp_flows.networks.autoregressive import AutoregressiveNetwork
+from tfp_flows.networks.conditioner import Conditioner
+from tfp_flows.networks.dense import DenseNetwork, policy_for, spread_biases
+from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND, real_dtype
+from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transformer
+
+
+def real_nvp_template(
+    hidden_units: Sequence[int] = (64, 64),
+    *,
+    input_units: int | None = None,
+    output_units: int | None = None,
+    shift_only: bool = False,
+    transformer: Transformer | None = None,
+    activation="relu",
+    log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
+    conditional_size: int | None = None,
+    use_bias: bool = True,
+    kernel_initializer="he_uniform",
+    bias_initializer=None,
+    kernel_regularizer=None,
+    bias_regularizer=None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "real_nvp_template",
+) -> Conditioner:
+    """A multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
+
+    Where TFP's `tfb.real_nvp_default_template` has no trainable variables that anybody sees, bounds nothing and takes
+    no conditions, this one is tracked everywhere, starts as the identity and bounds its log-scale smoothly.
+
+    Args:
+      hidden_units: Sizes of the hidden layers.
+      input_units: Number of dimensions that the network sees (`num_masked`).
+      output_units: Number of dimensions that it transforms. With both sizes the weights exist at once; without, they
+        are made at the first call, which is how `tfb.RealNVP` tells them.
+      shift_only: Whether to return the shift alone (NICE).
+      transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
+      activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
+        `keras.layers.Dense`. The last layer starts at zero. `bias_initializer=None` is uniform on (-1, 1), which spreads
+        the units over standardized data, where Keras' zeros would put them all at the origin.
+      log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
+      conditional_size: Size of the `conditional_input` that calls will give, needed only together with the sizes.
+      seed: Integer seed of the initial weights.
+      dtype: Of weights and computation.
+      name: Name of the template.
+
+    Returns:
+      A `Conditioner`: `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]` gives
+      `shift` and `log_scale`, each of shape `[..., output_units]`, or with a `transformer` a bijector; cost `O(weights)` for
+      each event.
+
+    Raises:
+      ValueError: For sizes that are not positive integers, or only one of the two sizes.
+
+    Example:
+      >>> bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=real_nvp_template([64, 64]))
+      >>> bijector.forward(tf.ones([5, 2])).shape
+      TensorShape([5, 2])
+      >>> len(bijector.trainable_variables)
+      6
+
+    References:
+      L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
+      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    """
+    if (input_units is None) != (output_units is None):
+        raise ValueError(
+            "Give both `input_units` and `output_units`, or neither, got "
+            f"input_units={input_units!r} and output_units={output_units!r}."
+        )
+    transformer = _transformer(transformer, shift_only, log_scale_bound)
+    sizes = {}
+    if input_units is not None:
+        outputs = transformer.params * positive_int("output_units", output_units)
+        sizes = {"input_units": input_units, "output_units": outputs, "conditional_size": conditional_size}
+    network = DenseNetwork(
+        hidden_units,
+        **sizes,
+        activation=activation,
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer,
+        bias_initializer=bias_initializer,
+        kernel_regularizer=kernel_regularizer,
+        bias_regularizer=bias_regularizer,
+        seed=seed,
+        dtype=policy_for(dtype),
+        name=name,
+    )
+    return Conditioner(network, transformer, name=name)
+
+
+def _transformer(transformer: Transformer | None, shift_only: bool, log_scale_bound: float | None) -> Transformer:
+    if transformer is None:
+        return ShiftTransformer() if shift_only else AffineTransformer(log_scale_bound)
+    if not isinstance(transformer, Transformer):
+        raise ValueError(f"`transformer` must be a Transformer such as SplineTransformer(), got {transformer!r}.")
+    return transformer
+
+
+def masked_autoregressive_template(
+    hidden_units: Sequence[int] = (64, 64),
+    *,
+    event_size: int,
+    shift_only: bool = False,
+    transformer: Transformer | None = None,
+    activation="relu",
+    input_order: str | Sequence[int] = "left-to-right",
+    log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
+    conditional_size: int | None = None,
+    use_bias: bool = True,
+    kernel_initializer="he_uniform",
+    bias_initializer=None,
+    kernel_regularizer=None,
+    bias_regularizer=None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "masked_autoregressive_template",
+) -> Conditioner:
+    """A MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
+
+    Shift and log-scale of dimension i are functions of the dimensions before i (Germain et al. 2015). The masks multiply
+    the weights in every call.
+
+    Args:
+      hidden_units: Sizes of the hidden layers.
+      event_size: Size of the last axis. The weights exist at once.
+      input_order: `"left-to-right"`, `"right-to-left"`, `"random"`, or the degree `1 .. D` of each dimension.
+      shift_only, transformer, activation, log_scale_bound, conditional_size: As in `real_nvp_template`.
+      use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in `real_nvp_template`.
+      seed, dtype, name: As in `real_nvp_template`.
+
+    Returns:
+      A `Conditioner`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` gives `shift` and
+      `log_scale` of the same shape, or with a `transformer` a bijector; cost `O(weights)` for each event.
+
+    Raises:
+      ValueError: For sizes that are not positive integers, or an unknown `input_order`.
+
+    Example:
+      >>> bijector = tfb.MaskedAutoregressiveFlow(masked_autoregressive_template([64, 64], event_size=2))
+      >>> len(bijector.trainable_variables)
+      6
+
+    References:
+      M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE, 2015, arXiv:1502.03509.
+      G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
+    """
+    event_size, units = positive_int("event_size", event_size), hidden_sizes(hidden_units)
+    conditional = conditional_size is not None
+    transformer = _transformer(transformer, shift_only, log_scale_bound)
+    network = AutoregressiveNetwork(
+        transformer.params,
+        event_size,
+        conditional=conditional,
+        conditional_event_shape=positive_int("conditional_size", conditional_size) if conditional else None,
+        hidden_units=units,
+        input_order=input_order,
+        # With conditions some units see nothing else (degree 0): without them the first dimension would depend on the
+        # conditions by a linear map only.
+        hidden_degrees=[np.arange(n) * event_size // n for n in units] if conditional else "equal",
+        activation=activation,
+        use_bias=use_bias,
+        kernel_initializer=kernel_initializer,
+        bias_initializer=spread_biases() if bias_initializer is None else bias_initializer,
+        output_initializer="zeros",
+        kernel_regularizer=kernel_regularizer,
+        bias_regularizer=bias_regularizer,
+        seed=seed,
+        dtype=real_dtype(dtype).name,
+        name=name,
+    )
+    return Conditioner(network, transformer, name=name)

@@ -1,0 +1,37 @@
+"""The recipes: one function for each named flow. Each returns a transformed distribution that is ready to train."""
+
+from tfp_flows.recipes.autoregressive import (
+    iaf,
+    made,
+    maf,
+    maf_mog,
+    neural_autoregressive,
+    spline_autoregressive,
+)
+from tfp_flows.recipes.continuous import continuous_flow
+from tfp_flows.recipes.coupling import nice, real_nvp, spline_coupling
+from tfp_flows.recipes.gaussianization import gaussianization_flow
+from tfp_flows.recipes.image import glow, image_real_nvp
+from tfp_flows.recipes.planar import planar_flow, radial_flow, sylvester_flow
+from tfp_flows.recipes.table import table_flow, table_training
+
+__all__ = [
+    "continuous_flow",
+    "gaussianization_flow",
+    "glow",
+    "iaf",
+    "image_real_nvp",
+    "made",
+    "maf",
+    "maf_mog",
+    "neural_autoregressive",
+    "nice",
+    "planar_flow",
+    "radial_flow",
+    "real_nvp",
+    "spline_autoregressive",
+    "spline_coupling",
+    "sylvester_flow",
+    "table_flow",
+    "table_training",
+]

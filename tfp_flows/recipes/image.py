@@ -1,0 +1,244 @@
+"""The recipes of flows of images."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import (
+    ActNorm,
+    AffineCouplingLayer,
+    BatchNormalization,
+    LULinear,
+    MultiScale,
+    Squeeze,
+    get_preprocess_bijector,
+)
+from tfp_flows.checks import image_sizes, one_of, positive_int
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.networks import conv_resnet_template, glow_template
+from tfp_flows.numerics import real_dtype
+from tfp_flows.recipes.mixing import NORMALIZATIONS
+from tfp_flows.recipes.recipe import assemble, recipe
+from tfp_flows.seeds import split_seed, structure_seed
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+# Smaller than that of a table's flow: with a dozen couplings in a row, an image unlike those before it (a mark where all
+# others are empty) would be stretched until its loss overflows. That ended a fit to MNIST within minutes.
+IMAGE_LOG_SCALE_BOUND = 2.0
+
+
+def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> tuple[int, int, int]:
+    """The shape, checked to be divisible as often as it is squeezed."""
+    shape = image_sizes("image_shape", image_shape)
+    if shape[0] % 2**squeezes or shape[1] % 2**squeezes:
+        raise ValueError(
+            f"`num_scales` {num_scales} halves height and width {squeezes} times, which {shape[0]} x {shape[1]} does not allow."
+        )
+    return shape
+
+
+def _kept(channels: int, fraction: float) -> int:
+    """Channels that stay after part of them was factored out."""
+    kept = channels - round(fraction * channels)
+    if not 0 < kept < channels:
+        raise ValueError(f"`fraction` must leave some of {channels} channels and factor out some, got {fraction!r}.")
+    return kept
+
+
+class _Builder:
+    """Makes the layers of one flow: seeds in order, networks of one kind."""
+
+    def __init__(self, template, *, normalization, log_scale_bound, seed, dtype):
+        if normalization is not None:
+            one_of("normalization", normalization, NORMALIZATIONS)
+        self.template, self.normalization, self.dtype = template, normalization, dtype
+        self._log_scale_bound = log_scale_bound
+        self._seed, self._count = seed, 0
+
+    def seed(self, of_structure: bool = False) -> int:
+        self._count += 1
+        return split_seed(structure_seed(self._seed) if of_structure else self._seed, self._count)[-1]
+
+    def coupling(self, shape, mask_type: str, orientation: int, name: str) -> tfb.Bijector:
+        sliced = mask_type == "channel"  # after a squeeze the number of channels is even
+        seen = (*shape[:2], shape[2] // 2) if sliced else shape
+        network = self.template(image_shape=seen, seed=self.seed(), dtype=self.dtype, name=name)
+        return AffineCouplingLayer(
+            network,
+            mask_type,
+            orientation,
+            sliced=sliced,
+            log_scale_bound=self._log_scale_bound,
+            name=f"coupling_{name}",
+        )
+
+    def couplings(self, shape, mask_type: str, count: int, name: str) -> list[tfb.Bijector]:
+        """From the image's side: couplings of alternating masks, each followed by a normalization."""
+        layers: list[tfb.Bijector] = []
+        for i in range(count):
+            layers.append(self.coupling(shape, mask_type, i % 2, f"{name}_{i}"))
+            layers += self.normalized(shape[-1], f"{name}_{i}")
+        return layers
+
+    def normalized(self, channels: int, name: str) -> list[tfb.Bijector]:
+        if self.normalization is None:
+            return []
+        layer = ActNorm if self.normalization == "actnorm" else BatchNormalization
+        return [layer(channels, dtype=self.dtype, name=f"{self.normalization}_{name}")]
+
+
+def _distribution(blocks, image_shape, fraction, alpha, base, dtype, name) -> FlowDistribution:
+    """Base -> scales -> pixels in [0, 1]."""
+    layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
+    if alpha is not None:
+        layers.append(tfb.Invert(get_preprocess_bijector(alpha, dtype), name="pixels"))
+    return assemble(layers, int(np.prod(image_shape)), base, None, dtype, name)
+
+
+@recipe
+def image_real_nvp(
+    image_shape: Sequence[int],
+    *,
+    num_scales: int = 2,
+    num_couplings: int = 3,
+    filters: int = 64,
+    num_blocks: int = 2,
+    fraction: float = 0.5,
+    normalization: str | None = "actnorm",
+    network_normalization: str = "weight",
+    log_scale_bound: float | None = IMAGE_LOG_SCALE_BOUND,
+    alpha: float | None = 0.05,
+    base: tfd.Distribution | str | None = None,
+    conditional_size: int | None = None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "image_real_nvp",
+) -> FlowDistribution:
+    """Multi-scale RealNVP for images (Dinh et al. 2016): checkerboard and channel couplings with convolutional networks.
+
+    Each scale but the last: couplings with checkerboard masks, a squeeze, couplings with channel masks; then part of the
+    channels is factored out. The last scale: one checkerboard coupling more, and nothing after them.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width must be multiples of `2 ** (num_scales - 1)`.
+      num_scales: Number of scales.
+      num_couplings: Couplings of each kind at each scale.
+      filters, num_blocks: Of each convolutional network.
+      fraction: Part of the channels that is factored out after each scale.
+      normalization: `"actnorm"` or `"batch_norm"` after each coupling, or `None`.
+      network_normalization: `"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).
+      log_scale_bound: Bound of the log-scale of a coupling, by `bound_log_scale`; `None` for none.
+      alpha: Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real line.
+      base, conditional_size, seed, dtype, name: As in `planar_flow`; the base has event shape `[H W C]`. Conditions
+        may be one-hot classes.
+
+    Returns:
+      A transformed distribution over images `[H, W, C]`. Cost: one pass of each network, in both directions.
+
+    Raises:
+      ValueError: For an argument out of range; it names the argument.
+
+    Example:
+      >>> flow = image_real_nvp((4, 4, 1), filters=8, num_blocks=1)
+      >>> flow.log_prob(flow.sample(3)).shape
+      TensorShape([3])
+
+    References:
+      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
+    """
+    num_scales, count = positive_int("num_scales", num_scales), positive_int("num_couplings", num_couplings)
+    shape = image_shape = _image_shape(image_shape, num_scales, num_scales - 1)
+    dtype = real_dtype(dtype)
+    template = functools.partial(
+        conv_resnet_template,
+        filters,
+        num_blocks,
+        normalization=network_normalization,
+        conditional_size=conditional_size,
+    )
+    build = _Builder(template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype)
+    blocks = []
+    for scale in range(num_scales):
+        if scale == num_scales - 1:
+            layers = build.couplings(shape, "checkerboard", count + 1, f"{scale}_checkerboard")
+        else:
+            layers = build.couplings(shape, "checkerboard", count, f"{scale}_checkerboard")
+            layers.append(tfb.Invert(Squeeze(name=f"squeeze_{scale}"), name=f"unsqueeze_{scale}"))
+            shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
+            layers += build.couplings(shape, "channel", count, f"{scale}_channel")
+            shape = (*shape[:-1], _kept(shape[-1], fraction))
+        blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
+    return _distribution(blocks, image_shape, fraction, alpha, base, dtype, name)
+
+
+@recipe
+def glow(
+    image_shape: Sequence[int],
+    *,
+    num_scales: int = 2,
+    num_steps: int = 8,
+    filters: int = 64,
+    fraction: float = 0.5,
+    normalization: str | None = "actnorm",
+    network_normalization: str = "weight",
+    log_scale_bound: float | None = IMAGE_LOG_SCALE_BOUND,
+    alpha: float | None = 0.05,
+    base: tfd.Distribution | str | None = None,
+    conditional_size: int | None = None,
+    seed: int | None = None,
+    dtype: tf.DType = tf.float32,
+    name: str = "glow",
+) -> FlowDistribution:
+    """Glow (Kingma and Dhariwal 2018): at each scale a squeeze, then steps of ActNorm, a 1x1 convolution and a coupling.
+
+    The invertible 1x1 convolutions are `LULinear` maps of the channels; the networks are those of `glow_template`.
+
+    Args:
+      image_shape: `(H, W, C)`; height and width must be multiples of `2 ** num_scales`.
+      num_scales: Number of scales.
+      num_steps: Steps at each scale.
+      filters, fraction, normalization, network_normalization, log_scale_bound, alpha: As in `image_real_nvp`.
+      base, conditional_size, seed, dtype, name: As in `image_real_nvp`.
+
+    Returns:
+      A transformed distribution over images `[H, W, C]`. Cost: one pass of each network, in both directions.
+
+    Raises:
+      ValueError: For an argument out of range; it names the argument.
+
+    Example:
+      >>> flow = glow((4, 4, 1), num_scales=1, num_steps=2, filters=8)
+      >>> flow.log_prob(flow.sample(3)).shape
+      TensorShape([3])
+
+    References:
+      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
+    """
+    num_scales, num_steps = positive_int("num_scales", num_scales), positive_int("num_steps", num_steps)
+    shape = image_shape = _image_shape(image_shape, num_scales, num_scales)
+    dtype = real_dtype(dtype)
+    template = functools.partial(
+        glow_template, filters, normalization=network_normalization, conditional_size=conditional_size
+    )
+    build = _Builder(template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype)
+    blocks = []
+    for scale in range(num_scales):
+        shape = (shape[0] // 2, shape[1] // 2, 4 * shape[2])
+        layers: list[tfb.Bijector] = [tfb.Invert(Squeeze(name=f"squeeze_{scale}"), name=f"unsqueeze_{scale}")]
+        for step in range(num_steps):
+            label = f"{scale}_{step}"
+            layers += build.normalized(shape[-1], label)
+            layers.append(LULinear(shape[-1], seed=build.seed(of_structure=True), dtype=dtype, name=f"conv1x1_{label}"))
+            # The last one moves the half that is factored out, given the half that stays.
+            layers.append(build.coupling(shape, "channel", (num_steps - step) % 2, label))
+        blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
+        if scale < num_scales - 1:
+            shape = (*shape[:-1], _kept(shape[-1], fraction))
+    return _distribution(blocks, image_shape, fraction, alpha, base, dtype, name)

@@ -1,0 +1,52 @@
+"""Pickles and deep copies of flows and bijectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import registry, tracking
+from tfp_flows.saving.reader import finalize_layers, from_description
+from tfp_flows.saving.writer import describe
+
+
+def reduce(module: tf.Module) -> tuple:
+    """Returns what `pickle` and `copy.deepcopy` need to make a module again.
+
+    Raises:
+      ValueError: If a part cannot be described, such as a function; the message says where it is.
+    """
+    return rebuild, (describe(module), [v.numpy() for v in module.variables], _trained(module))
+
+
+def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
+    """A module from its description, with the values of its variables."""
+    module = from_description(text)
+    if len(module.variables) < len(values) and isinstance(module, tfp.distributions.Distribution):
+        size = getattr(module, "conditional_size", None)
+        condition = {} if size is None else {"conditional_input": tf.zeros([1, size], module.dtype)}
+        module.log_prob(module.sample(1, **condition), **condition)  # builds what is built at the first call
+    if [v.shape for v in module.variables] != [v.shape for v in values]:
+        raise ValueError(
+            f"{module!r} has {len(module.variables)} variables, the pickle has {len(values)}, or other shapes."
+        )
+    for variable, value in zip(module.variables, values, strict=True):
+        variable.assign(value)
+    finalize_layers(module)
+    for weight, is_trained in zip(_weights(module), trained, strict=True):
+        weight.trainable = is_trained
+    return module
+
+
+def _weights(module: tf.Module) -> list:
+    return [w for layer in tracking.find(module).layers for w in layer.weights]
+
+
+def _trained(module: tf.Module) -> list[bool]:
+    return [bool(w.trainable) for w in _weights(module)]
+
+
+registry.REDUCERS.append(reduce)

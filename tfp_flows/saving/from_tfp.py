@@ -1,0 +1,223 @@
+"""Flows of TFP, with what they have learned, as flows of this package."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import _compat_tfp
+from tfp_flows.bijectors import ActNorm, MaskedAutoregressiveFlow, RealNVP
+from tfp_flows.bijectors.glow_coupling import GlowCoupling
+from tfp_flows.distribution import FlowDistribution, TransformedDistribution
+from tfp_flows.networks import AutoregressiveNetwork, as_template, real_nvp_template
+from tfp_flows.saving.reader import from_description
+from tfp_flows.saving.writer import describe
+
+tfb, tfd = tfp.bijectors, tfp.distributions
+_LAYERS = ("Activation", "Conv2D", "Dense", "Flatten", "ReLU", "Reshape")  # which mean the same in Keras 2 and 3
+
+
+def from_tfp(flow: Any, *, atol: float = 1e-4) -> Any:
+    """A copy of a flow of TFP, with its weights in Keras 3 networks, that `FlowModel` trains and saves.
+
+    Copied are `tfb.AutoregressiveNetwork`, `tfb.MaskedAutoregressiveFlow` over one, `tfb.RealNVP` over
+    `tfb.real_nvp_default_template`, `tfb.Glow` with its default networks or others of Keras 2 `Sequential` layers, and what
+    `tfb.Chain`, `tfb.Invert` and `tfb.Blockwise` make of them; other bijectors and the base by `describe`. The original stays
+    as it is, and shares nothing with the copy.
+
+    Args:
+      flow: A `tfd.TransformedDistribution`, a bijector, or a `tfb.AutoregressiveNetwork`, whose weights exist.
+      atol: How far the log-densities of a distribution may differ, relative to their size where that exceeds one.
+
+    Returns:
+      A `FlowDistribution`, a bijector, or an `AutoregressiveNetwork`.
+
+    Raises:
+      ValueError: For a part that cannot be copied, or if the log-density of the copy of a distribution differs.
+
+    Example:
+      >>> made = tfb.AutoregressiveNetwork(2, event_shape=[2], hidden_units=[8], activation="relu")
+      >>> maf = tfb.MaskedAutoregressiveFlow(made)
+      >>> old = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), maf)
+      >>> flow = tff.from_tfp(old)
+      >>> model = tff.FlowModel(flow)
+    """
+    if isinstance(flow, tfb.AutoregressiveNetwork):
+        return _autoregressive_network(flow)
+    if isinstance(flow, tfb.Bijector):
+        return _bijector(flow)
+    if not isinstance(flow, TransformedDistribution):
+        raise ValueError(
+            f"`flow` must be a tfd.TransformedDistribution, a tfb.Bijector or a tfb.AutoregressiveNetwork, got {flow!r}."
+        )
+    x = flow.sample(8, seed=(1, 2))  # makes the weights of templates, too
+    copy = FlowDistribution(_described(flow.distribution), _bijector(flow.bijector), name=flow.name)
+    expected, got = flow.log_prob(tf.identity(x)).numpy(), copy.log_prob(tf.identity(x)).numpy()
+    error = np.max(np.abs(got - expected) / np.maximum(1.0, np.abs(expected)))
+    if not error <= atol:
+        raise ValueError(
+            f"`flow` cannot be copied: the log-density of the copy differs by {error:.3g}: {expected} and {got}."
+        )
+    return copy
+
+
+def _described(item: Any) -> Any:
+    return from_description(describe(item))
+
+
+def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
+    """The copy of a bijector; `scale` is the function of the scales of a coupling in `tfb.Glow`."""
+    kind = type(item).__name__  # the parts of Glow have no public names
+    if isinstance(item, tfb.MaskedAutoregressiveFlow):
+        network = item.parameters["shift_and_log_scale_fn"]
+        if not isinstance(network, tfb.AutoregressiveNetwork):
+            raise ValueError(
+                f"`flow`: {item.name} is over {network!r}; only a tfb.AutoregressiveNetwork can be copied."
+            )
+        return MaskedAutoregressiveFlow(as_template(_autoregressive_network(network)), name=item.name)
+    if isinstance(item, tfb.RealNVP):
+        return _real_nvp(item, scale)
+    if isinstance(item, _compat_tfp.Invert):  # of which TFP makes one where the inner one is no CompositeTensor
+        return tfb.Invert(_bijector(item.bijector, scale), name=item.name)
+    if kind in ("Reshape", "_Reshape"):
+        shapes = {key: [int(n) for n in item.parameters[key]] for key in ("event_shape_out", "event_shape_in")}
+        return tfb.Reshape(**shapes, name=item.name)
+    if kind == "ActivationNormalization":
+        return _act_norm(item)
+    if kind == "OneByOneConv":
+        inner = item._bijector
+        parts = {"lower_upper": inner.lower_upper, "permutation": inner.permutation}
+        copies = {k: tf.Variable(v, trainable=k == "lower_upper", dtype=v.dtype, name=k) for k, v in parts.items()}
+        return tfb.ScaleMatvecLU(**copies, name=item.name)
+    if kind == "ExitBijector":
+        leave, grab, rest = item.parameters["blockwise_splits"]
+        parts = [_bijector(part, "exp") for part in item.bijectors]
+        return tfb.Blockwise(parts, [leave + grab, rest], name=item.name) if rest else parts[0]
+    if isinstance(item, _compat_tfp.Blockwise):
+        sizes = [int(n) for n in np.asarray(item.block_sizes)]
+        return tfb.Blockwise([_bijector(part, scale) for part in item.bijectors], sizes, name=item.name)
+    if isinstance(item, _compat_tfp.Chain) or kind in ("Glow", "GlowBlock", "Expand"):
+        return tfb.Chain([_bijector(part, scale) for part in item.bijectors], name=item.name)
+    try:
+        return _described(item)
+    except ValueError as error:
+        raise ValueError(f"`flow`: {item.name}, a {kind}, cannot be copied: {error}") from error
+
+
+def _act_norm(item) -> ActNorm:
+    """TFP's is `y = x / s - m`."""
+    if not bool(item._initialized.numpy()):
+        raise ValueError(f"`flow`: {item.name} has not seen data yet: call `log_prob` on a batch of images first.")
+    s, m = item._s.numpy(), item._m.numpy()
+    copy = ActNorm(len(m), dtype=item._m.dtype, name=item.name)
+    copy.shift.assign(-m)
+    copy.log_scale.assign(-np.log(s))
+    copy._set_adapted()
+    return copy
+
+
+def _real_nvp(item: tfb.RealNVP, scale: str) -> RealNVP:
+    known = item.parameters
+    masked = {k: known[k] for k in ("num_masked", "fraction_masked") if known.get(k) is not None}
+    if known.get("bijector_fn") is not None:
+        network = _held(known["bijector_fn"], lambda value: hasattr(value, "get_weights") and hasattr(value, "layers"))
+        if network is None:
+            raise ValueError(f"`flow`: the `bijector_fn` of {item.name} holds no Keras 2 model, and cannot be copied.")
+        copy = _keras_3(network)
+        target = _held(known["bijector_fn"], lambda value: isinstance(value, tuple) and len(value) == 3)
+        channels = network.input_shape[-1] if target is None else target[-1]
+        return RealNVP(**masked, bijector_fn=GlowCoupling(copy, int(channels), scale), name=item.name)
+    template = known["shift_and_log_scale_fn"]
+    values = [v.numpy() for v in getattr(template, "variables", ())]
+    held = _nonlocals(getattr(template, "_func", None))
+    if not values or "hidden_layers" not in held:
+        raise ValueError(f"`flow`: {item.name} is over {template!r}; only tfb.real_nvp_default_template can be copied.")
+    kernels, biases = [v for v in values if v.ndim == 2], [v for v in values if v.ndim == 1]
+    units = kernels[-1].shape[1] // (1 if held["shift_only"] else 2)
+    copy = real_nvp_template(
+        list(held["hidden_layers"]),
+        shift_only=bool(held["shift_only"]),
+        activation=_activation(held["activation"]),
+        input_units=kernels[0].shape[0],
+        output_units=units,
+        log_scale_bound=None,
+        dtype=kernels[0].dtype,
+    )
+    copy.fn.set_weights([value for pair in zip(kernels, biases, strict=True) for value in pair])
+    return RealNVP(**masked, shift_and_log_scale_fn=copy, name=item.name)
+
+
+def _autoregressive_network(layer) -> AutoregressiveNetwork:
+    """By attributes that TFP does not make public; a test compares the outputs."""
+    if not layer.built:
+        raise ValueError(f"`flow`: {layer.name} has no weights yet: call it once, or give it an `event_shape`.")
+    degrees, degree = [], np.asarray(layer._input_order)
+    for mask in layer._masks[:-1]:  # a unit is of the largest degree that it reads
+        degree = np.max(np.where(np.asarray(mask) != 0, degree[:, np.newaxis], 1), axis=0)
+        degrees.append(degree.tolist())
+    copy = AutoregressiveNetwork(
+        layer._params,
+        event_shape=list(layer.event_shape),
+        conditional=layer._conditional,
+        conditional_event_shape=layer._conditional_event_shape,
+        conditional_input_layers=layer._conditional_layers,
+        hidden_units=list(layer._hidden_units),
+        input_order=[int(n) for n in layer._input_order],
+        hidden_degrees=degrees if degrees else "equal",
+        activation=_activation(layer._activation),
+        use_bias=layer._use_bias,
+        dtype=layer.dtype,
+    )
+    copy.set_weights(layer.get_weights())
+    for kernel, mask in zip(copy._kernels, layer._masks, strict=True):
+        if np.any(kernel.numpy()[np.asarray(mask) == 0]):
+            raise ValueError(
+                f"`flow`: {layer.name} has weights where its masks are zero, so that it is not autoregressive."
+            )
+    return copy
+
+
+def _keras_3(model) -> keras.Sequential:
+    """A Keras 2 `Sequential` as one of Keras 3."""
+    layers = []
+    for layer in model.layers:
+        kind = getattr(keras.layers, type(layer).__name__, None)
+        if type(layer).__name__ not in _LAYERS or kind is None:
+            raise ValueError(
+                f"`flow`: the layer {layer.name}, a {type(layer).__name__}, cannot be copied into Keras 3."
+            )
+        config = {k: v for k, v in layer.get_config().items() if k in inspect.signature(kind).parameters or k == "name"}
+        for key in [k for k in config if k.endswith(("initializer", "regularizer", "constraint"))]:
+            del config[key]  # of the weights' past
+        layers.append(kind(**config, dtype=layer.dtype))
+    copy = keras.Sequential([keras.Input(model.input_shape[1:], dtype=model.input.dtype), *layers])
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _activation(activation: Any) -> Any:
+    """A Keras activation by its name, which it has in both versions."""
+    return activation if activation is None or isinstance(activation, str) else activation.__name__
+
+
+def _nonlocals(fn: Callable | None) -> dict[str, Any]:
+    return dict(inspect.getclosurevars(fn).nonlocals) if inspect.isfunction(fn) else {}
+
+
+def _held(fn: Callable, wanted: Callable[[Any], bool]) -> Any:
+    """The first value that a function, or one that it holds, refers to in its closure, of those that are wanted."""
+    queue, seen = [fn], set()
+    while queue:
+        for value in _nonlocals(queue.pop(0)).values():
+            if wanted(value):
+                return value
+            if inspect.isfunction(value) and id(value) not in seen:
+                seen.add(id(value))
+                queue.append(value)
+    return None

@@ -1,0 +1,16 @@
+"""Keras 3 models over distributions."""
+
+from tfp_flows.training.annealing import linear_annealing
+from tfp_flows.training.dequantization import UniformDequantization, VariationalDequantization
+from tfp_flows.training.flow_model import FlowModel
+from tfp_flows.training.flow_vae import FlowVAE
+from tfp_flows.training.variational_flow import VariationalFlow
+
+__all__ = [
+    "FlowModel",
+    "FlowVAE",
+    "UniformDequantization",
+    "VariationalDequantization",
+    "VariationalFlow",
+    "linear_annealing",
+]

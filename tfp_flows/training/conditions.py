@@ -1,0 +1,53 @@
+"""Conditions of training data: their scale, and the standardization in front of a flow."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows.bijectors import Standardize
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.training.events import look_at_conditions
+
+
+def prepare_conditions(
+    distribution: tfp.distributions.Distribution, rows: np.ndarray, events: np.ndarray | None
+) -> None:
+    """Adapts the `preprocess_condition` of a new flow to conditions `[N, C]`, and warns of a scale far from one.
+
+    A flow that has been trained without `FlowModel` reads its conditions as they are, and goes on so. `events` are those that
+    belong to the conditions, if they are at hand.
+
+    Raises:
+      ValueError: For columns whose variation is lost in the distribution's dtype.
+    """
+    given = tf.cast(rows, distribution.dtype)
+    if not isinstance(distribution, FlowDistribution):
+        look_at_conditions("x", rows, tf.as_dtype(distribution.dtype), np.asarray(rows, np.float64), stacklevel=5)
+        return
+    layer, encoded = distribution.preprocess_condition, hasattr(distribution, "condition_shape")
+    if (
+        isinstance(layer, Standardize)
+        and not encoded
+        and not layer.adapted
+        and _ignores_conditions(distribution, given, events)
+    ):
+        layer.adapt_to_conditions(rows)
+    if layer is not None and not encoded:
+        read = layer.inverse(given)
+    else:
+        read = distribution.condition_before_encoder(given)
+    read = np.reshape(np.asarray(read), [len(rows), -1])
+    look_at_conditions("x", rows, tf.as_dtype(distribution.dtype), read, stacklevel=5)
+
+
+def _ignores_conditions(distribution: FlowDistribution, rows: tf.Tensor, events: np.ndarray | None) -> bool:
+    """Whether a flow gives the same density under conditions far from each other, as a new one does."""
+    far = rows[tf.argmax(tf.reduce_sum(tf.square(rows - rows[0]), axis=1))]
+    if events is not None:
+        x = tf.cast(events[:2], distribution.dtype)
+    else:
+        x = distribution.sample(2, seed=(1, 2), conditional_input=rows[0])
+    first, second = (distribution.log_prob(tf.identity(x), conditional_input=c) for c in (rows[0], far))
+    return bool(np.array_equal(first, second))

@@ -1,0 +1,393 @@
+"""`FlowModel`: maximum likelihood for any TFP distribution, as a Keras 3 model."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+from tfp_flows._compat_tfp import forgetting
+from tfp_flows.bijectors import ActNorm, BatchNormalization, Standardize
+from tfp_flows.bijectors.adapting import adapt_layers, adapt_layers_by_all, waits_for_data
+from tfp_flows.checks import positive_int
+from tfp_flows.data.arrays import to_array
+from tfp_flows.data.streams.stream import stream_errors
+from tfp_flows.networks.broadcasting import check_condition, check_rows
+from tfp_flows.seeds import resolve_seed
+from tfp_flows.training.base import mean_of_rows
+from tfp_flows.training.checks import check_distribution, check_support, warn_of_shared_networks
+from tfp_flows.training.conditions import prepare_conditions
+from tfp_flows.training.dequantization import UniformDequantization
+from tfp_flows.training.events import farthest_value
+from tfp_flows.training.finding import variables_of
+from tfp_flows.training.inputs import Inputs
+from tfp_flows.training.keeping import KeptModel
+from tfp_flows.training.noise import step_seed
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class FlowModel(KeptModel):
+    """A Keras 3 model that trains a distribution by maximum likelihood.
+
+    `model(x)` is the log-density of each event, and `fit(x)` minimizes its negative mean (NLL, in nats) with any Keras
+    optimizer and callbacks. Every trainable variable of the distribution is found: those of bijectors and base, and the
+    weights of Keras networks that a bijector holds as an attribute, in a list, or only in the closure of a function.
+
+    Where it differs from a bare `keras.Model`:
+
+    - `fit(x)` learns p(x), and `compile` takes no `loss`. `validation_data=x_val` may be a bare array.
+    - For a conditional flow (`conditional_size=...`), `fit(x, y)` learns p(y | x): conditions first, events second, in
+      `evaluate` and `predict` too. `log_prob(y, conditional_input=x)` and `sample(n, conditional_input=x)` take conditions
+      as the flow does.
+    - Layers that start from data (`ActNorm`, `BatchNormalization`) are initialized with the first batch, once.
+    - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
+    - Arrays are checked before training starts. If the loss turns NaN or infinite, training stops with a
+      `FloatingPointError` that tells epoch and step; the weights stay as they were before that step.
+
+    Args:
+      distribution: Any `tfd.Distribution` with `log_prob`; a recipe's flow, for example.
+      dequantize: For data of integers `0 .. levels - 1`, such as images of bytes: the number of levels (uniform noise is
+        added, and the sum divided by it: the distribution is then over events in [0, 1]), or a
+        `VariationalDequantization`. Losses are then bounds on the discrete NLL, in nats, `history.history` has
+        `bits_per_dim` as well, and `sample` returns integers.
+      seed: Seed of the noise of `dequantize`.
+      name: Name of the model.
+
+    Raises:
+      ValueError: If `distribution` is no distribution, or if it has no trainable variable.
+
+    Shapes: `x` is `[N, *event_shape]`, log-densities are `[N]`, in nats. `model.log_prob` takes any batch shape.
+
+    Example:
+      >>> model = FlowModel(tff.maf(2, num_layers=2, seed=1))
+      >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
+      >>> history = model.fit(tff.data.moons().sample(512, seed=1), batch_size=128, epochs=2, verbose=0)
+      >>> sorted(history.history)
+      ['loss']
+      >>> model.sample(5, seed=1).shape
+      TensorShape([5, 2])
+    """
+
+    def __init__(
+        self,
+        distribution: tfd.Distribution,
+        *,
+        dequantize: int | UniformDequantization | None = None,
+        seed: int | None = None,
+        name: str = "flow_model",
+    ):
+        check_distribution("distribution", distribution)
+        super().__init__(name=name, dtype=tf.as_dtype(distribution.dtype).name)
+        self.distribution = distribution
+        self._event_dtype = tf.as_dtype(distribution.dtype)
+        self.conditional_size = getattr(distribution, "conditional_size", None)
+        self.seed = 0 if dequantize is None else resolve_seed(seed)
+        if dequantize is not None and not isinstance(dequantize, UniformDequantization):
+            dequantize = UniformDequantization(positive_int("dequantize", dequantize, 2))
+        self.dequantize = dequantize
+        self._bits_per_dim = None if dequantize is None else keras.metrics.Mean(name="bits_per_dim")
+        self._inputs = Inputs(
+            tuple(distribution.event_shape.as_list()),
+            self._event_dtype,
+            self.conditional_size,
+            None if dequantize is None else dequantize.levels,
+            scaled=any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules),
+        )
+        # Of partials: TensorFlow counts the traces of functions and methods over all models, and would warn at the fifth.
+        self._compiled_log_prob = tf.function(
+            functools.partial(forgetting()(distribution.log_prob)), reduce_retracing=True
+        )
+        self._compiled_sample = tf.function(functools.partial(forgetting()(self._draw)), reduce_retracing=True)
+        self._find_variables()
+        warn_of_shared_networks(distribution)
+        if dequantize is not None:
+            self._adopt(tracking.find(dequantize))
+        # Batch statistics are folded in after each training step.
+        self._updated_layers = [m for m in distribution.submodules if isinstance(m, BatchNormalization)]
+        self.built = True
+
+    def _find_variables(self) -> None:
+        found, variables = variables_of(self.distribution)
+        self._adopt(found, variables)
+
+    def _condition(self, conditional_input) -> dict:
+        """The keywords that hand a condition to the distribution."""
+        return {} if self.conditional_size is None else {"conditional_input": conditional_input}
+
+    # --- what Keras calls ---
+
+    def __call__(self, x, conditional_input=None, **kwargs):
+        if (
+            isinstance(x, (tuple, list))
+            and self.conditional_size is not None
+            and len(x) == 2
+            and conditional_input is None
+        ):
+            conditional_input, x = x  # in the order of `fit`
+        elif isinstance(x, (tuple, list)) and any(keras.utils.is_keras_tensor(t) for t in x):
+            raise ValueError(
+                f"A {type(self).__name__} takes events, or (conditions, events) if its distribution is conditional, got "
+                f"{len(x)} tensors."
+            )
+        return super().__call__(x, conditional_input=conditional_input, **kwargs)
+
+    def call(self, x, conditional_input=None, training=None):
+        del training  # Keras hands it on to the networks through its call context
+        # In eager mode TFP would answer from its cache, also after an update of the weights.
+        return self.distribution.log_prob(tf.identity(x), **self._condition(conditional_input))
+
+    def _unpack(self, data):
+        """Events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if self.conditional_size is not None:
+            if y is None:
+                raise ValueError("Batches must hold (conditions, events), since the distribution is conditional.")
+            return self._shaped(y, self._inputs.event_shape), self._shaped(x, [self.conditional_size]), sample_weight
+        # In place of events' labels, an array without columns goes with weights; and autoencoders are given (x, x).
+        if y is not None and y.shape[-1:] != [0] and y.shape != x.shape:
+            raise ValueError(
+                f"Batches must hold events alone, or (events, events, weights), since the distribution has no conditions, got "
+                f"shapes {x.shape} and {y.shape}."
+            )
+        return self._shaped(x, self._inputs.event_shape), None, sample_weight
+
+    @staticmethod
+    def _shaped(batch, event_shape):
+        """Batches of unknown shape, as of `tf.numpy_function`, with the shape that they must have."""
+        if tf.is_tensor(batch) and not batch.shape[1:].is_fully_defined():
+            batch = tf.ensure_shape(batch, [None, *event_shape])
+        return batch
+
+    def _score(self, events, conditions, seed: int, step, training: bool) -> tf.Tensor:
+        """The log-density of events, or the bound on their log-probability."""
+        if self.dequantize is None:
+            return self(events, conditional_input=conditions, training=training)
+        events, excess = self.dequantize(events, step_seed(seed, step), self._event_dtype)
+        return self(events, conditional_input=conditions, training=training) - excess
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        """The mean of `-y_pred`, weighted by `sample_weight`; in training the networks' own losses are added."""
+        del x, y
+        nll = -y_pred
+        if sample_weight is not None:
+            nll *= tf.reshape(tf.cast(sample_weight, nll.dtype), tf.shape(nll))  # Keras allows [N, 1] as well
+        loss = mean_of_rows(nll)
+        return loss + self._penalty(loss.dtype) if training else loss
+
+    def _training_step(self, data):
+        events, conditions, sample_weight = self._unpack(data)
+        before = self._snapshot()
+        with tf.GradientTape() as tape:
+            log_prob = self._score(events, conditions, self.seed, self.optimizer.iterations.value, training=True)
+            loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
+        self._update(tape, loss, tf.shape(log_prob)[0])
+        for layer in self._updated_layers:
+            layer.update()
+        self._restore(before)
+        return self._logs(loss, events, log_prob, sample_weight)
+
+    def _evaluation_step(self, data):
+        events, conditions, sample_weight = self._unpack(data)
+        # The same noise in every evaluation, but not in every batch of one: the loss counts them.
+        log_prob = self._score(events, conditions, self.seed + 1, self._loss_metric().count.value, training=False)
+        loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=False)
+        return self._logs(loss, events, log_prob, sample_weight)
+
+    def predict_step(self, data):
+        events, conditions, _ = self._unpack(data)
+        # Other noise for other batches, and the same for the same.
+        step = 0 if self.dequantize is None else tf.reduce_sum(tf.cast(events, tf.int32))
+        return self._score(events, conditions, self.seed + 2, step, training=False)
+
+    def _logs(self, loss, x, log_prob, sample_weight):
+        self._loss_metric().update_state(loss, sample_weight=tf.shape(log_prob)[0])
+        if self._bits_per_dim is not None:
+            self._bits_per_dim.update_state(-log_prob / (np.log(2.0) * np.prod(self._inputs.event_shape)))
+        return self.compute_metrics(x, None, log_prob, sample_weight=sample_weight)
+
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
+        """Maximizes the mean log-likelihood: of `x`, or, for a conditional distribution, of `y` given `x`.
+
+        Args:
+          x: Array of events `[N, *event_shape]`; or of conditions `[N, C]` if the distribution is conditional. Or a
+            `tf.data.Dataset` of batches: events, or pairs of conditions and events.
+          y: Array of events, for a conditional distribution only.
+          validation_data: Array, tuple `(x, y)` or dataset, likewise.
+          batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`. `class_weight` is by the classes in the
+            conditions, one-hot or one integer.
+
+        Returns:
+          The Keras `History`; `history["loss"]` and `history["val_loss"]` are in nats.
+
+        Raises:
+          ValueError: For data that cannot be trained on; the message names what is wrong and where.
+          FloatingPointError: If the loss turns NaN or infinite. The weights are those before that step.
+        """
+        if x is None:
+            raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
+        self._inputs.check(x, y)
+        kwargs = self._inputs.with_class_weight(kwargs, x, y)
+        glance = self._inputs.glance(x, y)
+        data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs, self.distribute_strategy, glance)
+        if glance.conditions is not None:
+            events = None if self.dequantize is not None else glance.events
+            prepare_conditions(self.distribution, glance.conditions, events)
+        self._guard.scaled, self._guard.farthest = self._inputs.scaled, None
+        if self.dequantize is None:
+            self._guard.farthest = farthest_value(glance.events)
+            check_support(glance.name, glance.events, self.distribution)
+        self._adapt_layers(data)
+        return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
+
+    def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
+        """The mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`; else as `keras.Model.evaluate`."""
+        data = self._inputs.dataset(x, y, batch_size, sample_weight)
+        return super().evaluate(data, verbose=verbose, **kwargs)
+
+    def predict(self, x, batch_size=None, verbose="auto", *, y=None, **kwargs):
+        """The log-density in nats of each row of `x`, or of `y` given `x`; otherwise as `keras.Model.predict`."""
+        return super().predict(self._inputs.dataset(x, y, batch_size), verbose=verbose, **kwargs)
+
+    # --- data ---
+
+    def adapt(self, x, y=None, batch_size: int | None = 8192) -> None:
+        """Lets layers that start from data (`ActNorm`, `BatchNormalization`) start from all of `x`, batch by batch.
+
+        `fit` does it by itself, from its first batch. Layers that have started stay as they are. Cost: a pass over the data
+        for each layer that has not.
+
+        Args:
+          x, y: As in `fit`: arrays, a stream, or a `tf.data.Dataset` of batches.
+          batch_size: Rows at a time.
+
+        Raises:
+          ValueError: For data that cannot be trained on, or of fewer than two rows.
+        """
+        bijector = getattr(self.distribution, "bijector", None)
+        if isinstance(bijector, tfp.bijectors.Bijector):
+            data = self._inputs.dataset(x, y, batch_size)
+            if hasattr(data, "__next__"):
+                raise ValueError(
+                    "`x` must be read once for each layer: an array, a stream or a dataset, and no generator."
+                )
+            with stream_errors():
+                adapt_layers_by_all(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
+
+    def _adapt_layers(self, data) -> None:
+        """Lets layers that start from data start from the first batch, before the first training step of all.
+
+        A generator would lose its first batch, and is left alone.
+        """
+        bijector = getattr(self.distribution, "bijector", None)
+        if not isinstance(bijector, tfp.bijectors.Bijector) or self._steps_done() > 0:
+            return
+        if not waits_for_data(bijector):
+            return
+        if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
+            first = next(iter(data))
+            parts = self.distribute_strategy.experimental_local_results
+            first = tf.nest.map_structure(lambda v: tf.concat(parts(v), axis=0), first)
+        elif isinstance(data, keras.utils.PyDataset):
+            first = data[0]
+        else:
+            return
+        events, kwargs = self._for_bijector(first)
+        adapt_layers(bijector, events, len(self._inputs.event_shape), **kwargs)
+
+    def _for_bijector(self, batch) -> tuple[tf.Tensor, dict]:
+        """The events of a batch as the bijector takes them, and the keywords of its conditions."""
+        events, conditions, _ = self._unpack(batch)
+        if self.dequantize is not None:
+            events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
+        kwargs = {}
+        if self.conditional_size is not None:
+            kwargs = self.distribution.bijector_kwargs(conditions)
+        return tf.cast(events, self._event_dtype), kwargs
+
+    # --- the density ---
+
+    def log_prob(self, x, conditional_input=None) -> tf.Tensor:
+        """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled once, at the first call.
+
+        With `dequantize` too, this is the density over events in [0, 1]; `predict` gives the bound for integers.
+        """
+        try:
+            x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"`x` must be an array of {self._event_dtype.name}: {error}") from error
+        event_shape = self.distribution.event_shape
+        if conditional_input is not None or self.conditional_size is not None:
+            return self._conditional_log_prob(x, conditional_input)
+        if event_shape.rank is None:
+            return self._compiled_log_prob(x)
+        split = x.shape.rank - event_shape.rank
+        if split < 0 or not x.shape[split:].is_compatible_with(event_shape):
+            expected = ", ".join(["...", *map(str, event_shape)])
+            raise ValueError(f"`x` must have shape [{expected}], got {x.shape}.")
+        batch = x.shape[:split]
+        # One batch axis, whatever came: that is one trace for all.
+        log_prob = self._compiled_log_prob(tf.reshape(x, [-1, *x.shape[split:]]))
+        return log_prob if split == 1 else tf.reshape(log_prob, batch)
+
+    def _conditional_log_prob(self, x: tf.Tensor, conditional_input) -> tf.Tensor:
+        """One batch axis for events, and one for conditions, whatever came: that is one trace for all."""
+        check_condition(conditional_input, self.conditional_size)
+        event_shape = self.distribution.event_shape
+        split = max(0, x.shape.rank - event_shape.rank)
+        check_rows(conditional_input, x.shape[:split])
+        condition = tf.cast(to_array("conditional_input", conditional_input), self._event_dtype)
+        batch = tf.broadcast_static_shape(x.shape[:split], condition.shape[:-1])
+        x = tf.reshape(tf.broadcast_to(x, [*batch, *x.shape[split:]]), [-1, *x.shape[split:]])
+        if condition.shape[:-1].num_elements() > 1:
+            condition = tf.broadcast_to(condition, [*batch, condition.shape[-1]])
+        condition = tf.reshape(condition, [-1, condition.shape[-1]])
+        return tf.reshape(self._compiled_log_prob(x, conditional_input=condition), batch)
+
+    def sample(
+        self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
+    ) -> tf.Tensor:
+        """Samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled once, at the first call.
+
+        Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides. The leading axes of
+        `conditional_input` broadcast to `sample_shape`.
+
+        Raises:
+          ValueError: If `sample_shape` is not a non-negative integer, or a tuple of them.
+        """
+        sizes = np.atleast_1d(np.asarray(sample_shape, dtype=None if np.size(sample_shape) else int))
+        if sizes.ndim != 1 or not np.issubdtype(sizes.dtype, np.integer) or np.any(sizes < 0):
+            raise ValueError(f"`sample_shape` must be a non-negative integer or a tuple of them, got {sample_shape!r}.")
+        if seed is None:
+            seed = tf.random.uniform([2], maxval=np.iinfo(np.int32).max, dtype=tf.int32)
+        else:
+            seed = tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32)
+        condition = {}
+        if conditional_input is not None or self.conditional_size is not None:
+            check_condition(conditional_input, self.conditional_size)
+            given = tf.cast(conditional_input, self._event_dtype)
+            rows = [*map(int, sizes), given.shape[-1]]
+            try:
+                given = tf.broadcast_to(given, rows)
+            except tf.errors.InvalidArgumentError as error:
+                raise ValueError(
+                    f"`conditional_input` of shape {given.shape} does not broadcast to the sample shape {rows[:-1]}: for one "
+                    f"sample of each condition, let `sample_shape` be {given.shape[:-1].as_list()}."
+                ) from error
+            condition = {"conditional_input": tf.reshape(given, [-1, given.shape[-1]])}
+        samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed, **condition)
+        return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
+
+    def _draw(self, n, seed, conditional_input=None) -> tf.Tensor:
+        """`n` samples from a seed of two integers, as a graph that `sample` and `export` compile."""
+        samples = self.distribution.sample(n, seed=seed, **self._condition(conditional_input))
+        if self.dequantize is not None:
+            levels = self.dequantize.levels
+            samples = tf.clip_by_value(tf.floor(samples * levels), 0, levels - 1)
+            samples = tf.cast(samples, tf.uint8 if levels <= 256 else tf.int32)
+        return samples

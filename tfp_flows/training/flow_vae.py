@@ -1,0 +1,353 @@
+"""`FlowVAE`: a variational autoencoder whose posterior and prior may be flows."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+from tfp_flows._compat_tfp import forgetting
+from tfp_flows.bijectors.composition import forward_and_log_det
+from tfp_flows.bijectors.conditioning import conditional_kwargs, conditional_sizes
+from tfp_flows.checks import positive_int
+from tfp_flows.data.streams import Stream
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.numerics import bound_log_scale
+from tfp_flows.seeds import resolve_seed
+from tfp_flows.training.annealing import Beta, beta_at, check_beta
+from tfp_flows.training.base import GuardedModel, mean_of_rows
+from tfp_flows.training.checks import check_distribution
+from tfp_flows.training.inputs import Inputs
+from tfp_flows.training.noise import step_seed
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+def bernoulli(logits: tf.Tensor) -> tfd.Distribution:
+    """Independent Bernoulli distributions of the entries of each event, from their logits."""
+    return tfd.Independent(tfd.Bernoulli(logits=logits), reinterpreted_batch_ndims=len(logits.shape) - 1)
+
+
+class FlowVAE(GuardedModel):
+    """A variational autoencoder (Kingma and Welling 2014) with flows as posterior and as prior.
+
+    With features `h` of the encoder, `z0 ~ N(loc(h), scale(h)^2)` and `z = f(z0; h)`, the posterior is
+    `log q(z | x) = log N(z0) - log |det df/dz0|` (Rezende and Mohamed 2015, eq. 13), and the model maximizes the ELBO
+    `E[log p(x | z)] - E[log q(z | x) - log p(z)]`, from one sample of `z` for each `x`.
+
+    Progress bar and `history.history` hold, in nats for each event: `loss` (with `beta` and free bits, and with the
+    networks' regularization losses), `negative_elbo` (without), `reconstruction` (`-log p(x | z)`) and `kl`
+    (`log q(z | x) - log p(z)`).
+
+    Args:
+      encoder: Keras 3 model from events to features, `[N, *event_shape]` to `[N, H]`. Location and scale are linear maps of
+        the features that this class adds.
+      decoder: Keras 3 model from latent values `[N, latent_size]` to what `likelihood` takes.
+      latent_size: Size `L` of the latent values.
+      posterior: A flow made by a recipe with `event_size=L` and `conditional_size=H`, such as
+        `tff.planar_flow(L, num_layers=20, hidden_units=[], conditional_size=H)`, whose layers then read the features
+        (without `conditional_size` they are the same for all events). Its base is replaced by the encoder's normal
+        distribution. `None` is the plain Gaussian posterior. `tff.iaf` is the flow whose samples and their density cost one
+        pass.
+      prior: A distribution of latent values, such as a flow, trained with the rest; `None` is the standard normal.
+      likelihood: Callable from the decoder's output to a distribution of events; `None` is `bernoulli`, for which
+        the decoder's output are logits.
+      beta: Weight of the KL term: a number, or a function of the step such as `linear_annealing()`.
+      free_bits: Nats of the KL term, in the mean over a batch, that cost nothing (Kingma et al. 2016, section C.8, with all
+        latent values as one group).
+      seed: Seed of the noise and of the two linear maps.
+      name: Name of the model.
+
+    Raises:
+      ValueError: If sizes do not fit, or for an argument out of range.
+
+    Example:
+      >>> encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(16, "relu")])
+      >>> decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6)])
+      >>> flow = tff.planar_flow(2, num_layers=2, hidden_units=[], conditional_size=16)
+      >>> model = FlowVAE(encoder, decoder, latent_size=2, posterior=flow, seed=1)
+      >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
+      >>> x = np.random.default_rng(0).integers(0, 2, [64, 6]).astype("float32")
+      >>> sorted(model.fit(x, batch_size=32, epochs=1, verbose=0).history)
+      ['kl', 'loss', 'negative_elbo', 'reconstruction']
+      >>> model.sample(3, seed=1).shape, model.log_likelihood(x[:5], num_samples=10, seed=1).shape
+      (TensorShape([3, 6]), (5,))
+
+    References:
+      D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.
+      D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
+      D. P. Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: keras.Model,
+        *,
+        latent_size: int,
+        posterior: tfd.Distribution | None = None,
+        prior: tfd.Distribution | None = None,
+        likelihood: Callable[[tf.Tensor], tfd.Distribution] | None = None,
+        beta: Beta = 1.0,
+        free_bits: float = 0.0,
+        seed: int | None = None,
+        name: str = "flow_vae",
+    ):
+        for key, network in (("encoder", encoder), ("decoder", decoder)):
+            if not isinstance(network, keras.Model) or not network.built:
+                raise ValueError(
+                    f"`{key}` must be a Keras 3 model whose sizes are known, such as a keras.Sequential that begins with "
+                    f"keras.Input, got {network!r}."
+                )
+        size = positive_int("latent_size", latent_size)
+        features, event_shape = encoder.output_shape, encoder.input_shape[1:]
+        if not isinstance(features, tuple) or len(features) != 2 or features[1] is None:
+            raise ValueError(f"`encoder` must return features of shape [N, H], got {features}.")
+        if decoder.input_shape != (None, size):
+            raise ValueError(f"`decoder` must take latent values of shape [N, {size}], got {decoder.input_shape}.")
+        dtype = keras.config.floatx()
+        super().__init__(name=name, dtype=dtype)
+        self._event_dtype = tf.as_dtype(dtype)
+        self.encoder, self.decoder, self.latent_size = encoder, decoder, size
+        self.seed = resolve_seed(seed)
+        head_seed = self.seed % 2**31
+        self.loc_layer = keras.layers.Dense(
+            size, kernel_initializer=keras.initializers.GlorotUniform(head_seed), name="loc"
+        )
+        self.log_scale_layer = keras.layers.Dense(size, kernel_initializer="zeros", name="log_scale")
+        for layer in (self.loc_layer, self.log_scale_layer):
+            layer.build((None, features[1]))
+        self.posterior = self._check_flow("posterior", posterior, features[1])
+        if prior is None:
+            self.prior = tfd.MultivariateNormalDiag(tf.zeros([size], dtype), tf.ones([size], dtype))
+        else:
+            self.prior = self._check_flow("prior", prior, None)
+        self._likelihood = bernoulli if likelihood is None else likelihood
+        self.beta = check_beta(beta)
+        if not (free_bits >= 0 and np.isfinite(free_bits)):
+            raise ValueError(f"`free_bits` must be a finite number >= 0, got {free_bits!r}.")
+        self.free_bits = float(free_bits)
+        self._inputs = Inputs(tuple(event_shape), self._event_dtype, None, density=False)
+        # Keras tracks the networks by their attributes; what the flows hold it cannot see.
+        found = tracking.find(*self._posterior_parts(), self.prior, self._likelihood)
+        self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]))
+        self._networks = [*self._networks, encoder, decoder]
+        self._means = [keras.metrics.Mean(name=key) for key in ("negative_elbo", "reconstruction", "kl")]
+        self._compiled_bounds = tf.function(
+            functools.partial(forgetting()(self._importance_bounds)), reduce_retracing=True
+        )
+        self.built = True
+
+    def _posterior_parts(self) -> list:
+        """What the posterior is made of, without its base, which the encoder replaces."""
+        if self.posterior is None:
+            return []
+        read_condition = [getattr(self.posterior, k, None) for k in ("preprocess_condition", "_preprocess", "_encoder")]
+        return [self.posterior.bijector, *read_condition]
+
+    def _check_flow(self, name: str, flow, features: int | None):
+        if flow is None:
+            return None
+        check_distribution(name, flow)
+        if flow.event_shape.as_list() != [self.latent_size] or flow.dtype != self._event_dtype:
+            raise ValueError(
+                f"`{name}` must have event shape [{self.latent_size}] and dtype {self._event_dtype.name}, got "
+                f"{flow.event_shape} and {tf.as_dtype(flow.dtype).name}."
+            )
+        if features is None:
+            if getattr(flow, "conditional_size", None) is not None:
+                raise ValueError(f"`{name}` must not be conditional.")
+            return flow
+        if not isinstance(getattr(flow, "bijector", None), tfb.Bijector):
+            raise ValueError(f"`{name}` must be a flow: a distribution with a bijector, got {flow}.")
+        sizes = conditional_sizes(flow.bijector)
+        if isinstance(flow, FlowDistribution) and sizes:
+            sizes = {flow.conditional_size}
+        if sizes - {features}:
+            raise ValueError(
+                f"`{name}` takes conditions of sizes {sorted(sizes)}, the encoder gives {features} features."
+            )
+        return flow
+
+    # --- the model ---
+
+    def encode(self, x, seed, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+        """Samples `z` of the posterior, `[N, L]`, one for each event, and `log q(z | x)`, `[N]`, in nats.
+
+        Args:
+          x: Events, `[N, *event_shape]`.
+          seed: Stateless seed, such as `(1, 2)`.
+          training: Whether the encoder runs in training mode.
+        """
+        return self._draw(*self._heads(x, training), seed)
+
+    def _heads(self, x, training: bool) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        h = self.encoder(x, training=training)
+        return h, self.loc_layer(h), bound_log_scale(self.log_scale_layer(h))
+
+    def _draw(self, h, loc, log_scale, seed) -> tuple[tf.Tensor, tf.Tensor]:
+        noise = tf.random.stateless_normal(tf.shape(loc), seed, dtype=loc.dtype)
+        log_q = tf.reduce_sum(-0.5 * tf.square(noise) - 0.5 * np.log(2.0 * np.pi) - log_scale, axis=-1)
+        z = loc + tf.exp(log_scale) * noise
+        if self.posterior is None:
+            return z, log_q
+        bijector = self.posterior.bijector
+        if isinstance(self.posterior, FlowDistribution) and self.posterior.conditional_size is not None:
+            kwargs = self.posterior.bijector_kwargs(h)  # through whatever it does to a condition first
+        else:
+            kwargs = conditional_kwargs(bijector, h)
+        z, log_det = forward_and_log_det(bijector, z, 1, **kwargs)
+        return z, log_q - log_det
+
+    def likelihood(self, z, training: bool = False) -> tfd.Distribution:
+        """The distribution of events given latent values `[N, L]`."""
+        return self._likelihood(self.decoder(z, training=training))
+
+    def _terms(self, x, seed, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """`-log p(x | z)` and `log q(z | x) - log p(z)`, `[N]` each."""
+        z, log_q = self.encode(x, seed, training)
+        return -self._log_likelihood(x, z, training), log_q - self.prior.log_prob(z)
+
+    def _log_likelihood(self, x, z, training: bool) -> tf.Tensor:
+        """`log p(x | z)`, `[N]`, with a check that the likelihood is one of whole events."""
+        likelihood = self.likelihood(z, training)
+        if not likelihood.event_shape.is_compatible_with(x.shape[1:]):
+            raise ValueError(
+                f"`likelihood` must be a distribution over events of shape {x.shape[1:]}, got event shape "
+                f"{likelihood.event_shape} and batch shape {likelihood.batch_shape}: does it need tfd.Independent, and does "
+                "the decoder's output have the shape of the events?"
+            )
+        return likelihood.log_prob(x)
+
+    def _training_step(self, data):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        before = self._snapshot()
+        step = self.optimizer.iterations.value
+        beta = beta_at(self.beta, step, self._event_dtype)
+        with tf.GradientTape() as tape:
+            reconstruction, kl = self._terms(x, step_seed(self.seed, step), training=True)
+            cost = mean_of_rows(kl)
+            # Above the threshold the gradient is the KL term's; below there is none.
+            cost = tf.where(cost > self.free_bits, cost, tf.cast(self.free_bits, cost.dtype))
+            loss = mean_of_rows(reconstruction) + beta * cost
+            loss += self._penalty(loss.dtype)
+        self._update(tape, loss, tf.shape(kl)[0])
+        self._restore(before)
+        return self._logs(loss, reconstruction, kl)
+
+    def _evaluation_step(self, data):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        # The same noise in every evaluation, but not in every batch of one: the loss counts them.
+        seed = step_seed(self.seed + 1, self._loss_metric().count.value)
+        reconstruction, kl = self._terms(x, seed, training=False)
+        return self._logs(mean_of_rows(reconstruction + kl), reconstruction, kl)
+
+    def _logs(self, loss, reconstruction, kl) -> dict:
+        self._loss_metric().update_state(loss, sample_weight=tf.shape(kl)[0])
+        for metric, value in zip(self._means, (reconstruction + kl, reconstruction, kl), strict=True):
+            metric.update_state(value)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    # --- training and use ---
+
+    def fit(self, x=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
+        """Maximizes the ELBO of `x`, `[N, *event_shape]`, or of the batches of a `tf.data.Dataset`.
+
+        Args:
+          x: Events.
+          batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`; `validation_data` is events, too.
+
+        Returns:
+          The Keras `History`, in nats for each event.
+
+        Raises:
+          ValueError: For data that cannot be trained on; the message names what is wrong and where.
+          FloatingPointError: If the loss turns NaN or infinite. The weights are those before that step.
+        """
+        if x is None:
+            raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
+        for key in ("y", "sample_weight", "class_weight"):
+            if kwargs.pop(key, None) is not None:
+                raise ValueError(f"`{key}` must be left out.")
+        data, order, kwargs = self._inputs.for_training(
+            self._real(x), None, batch_size, kwargs, self.distribute_strategy
+        )
+        return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
+
+    def evaluate(self, x, batch_size=None, verbose="auto", **kwargs):
+        """Loss (the negative ELBO) and its parts, in nats for each event; as `keras.Model.evaluate`."""
+        return super().evaluate(self._inputs.dataset(self._real(x), None, batch_size), verbose=verbose, **kwargs)
+
+    def _real(self, x):
+        """Arrays of bits or integers as real numbers; what is no array, checked for weights, as it is."""
+        if isinstance(x, (tf.data.Dataset, Stream)):
+            if isinstance(x.element_spec, (tuple, list)) and len(x.element_spec) > 1:
+                raise ValueError("`x` must yield events alone: a FlowVAE takes no conditions and no weights.")
+            return x
+        if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
+            return x
+        array = np.asarray(x)
+        return array.astype(self._event_dtype.as_numpy_dtype) if array.dtype.kind in "biu" else array
+
+    def predict(self, *args, **kwargs):
+        """Not defined: use `reconstruct` or `log_likelihood`."""
+        raise NotImplementedError("A FlowVAE predicts nothing: use reconstruct(x), log_likelihood(x) or sample(n).")
+
+    def sample(self, n: int, seed: int | None = None, mean: bool = True) -> tf.Tensor:
+        """`n` events from the model, `[n, *event_shape]`: means of the likelihood, or, with `mean=False`, samples of it."""
+        seeds = self._seeds(seed)
+        return self._decoded(self.prior.sample(positive_int("n", n), seed=seeds[0]), seeds[1], mean)
+
+    def reconstruct(self, x, seed: int | None = None, mean: bool = True) -> tf.Tensor:
+        """Events `x` encoded and decoded again, `[N, *event_shape]`."""
+        (x,) = self._inputs.check(self._real(x), None)
+        seeds = self._seeds(seed)
+        return self._decoded(self.encode(tf.constant(x), seeds[0])[0], seeds[1], mean)
+
+    def _decoded(self, z, seed, mean: bool) -> tf.Tensor:
+        likelihood = self.likelihood(z)
+        return likelihood.mean() if mean else tf.cast(likelihood.sample(seed=seed), self._event_dtype)
+
+    @staticmethod
+    def _seeds(seed: int | None) -> tf.Tensor:
+        return tfp.random.split_seed(tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32), 2)
+
+    def log_likelihood(self, x, num_samples: int = 100, seed: int | None = None, batch_size: int = 100) -> np.ndarray:
+        """Importance-weighted estimates of `log p(x)` (Burda et al. 2015, arXiv:1509.00519), `[N]`, in nats.
+
+        In expectation a lower bound, which tightens with `num_samples`; one is the ELBO. Cost: `num_samples` passes of the
+        decoder for each event.
+        """
+        (x,) = self._inputs.check(self._real(x), None)
+        seed, n = resolve_seed(seed), positive_int("num_samples", num_samples)
+        size = positive_int("batch_size", batch_size)
+        bounds = []
+        for i, start in enumerate(range(0, len(x), size)):
+            stateless = tf.constant([seed % 2**31, i], tf.int32)
+            bounds.append(
+                self._compiled_bounds(tf.constant(x[start : start + size]), tf.constant(n), stateless).numpy()
+            )
+        return np.concatenate(bounds)
+
+    def _importance_bounds(self, x, n, seed):
+        h, loc, log_scale = self._heads(x, training=False)
+
+        def one(i):
+            z, log_q = self._draw(h, loc, log_scale, tf.random.experimental.stateless_fold_in(seed, i))
+            return self._log_likelihood(x, z, training=False) + self.prior.log_prob(z) - log_q
+
+        # One sample of all events at a time: memory does not grow with their number.
+        log_w = tf.map_fn(one, tf.range(n), fn_output_signature=tf.TensorSpec([None], self._event_dtype))
+        return tf.reduce_logsumexp(log_w, axis=0) - tf.math.log(tf.cast(n, log_w.dtype))
+
+    def get_config(self) -> dict:
+        raise ValueError(
+            "A FlowVAE cannot be described in a .keras file. Keep its weights with model.save_weights('x.weights.h5'), and "
+            "load them into a model that the same code has built."
+        )

@@ -1,0 +1,330 @@
+"""From what users hand to `fit`, `evaluate` and `predict` to a dataset of checked batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.checks import positive_int
+from tfp_flows.data.arrays import column_names, to_array
+from tfp_flows.data.streams import Stream, StreamError
+from tfp_flows.data.streams.stream import stream_errors
+from tfp_flows.training.events import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
+from tfp_flows.training.order import Order, order_of_rows, pipeline
+
+
+class Glance(NamedTuple):
+    """The name of the events' argument, events and conditions that were looked at; `None` where there was nothing to see."""
+
+    name: str
+    events: np.ndarray | None
+    conditions: np.ndarray | None
+
+
+class Inputs(NamedTuple):
+    """What a batch of a distribution looks like.
+
+    A batch is `events` alone; `(conditions, events)` for a conditional distribution; and with weights
+    `(conditions or nothing, events or nothing, weights)`, in Keras' order of x, y and sample_weight.
+    """
+
+    event_shape: tuple[int | None, ...]
+    dtype: tf.DType
+    conditional_size: int | None
+    levels: int | None = None  # of integer data that the model dequantizes
+    density: bool = True  # whether it is the density of the events that is fitted
+    scaled: bool = False  # whether the distribution brings its data to a scale of about one
+
+    def _events(self, name: str, x: Any) -> np.ndarray:
+        if self.levels is not None:
+            return check_levels(name, x, self.event_shape, self.levels)
+        return check_events(name, x, self.event_shape, self.dtype)
+
+    def check(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")):
+        """Checks arrays or a dataset; returns a dataset or generator as it is, arrays as a tuple in Keras' order."""
+        if isinstance(x, (tf.data.Dataset, Stream)):
+            if y is not None:
+                raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
+            check_element_spec(names[0], x.element_spec, self.event_shape, self.conditional_size, self.levels)
+            return x
+        if _is_lazy(x):
+            return x  # batches of a generator are seen only as they come
+        if self.conditional_size is None:
+            if y is not None and y is not x:  # pairs of one array, as autoencoders are fitted, are the events
+                raise ValueError(f"`{names[1]}` must be left out: this distribution has no conditions.")
+            return (self._events(names[0], x),)
+        if y is None:
+            raise ValueError(
+                f"`{names[1]}` must be given: the distribution is conditional, so `{names[0]}` are the conditions, of shape "
+                f"[N, {self.conditional_size}], and `{names[1]}` the events."
+            )
+        conditions = check_conditions(names[0], x, self.conditional_size, self.dtype)
+        events = self._events(names[1], y)
+        if len(conditions) != len(events):
+            raise ValueError(f"`{names[0]}` has {len(conditions)} rows, `{names[1]}` has {len(events)}.")
+        return conditions, events
+
+    def check_validation(self, data: Any):
+        """The same for `validation_data`: a dataset, an array, or a tuple in Keras' order of x, y and weights."""
+        if not isinstance(data, (tuple, list)):
+            return self.check(data, None, ("validation_data", "validation_data[1]"))
+        names = ("validation_data[0]", "validation_data[1]")
+        most = 1 if self.conditional_size is None else 2
+        if len(data) > most:
+            expected = "the events alone, since there is no `y`" if most == 1 else "(x, y)"
+            raise ValueError(
+                f"`validation_data` must hold {expected}, got {len(data)} arrays. For weights, let a dataset yield "
+                "(x, y, sample_weight)."
+            )
+        return self.check(data[0], data[1] if len(data) > 1 else None, names)
+
+    def _weight(self, data: Any, weight: Any) -> np.ndarray | None:
+        """`sample_weight` as an array, for arrays only."""
+        if weight is None:
+            return None
+        if not isinstance(data, tuple):
+            raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
+        return check_weight(weight, len(data[0]), self.dtype)
+
+    def dataset(self, x: Any, y: Any, batch_size: int | None, weight: Any = None):
+        """Checked batches in the order of the rows; a dataset or a generator comes back as it is."""
+        data = self.check(x, y)
+        weight = self._weight(data, weight)
+        return (
+            to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else self._in_order(data, batch_size)
+        )
+
+    def with_class_weight(self, kwargs: dict, x: Any, y: Any) -> dict:
+        """Keywords of `fit` with `class_weight` as weights of the rows, by the classes that their conditions are."""
+        if kwargs.get("class_weight") is None:
+            return kwargs
+        if y is None or self.conditional_size is None or kwargs.get("sample_weight") is not None:
+            raise ValueError(
+                "`class_weight` goes with arrays of conditions that are classes, and without `sample_weight`: events are "
+                "no classes. Use `sample_weight`, one for each row."
+            )
+        return {**kwargs, "class_weight": None, "sample_weight": weight_of_classes(kwargs["class_weight"], x)}
+
+    def glance(self, x: Any, y: Any) -> Glance:
+        """Looks at what `fit` was given: at all of arrays, and at the beginning of a dataset, which is read once for it.
+
+        A generator would lose what is read, and is left alone.
+        """
+        if isinstance(x, (tf.data.Dataset, Stream)):
+            parts = _beginning(x)
+            conditional = self.conditional_size is not None
+            if parts is None or (conditional and len(parts) < 2):
+                return Glance("x", None, None)
+            return Glance("x", parts[1], parts[0]) if conditional else Glance("x", parts[0], None)
+        if _is_lazy(x):
+            return Glance("x", None, None)
+        if self.conditional_size is None:
+            return Glance("x", to_array("x", x), None)
+        return Glance("y", to_array("y", y), to_array("x", x))
+
+    def _in_order(self, data: Any, batch_size: int | None) -> Any:
+        """A stream as a dataset; a dataset or a generator as it is."""
+        if not isinstance(data, Stream):
+            return data
+        return pipeline(data.batches(check_batch_size(batch_size)).map(self._cast))
+
+    @tf.autograph.experimental.do_not_convert
+    def _cast(self, *parts: tf.Tensor) -> Any:
+        """Real numbers in the distribution's dtype."""
+        cast = [tf.cast(part, self.dtype) if part.dtype.is_floating else part for part in parts]
+        if self.levels is not None:
+            shape = cast[-1].shape
+            cast[-1] = tf.ensure_shape(tf.numpy_function(self._of_levels, [cast[-1]], cast[-1].dtype), shape)
+        return tuple(cast) if len(cast) > 1 else cast[0]
+
+    def _of_levels(self, x: np.ndarray) -> np.ndarray:
+        try:
+            check_levels("x", x, self.event_shape, self.levels)
+        except ValueError as error:
+            raise StreamError(str(error)) from error
+        return x
+
+    def _from_stream(
+        self, stream: Stream, batch_size: int, shuffle: bool, steps: int | None, strategy
+    ) -> tuple[Any, Order]:
+        """The dataset of training, and its order. Each worker reads its own part."""
+        replicas = strategy.num_replicas_in_sync
+
+        def order_of(batches):
+            # Where an epoch is a part of a pass, each begins a pass, in an order of its own: to go on in one, all that
+            # was read before would have to be read again.
+            return Order(min(batches, steps) if steps and shuffle else batches, steps)
+
+        if replicas == 1:
+            order = order_of(-(-len(stream) // batch_size))
+
+            def of_all(seed, skip):
+                rows = stream.a_pass(seed, batch_size, shuffle=shuffle)
+                return rows.take(order.per_pass).skip(skip).map(self._cast)
+
+            return order.batches(of_all), order
+        if batch_size % replicas or len(stream) < batch_size:
+            raise ValueError(
+                f"`batch_size` must be a multiple of the {replicas} replicas, and at most the {len(stream)} rows, got "
+                f"{batch_size}."
+            )
+        order = order_of(len(stream) // batch_size)
+
+        def of_worker(context):
+            here, of = context.input_pipeline_id, context.num_input_pipelines
+            each = batch_size // replicas
+
+            def a_pass(seed, skip):
+                # All replicas of this worker in one batch: what the order counts are steps.
+                rows = stream.a_pass(seed, batch_size // of, shuffle=shuffle, worker=here, workers=of)
+                return rows.take(order.per_pass).skip(skip).map(self._cast)
+
+            return order.batches(a_pass).rebatch(each)
+
+        data = strategy.distribute_datasets_from_function(of_worker)
+        data._cardinality = order.per_epoch  # Keras asks for it, and TensorFlow has no public way to say it
+        return data, order
+
+    def for_training(
+        self,
+        x: Any,
+        y: Any,
+        batch_size: int | None,
+        kwargs: dict,
+        strategy: tf.distribute.Strategy,
+        glance: Glance | None = None,
+    ) -> tuple[Any, Order | None, dict]:
+        """What `keras.Model.fit` needs: the dataset and the keywords, with `validation_data` as a dataset too.
+
+        With arrays comes the order of their batches, which a run that is resumed sets.
+        """
+        data, kwargs, order = self.check(x, y), dict(kwargs), None
+        weight = self._weight(data, kwargs.pop("sample_weight", None))
+        if isinstance(data, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
+        if isinstance(data, (tf.data.Dataset, Stream)) and self.levels is None and self.density:
+            rows = None if glance is None else glance.events
+            if rows is not None and rows.ndim == 2 and len(rows) > 1 and np.all(np.isfinite(rows)):
+                look_at_rows("x", rows, rows.astype(self.dtype.as_numpy_dtype), self.scaled)
+        validation = kwargs.pop("validation_data", None)
+        if validation is not None:
+            validation = self.check_validation(validation)
+        if isinstance(data, tuple):
+            if self.levels is None and self.density:
+                name, given = ("x", x) if self.conditional_size is None else ("y", y)
+                look_at_rows(name, given, data[-1], self.scaled, column_names(given))
+            split = kwargs.pop("validation_split", 0.0)
+            if split and validation is None:
+                kept = int(len(data[0]) * (1.0 - split))  # Keras takes the last rows too
+                if not 0.0 < split < 1.0 or not 0 < kept < len(data[0]):
+                    raise ValueError(
+                        f"`validation_split` must leave rows on both sides, got {split} of {len(data[0])}."
+                    )
+                validation, data = tuple(a[kept:] for a in data), tuple(a[:kept] for a in data)
+                weight = None if weight is None else weight[:kept]  # `val_loss` is the plain NLL
+            shuffle = bool(kwargs.pop("shuffle", True))
+            kwargs["shuffle"] = False  # done here
+            steps = kwargs.pop("steps_per_epoch", None)
+            size = check_batch_size(batch_size)
+            order = Order(-(-len(data[0]) // size), steps)
+            data = to_dataset(data, size, weight, order, shuffle)
+        elif isinstance(data, Stream):
+            shuffle, steps = bool(kwargs.pop("shuffle", True)), kwargs.pop("steps_per_epoch", None)
+            kwargs["shuffle"] = False
+            data, order = self._from_stream(data, check_batch_size(batch_size), shuffle, steps, strategy)
+        if isinstance(validation, (tuple, Stream)):
+            size = kwargs.pop("validation_batch_size", None) or batch_size
+            validation = (
+                to_dataset(validation, size) if isinstance(validation, tuple) else self._in_order(validation, size)
+            )
+        return data, order, {**kwargs, "validation_data": validation}
+
+
+MOST_ROWS, MOST_SECONDS = 10_000, 2.0  # that a dataset is looked at
+
+
+def _beginning(data: tf.data.Dataset | Stream) -> list[np.ndarray] | None:
+    """The rows of the first batches of a dataset, part by part."""
+    batches = data.batches(1024) if isinstance(data, Stream) else data
+    start, found, count = time.monotonic(), [], 0
+    with stream_errors():
+        for batch in batches:
+            found.append([np.asarray(part) for part in (batch if isinstance(batch, (tuple, list)) else [batch])[:2]])
+            count += len(found[-1][0])
+            if count >= MOST_ROWS or time.monotonic() - start > MOST_SECONDS:
+                break
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)] if found else None
+
+
+def _is_lazy(x: Any) -> bool:
+    """Whether `x` yields batches that cannot be looked at before they come."""
+    return isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__")
+
+
+def weight_of_classes(class_weight: Mapping[int, float], conditions: Any) -> np.ndarray:
+    """Weights of rows from weights of classes, which are the conditions: one-hot `[N, K]`, or integers `[N, 1]`.
+
+    Raises:
+      ValueError: For other conditions, or a class without a weight.
+    """
+    rows = to_array("x", conditions)
+    one_hot = (
+        rows.ndim == 2 and rows.shape[1] > 1 and np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1)
+    )
+    if not one_hot and not (rows.ndim == 2 and rows.shape[1] == 1 and np.all(rows == np.round(rows))):
+        raise ValueError("`class_weight` needs conditions that are classes: one-hot [N, K], or integers [N, 1].")
+    classes = rows.argmax(axis=1) if one_hot else rows[:, 0].astype(int)
+    missing = sorted(set(map(int, np.unique(classes))) - set(class_weight))
+    if missing:
+        raise ValueError(f"`class_weight` has no weight of class {missing[0]}, got {dict(class_weight)}.")
+    return np.array([class_weight[int(c)] for c in classes])
+
+
+def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
+    """Returns `sample_weight` as an array of `rows` finite weights that are not negative."""
+    weight = np.asarray(weight, dtype=dtype.as_numpy_dtype)
+    if weight.shape != (rows,) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
+        raise ValueError(f"`sample_weight` must hold {rows} finite weights >= 0, got shape {weight.shape}.")
+    return weight
+
+
+def check_batch_size(batch_size: int | None) -> int:
+    """Keras' default, or the size that was given."""
+    return positive_int("batch_size", 32 if batch_size is None else batch_size)
+
+
+def to_dataset(
+    arrays: tuple[np.ndarray, ...],
+    batch_size: int | None,
+    weight: np.ndarray | None = None,
+    order: Order | None = None,
+    shuffle: bool = False,
+) -> tf.data.Dataset:
+    """Batches of arrays, as `keras.Model.fit` makes them, in the arrays' own precision.
+
+    Keras itself casts arrays to `keras.config.floatx()`, and drops the weights of arrays without a `y`.
+    """
+    batch_size, rows = check_batch_size(batch_size), len(arrays[0])
+    if weight is not None:
+        nothing = np.zeros([rows, 0], np.float32)
+        arrays = (*arrays, *(nothing,) * (2 - len(arrays)), weight)
+    # Tensors are made once, and each batch gathers its rows: element by element would be slower by far.
+    tensors = tuple(tf.constant(a) for a in arrays)
+
+    @tf.autograph.experimental.do_not_convert
+    def rows_of(indices):
+        found = tuple(tf.gather(t, indices) for t in tensors)
+        return found if len(found) > 1 else found[0]
+
+    def indices_of(permutation):
+        begins = tf.data.Dataset.range(0, rows, batch_size)
+        return begins.map(lambda i: permutation[i : i + batch_size])
+
+    if order is None:
+        return pipeline(indices_of(tf.range(rows, dtype=tf.int64)).map(rows_of))
+    return order.batches(lambda seed, skip: indices_of(order_of_rows(rows, seed, shuffle)).skip(skip).map(rows_of))

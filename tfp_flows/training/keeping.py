@@ -1,0 +1,133 @@
+"""Models that are described in a `.keras` file, and exported."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.saving import describe, from_description
+from tfp_flows.saving.export import export
+from tfp_flows.saving.writer import without_values
+from tfp_flows.training.base import GuardedModel
+
+
+class KeptModel(GuardedModel):
+    """A model of a `distribution` whose description is its configuration."""
+
+    _checked: str | None = None  # the description of which a copy was compared last
+    _read_back: str | None = None  # the description that was last read from a file
+    # What of its configuration is a description, and what is not.
+    _described: tuple[str, ...] = ("distribution", "dequantize")
+    _kept: tuple[str, ...] = ("name", "seed")
+
+    def export(self, filepath, format: str = "tf_saved_model") -> None:
+        """Writes a SavedModel that `tf.saved_model.load` runs without this package, for any number of rows.
+
+        `loaded.log_prob(x)` is `{"log_prob": [N]}`, in nats (with `dequantize` the density over events in [0, 1]), and
+        `loaded.sample(n, seed)`, with a seed of two int32, is `{"samples": [n, *event_shape]}`; both are signatures too. A
+        conditional model's take `conditional_input` `[N, C]` as the last argument. The directory appears whole or not at all.
+
+        Raises:
+          ValueError: If `filepath`, the directory, exists and is not empty.
+        """
+        variables = [weight.value for weight in self.weights]
+        if format != "tf_saved_model":
+            raise ValueError(f'`format` must be "tf_saved_model", got {format!r}.')
+        export(filepath, self.distribution, self.conditional_size, self, self._draw, variables)
+
+    def get_config(self) -> dict:
+        """The description of the distribution, checked by a copy that is made from it.
+
+        Raises:
+          ValueError: If a part of the distribution cannot be described, such as a function; the message says which.
+        """
+        state = random.getstate()  # Keras' initializers draw their seeds from it
+        try:
+            config = {"name": self.name, "seed": self.seed, **self._parts(), "frozen": self._frozen()}
+            structure = json.dumps({k: without_values(v) if k in self._described else v for k, v in config.items()})
+            if structure not in (self._checked, self._read_back):
+                self._check_copy(lambda: type(self).from_config(config))
+                self._checked = structure
+            return config
+        finally:
+            random.setstate(state)
+
+    def _check_file(self, path: str) -> None:
+        """Loads the file and compares it with this model, once for each structure: Keras may not have written all weights."""
+        if self._read_back == self._checked:
+            return
+        state = random.getstate()
+        try:
+            self._check_copy(lambda: keras.models.load_model(path, compile=False), with_weights=True)
+            self._read_back = self._checked
+        finally:
+            random.setstate(state)
+
+    def _parts(self) -> dict[str, Any]:
+        """The descriptions of what the constructor takes."""
+        parts = {"distribution": self.distribution, "dequantize": self.dequantize}
+        return {key: describe(part) for key, part in parts.items() if part is not None}
+
+    def _frozen(self) -> list[int]:
+        """Which weights are not trained, by their positions."""
+        trained = {id(weight) for weight in self.trainable_weights}
+        return [i for i, weight in enumerate(self.weights) if id(weight) not in trained]
+
+    def _check_copy(self, make: Callable[[], KeptModel], with_weights: bool = False) -> None:
+        """Raises a `ValueError` unless a copy gives the same log-densities: with these weights, or with those that it has."""
+        problem = None
+        try:
+            copy = make()
+        except Exception as error:  # whatever a constructor raises
+            copy, problem = None, f"it cannot be built again ({str(error)[:500]})"
+        if copy is not None:
+            problem = self._difference(copy, with_weights)
+        if problem is not None:
+            raise ValueError(
+                f"{self.distribution} cannot be described in a .keras file: {problem}. Keep the weights with "
+                "model.save_weights('x.weights.h5'), and load them into a model that the same code has built."
+            )
+
+    def _difference(self, copy: KeptModel, with_weights: bool) -> str | None:
+        mine, theirs = ([(tuple(w.shape), w.dtype) for w in model.weights] for model in (self, copy))
+        if mine != theirs:
+            return (
+                f"a copy has {len(theirs)} weights of {len(mine)}, or of other shapes; what two parts share may have become "
+                "two, or a constructor draws at random"
+            )
+        if self._frozen() != copy._frozen():
+            return "in a copy other weights are trained"
+        if not with_weights:
+            copy.set_weights(self.get_weights())
+        wrong = [w.path for w, v in zip(self.weights, copy.weights, strict=True) if not _same(w.numpy(), v.numpy())]
+        if wrong:
+            return f"Keras {keras.__version__} did not save {len(wrong)} of {len(self.weights)} weights, such as {wrong[0]}"
+        if self.distribution.event_shape.is_fully_defined():
+            condition = self._condition(tf.zeros([3, self.conditional_size or 0], self._event_dtype))
+            try:
+                x = self.distribution.sample(3, seed=(1, 2), **condition)
+            except NotImplementedError:  # a bijector without a forward direction
+                x = tf.zeros([3, *self.distribution.event_shape], self._event_dtype)
+            mine, theirs = (d.log_prob(tf.identity(x), **condition) for d in (self.distribution, copy.distribution))
+            if not np.allclose(mine, theirs, rtol=1e-5, atol=1e-5, equal_nan=True):  # a GPU may round otherwise
+                return f"the log-density of a copy with the same weights differs: {mine.numpy()} and {theirs.numpy()}"
+        return None
+
+    @classmethod
+    def from_config(cls, config: dict) -> KeptModel:
+        """A model from `get_config()`, with new weights."""
+        parts = {key: from_description(config[key]) for key in cls._described if key in config}
+        model = cls(**parts, **{key: config[key] for key in cls._kept if key in config})
+        for i in config.get("frozen", ()):
+            model.weights[i].trainable = False
+        return model
+
+
+def _same(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and np.array_equal(first, second, equal_nan=first.dtype.kind == "f")

@@ -1,0 +1,255 @@
+"""Keras layers over distributions and bijectors, and a Keras model that sees them in its attributes.
+
+Keras 3 does not see the variables of `tf.Module`s, and every distribution and bijector is one: a plain `keras.Model` that
+holds one trains nothing of it. The layers here do, inside any Keras model, and are saved with it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+from tfp_flows import tracking
+from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
+from tfp_flows.saving import describe, from_description
+from tfp_flows.seeds import resolve_seed
+from tfp_flows.training.finding import search
+
+tfb = tfp.bijectors
+tfd = tfp.distributions
+
+
+class _ModuleLayer(keras.Layer):
+    """A layer whose weights are those of a `tf.Module`."""
+
+    def __init__(self, module: tf.Module, calls, *, name: str | None):
+        super().__init__(name=name, dtype=tf.as_dtype(module.dtype or tf.float32).name)
+        self.module = module
+        found, variables, _, _ = search(module, calls)
+        self._networks = list(found.layers)
+        self._adopted = tracking.adopt(found, variables)
+        self._legacy_layers = list(found.legacy_layers)
+        self.built = True
+
+    def _add_penalties(self) -> None:
+        for layer in self._legacy_layers:
+            for loss in layer.losses:
+                self.add_loss(loss)
+
+    def get_config(self) -> dict:
+        return {"name": self.name, "module": describe(self.module)}
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(from_description(config.pop("module")), **config)
+
+
+def _check_distribution(distribution: Any) -> None:
+    if not isinstance(distribution, tfd.Distribution) or isinstance(distribution.dtype, (list, tuple, dict)):
+        raise ValueError(f"`distribution` must be a tfd.Distribution over one tensor, got {distribution!r}.")
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class LogProb(_ModuleLayer):
+    """The log-density of a distribution, in nats, as a Keras layer.
+
+    `flow.log_prob(keras.Input([D]))` of this package's flows makes one by itself.
+
+    Args:
+      distribution: Any `tfd.Distribution` over one tensor.
+      name: Name of the layer.
+
+    Call arguments: events `[N, *event_shape]`, and `conditional_input` `[N, C]` of a conditional flow. Returns `[N]`.
+
+    Raises:
+      ValueError: If `distribution` is none. On saving: if it cannot be described, such as a function.
+
+    Example:
+      >>> inputs = keras.Input([2])
+      >>> outputs = tff.layers.LogProb(tff.maf(2, num_layers=1, seed=1))(inputs)
+      >>> model = keras.Model(inputs, outputs)
+      >>> model.compile(optimizer="adam", loss=lambda _, log_prob: -log_prob)
+      >>> len(model.trainable_weights), model.predict(tf.zeros([5, 2]), verbose=0).shape
+      (6, (5,))
+    """
+
+    def __init__(self, distribution: tfd.Distribution, *, name: str | None = None):
+        _check_distribution(distribution)
+        condition = _no_condition(distribution)
+        x = tf.zeros([1, *distribution.event_shape], distribution.dtype)
+        calls = [
+            lambda: distribution.log_prob(x, **condition),
+            lambda: distribution.log_prob(distribution.sample(1, **condition), **condition),
+        ]
+        super().__init__(distribution, calls, name=name)
+
+    def call(self, x, conditional_input=None):
+        condition = {} if conditional_input is None else {"conditional_input": conditional_input}
+        log_prob = self.module.log_prob(tf.identity(x), **condition)
+        self._add_penalties()
+        return log_prob
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Sample(_ModuleLayer):
+    """One sample of a distribution for each row of the input, as a Keras layer.
+
+    Args:
+      distribution: Any `tfd.Distribution` over one tensor.
+      seed: Integer seed.
+      name: Name of the layer.
+
+    Call arguments: conditions `[N, C]` of a conditional flow; of another distribution any tensor of N rows, which are only
+    counted. Returns `[N, *event_shape]`, other samples in each call.
+
+    Example:
+      >>> layer = tff.layers.Sample(tff.real_nvp(2, num_layers=2, conditional_size=3, seed=1), seed=1)
+      >>> layer(tf.zeros([5, 3])).shape
+      TensorShape([5, 2])
+    """
+
+    def __init__(self, distribution: tfd.Distribution, *, seed: int | None = None, name: str | None = None):
+        _check_distribution(distribution)
+        condition = _no_condition(distribution)
+        super().__init__(distribution, [lambda: distribution.sample(1, **condition)], name=name)
+        self._seed = resolve_seed(seed)
+        self._generator = keras.random.SeedGenerator(self._seed % 2**31)
+
+    def call(self, rows):
+        seed = tf.cast(tf.bitcast(tf.cast(self._generator.next(), tf.uint32), tf.int32), tf.int32)
+        conditional = getattr(self.module, "conditional_size", None) is not None
+        condition = {"conditional_input": rows} if conditional else {}
+        samples = self.module.sample(tf.shape(rows)[0], seed=seed, **condition)
+        samples = tf.ensure_shape(samples, [rows.shape[0], *self.module.event_shape])
+        self._add_penalties()
+        return samples
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "seed": self._seed}
+
+
+def _no_condition(distribution) -> dict:
+    size = getattr(distribution, "conditional_size", None)
+    return {} if size is None else {"conditional_input": tf.zeros([1, size], distribution.dtype)}
+
+
+class _BijectorLayer(_ModuleLayer):
+    def __init__(
+        self, bijector: tfb.Bijector, *, log_det: bool = False, event_size: int | None = None, name: str | None = None
+    ):
+        if not isinstance(bijector, tfb.Bijector):
+            raise ValueError(f"`bijector` must be a tfb.Bijector, got {bijector!r}.")
+        self._log_det, self._event_size = bool(log_det), event_size
+        dtype = bijector.dtype or tf.float32
+        calls = [] if event_size is None else [lambda: self._both(bijector, tf.zeros([1, event_size], dtype))]
+        super().__init__(bijector, calls, name=name)
+
+    def call(self, x, conditional_input=None):
+        condition = {} if conditional_input is None else {"conditional_input": conditional_input}
+        result = self._both(self.module, tf.identity(x), **condition)
+        self._add_penalties()
+        return result if self._log_det else result[0]
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "log_det": self._log_det, "event_size": self._event_size}
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Forward(_BijectorLayer):
+    """The forward map of a bijector, from latent values to data, as a Keras layer.
+
+    Args:
+      bijector: Any bijector.
+      log_det: Whether to return the log-det, in nats, as well.
+      event_size: Size of the events; needed for bijectors whose networks are built at the first call.
+      name: Name of the layer.
+
+    Call arguments: events `[N, *event_shape]`, and `conditional_input` of a conditional layer. Returns events, or events and
+    log-dets `[N]`.
+
+    Example:
+      >>> layer = tff.layers.Forward(tff.PlanarFlow(2, seed=1), log_det=True)
+      >>> y, log_det = layer(tf.zeros([5, 2]))
+      >>> y.shape, log_det.shape, len(layer.trainable_weights)
+      (TensorShape([5, 2]), TensorShape([5]), 3)
+    """
+
+    @staticmethod
+    def _both(bijector, x, **kwargs):
+        y, log_det = forward_and_log_det(bijector, x, bijector.forward_min_event_ndims or 1, **kwargs)
+        return y, tf.broadcast_to(log_det, tf.shape(y)[:1])
+
+
+@keras.saving.register_keras_serializable(package="tfp_flows")
+class Inverse(_BijectorLayer):
+    """The inverse map of a bijector, from data to latent values, as a Keras layer; arguments are those of `Forward`.
+
+    Args:
+      bijector, log_det, event_size, name: See `Forward`.
+
+    Example:
+      >>> tff.layers.Inverse(tff.PlanarFlow(2, seed=1))(tf.zeros([5, 2])).shape
+      TensorShape([5, 2])
+    """
+
+    @staticmethod
+    def _both(bijector, y, **kwargs):
+        x, log_det = inverse_and_log_det(bijector, y, bijector.inverse_min_event_ndims or 1, **kwargs)
+        return x, tf.broadcast_to(log_det, tf.shape(x)[:1])
+
+
+class Model(keras.Model):
+    """A `keras.Model` that sees the distributions, bijectors and templates in its attributes, also in lists and dictionaries.
+
+    Use it as the base class of your own models, in place of `keras.Model`. Constraints, penalties and trainable flags of what
+    it finds are carried along.
+
+    Example:
+      >>> class Mine(tff.layers.Model):
+      ...     def __init__(self):
+      ...         super().__init__()
+      ...         self.flows = [tff.real_nvp(2, num_layers=2, seed=1), tff.maf(2, num_layers=1, seed=1)]
+      ...     def call(self, x):
+      ...         return self.flows[0].log_prob(x) + self.flows[1].log_prob(x)
+      >>> len(Mine().trainable_weights)
+      18
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._held: dict[str, Any] = {}
+        self._networks: list[keras.Layer] = []
+        self._adopted: list[keras.Variable] = []
+        self._legacy_layers: list[tf.Module] = []
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        holds = isinstance(value, (tf.Module, list, tuple, dict)) and not isinstance(value, keras.Layer)
+        if holds and "_held" in self.__dict__ and name not in ("_held", "_networks", "_adopted", "_legacy_layers"):
+            self._held[name] = value
+            self._look()
+
+    def _look(self) -> None:
+        """Finds what is new in the attributes; networks that learn their sizes at the first call are found after it."""
+        found = tracking.find(*self._held.values())
+        known = {id(w.value) for w in self.variables}
+        new = [layer for layer in found.layers if any(id(w.value) not in known for w in layer.variables)]
+        if new:
+            self._networks = [*self._networks, *new]
+        variables = [v for v in found.variables if id(v) not in known]
+        if variables:
+            self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
+        self.__dict__["_legacy_layers"] = list(found.legacy_layers)
+
+    def __call__(self, *args, **kwargs):
+        result = super().__call__(*args, **kwargs)
+        if self._held:
+            self._look()
+        return result
+
+    @property
+    def losses(self):
+        return [*super().losses, *(loss for layer in self._legacy_layers for loss in layer.losses)]

@@ -1,0 +1,99 @@
+"""`Transformer`: what every univariate transformer offers, and its view as a bijector."""
+
+from __future__ import annotations
+
+import abc
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+tfb = tfp.bijectors
+
+
+class Transformer(abc.ABC):
+    """An increasing map of one number, with `params` parameters for each number.
+
+    It knows nothing of how dimensions depend on each other: an autoregressive network or a coupling network computes
+    the parameters. As everywhere, `forward` goes from latent values to data. `transformer(params)` is the map for
+    given parameters as a `tfb.Bijector`, so that it can be used in the `bijector_fn` of TFP's bijectors too.
+
+    A new transformer is a frozen dataclass. It MUST define `params`, `forward` and `inverse`, and zero parameters SHOULD be
+    the identity; it CAN define `adapt`. It has no variables. Instances that are equal share compiled code, which is why they
+    must be hashable.
+
+    Attributes:
+      params: Number of parameters for each number that is transformed.
+
+    Example:
+      >>> affine = tff.AffineTransformer()
+      >>> affine.params
+      2
+      >>> y, log_slope = affine.forward(tf.constant([1.0, 2.0]), tf.constant([[5.0, 0.0], [5.0, 0.0]]))
+      >>> print(y.numpy(), log_slope.numpy())
+      [6. 7.] [0. 0.]
+    """
+
+    @property
+    @abc.abstractmethod
+    def params(self) -> int:
+        """Number of parameters for each number."""
+
+    @abc.abstractmethod
+    def forward(self, x: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Maps `x` of shape `[...]` with `params` of shape `[..., P]`; returns `y` and `log dy/dx`, of shape `[...]`."""
+
+    @abc.abstractmethod
+    def inverse(self, y: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The inverse of `forward`; returns `x` and `log dx/dy`, of shape `[...]`."""
+
+    def template_output(self, params: tf.Tensor):
+        """What a TFP template returns for `params`: a bijector; shift and log-scale for those that have no more."""
+        return self(params)
+
+    def adapt(self, data: np.ndarray) -> np.ndarray:
+        """Returns parameters `[D, P]` that map the columns of `data` `[N, D]` to normal ones, of transformers that can."""
+        raise NotImplementedError(f"{type(self).__name__} cannot be adapted to data.")
+
+    @property
+    def can_adapt(self) -> bool:
+        """Whether `adapt` is defined."""
+        return type(self).adapt is not Transformer.adapt
+
+    def __call__(self, params: tf.Tensor) -> tfb.Bijector:
+        """The bijector of scalars for `params` of shape `[..., P]`."""
+        return _TransformerBijector(self, params)
+
+
+class _TransformerBijector(tfb.Bijector):
+    """A transformer with its parameters, as a bijector of scalars."""
+
+    def __init__(self, transformer: Transformer, params: tf.Tensor):
+        params = tf.convert_to_tensor(params)
+        if params.shape[-1] != transformer.params:
+            raise ValueError(
+                f"`params` must have shape [..., {transformer.params}] for {transformer}, got {params.shape}."
+            )
+        self.transformer, self.params = transformer, params
+        super().__init__(forward_min_event_ndims=0, dtype=params.dtype, name=type(transformer).__name__)
+
+    @classmethod
+    def _parameter_properties(cls, dtype):
+        return {}
+
+    def _parts(self, fn, value):
+        shape = tf.broadcast_dynamic_shape(tf.shape(value), tf.shape(self.params)[:-1])
+        params = tf.broadcast_to(self.params, tf.concat([shape, [self.transformer.params]], axis=0))
+        return fn(tf.broadcast_to(value, shape), params)
+
+    def _forward(self, x):
+        return self._parts(self.transformer.forward, x)[0]
+
+    def _inverse(self, y):
+        return self._parts(self.transformer.inverse, y)[0]
+
+    def _forward_log_det_jacobian(self, x):
+        return self._parts(self.transformer.forward, x)[1]
+
+    def _inverse_log_det_jacobian(self, y):
+        return self._parts(self.transformer.inverse, y)[1]
