@@ -306,7 +306,7 @@ def test_a_destructor_must_return_a_bijector():
 
     class Inverted(GaussianDestructor):
         def adapt(self, x, seed):
-            return tfb.Invert(super().fit(x, seed))
+            return tfb.Invert(super().adapt(x, seed))
 
     with pytest.warns(UserWarning, match="not the inverse"):
         DestructorStack(2, Inverted(), max_layers=1, seed=1).fit(5.0 * MOONS.sample(500, seed=1), verbose=0)
