@@ -285,10 +285,10 @@ def test_gaussianization_flow_starts_from_data():
         (lambda: DestructorStack(2, TreeDestructor), r"write TreeDestructor\("),
         (lambda: entropy(MOONS.sample(30, seed=1)), "40 rows"),
         (lambda: mutual_information(np.zeros([50, 1]), np.zeros([51, 1])), "50 rows"),
-        (lambda: tff.MarginalGaussianization(2, tff.SplineTransformer()), "fit"),
+        (lambda: tff.MarginalGaussianization(2, tff.SplineTransformer()), "adapt"),
         (lambda: tff.Rotation(3, start="svd"), "start"),
         (lambda: tff.MarginalGaussianization(2).adapt(np.zeros([5, 3])), r"\[..., 2\]"),
-        (lambda: GaussianDestructor().fit(np.ones([50, 2]) * np.arange(50.0)[:, None], 1), "subspace"),
+        (lambda: GaussianDestructor().adapt(np.ones([50, 2]) * np.arange(50.0)[:, None], 1), "subspace"),
     ],
 )
 def test_bad_input(make, problem):

@@ -51,12 +51,12 @@ def autoregressive_layers(
             stacklevel=5,
         )
     orders = ("left-to-right", "right-to-left") if mixing == "reverse" else ("left-to-right",)
-    seeds, mixing_seeds = split_seed(seed, num_layers), split_seed(structure_seed(seed), 2 * num_layers)
+    seeds, mixing_seeds = (split_seed(s, 2 * num_layers)[::2] for s in (seed, structure_seed(seed)))
     layers: list[tfb.Bijector] = []
     for i in range(num_layers):
         order = orders[i % len(orders)]
         if mixing == "permute":
-            order = 1 + np.random.default_rng(mixing_seeds[2 * i]).permutation(event_size)
+            order = 1 + np.random.default_rng(mixing_seeds[i]).permutation(event_size)
         conditioner = masked_autoregressive_template(
             hidden_units,
             event_size=event_size,
@@ -72,7 +72,7 @@ def autoregressive_layers(
         layers.append(tfb.Invert(layer) if inverse else layer)
         layers += normalization_layers(normalization, event_size, dtype, str(i))
         if mixing == "lu" and i < num_layers - 1:
-            layers.append(mixing_layer(mixing, event_size, mixing_seeds[2 * i + 1], dtype, f"mixing_{i}"))
+            layers.append(mixing_layer(mixing, event_size, mixing_seeds[i], dtype, f"mixing_{i}"))
     return layers
 
 
