@@ -74,7 +74,7 @@ def serializable(target: Callable) -> Callable:
       [2. 4.]
     """
     name = target.__name__
-    if target.__module__.split(".")[0] == PACKAGE:
+    if (target.__module__ or "").split(".")[0] == PACKAGE:
         name = f"{PACKAGE}>{name}"  # a user's class may have the name of one of ours
     known = REGISTRY.get(name)
     if known is not None:

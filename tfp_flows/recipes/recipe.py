@@ -21,7 +21,7 @@ from tfp_flows.registry import serializable
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # the named flows; each has its `Facts` as `.facts`
+RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # the package's named flows; each has its `Facts` as `.facts`
 
 # What an option means, where the docstring of a recipe does not say it.
 OPTIONS = {
@@ -124,7 +124,7 @@ def recipe(
         made.__doc__ = _complete_doc(fn, signature, facts)
         made = serializable(made)
         made.facts = facts
-        if paper is not None:
+        if paper is not None and (fn.__module__ or "").startswith("tfp_flows."):
             RECIPES[fn.__name__] = made
         return made
 
