@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import tfp_flows as tff
-from tfp_flows import cli, data, folder
+from tfp_flows import data
+from tfp_flows.cli import main as cli
+from tfp_flows.cli import output as folder
 from tfp_flows.recipes.recipe import RECIPES
 
 

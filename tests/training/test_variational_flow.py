@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows import diagnostics
+from tfp_flows.evaluation import diagnostics
 from tfp_flows.data import targets
 
 tfb, tfd = tfp.bijectors, tfp.distributions

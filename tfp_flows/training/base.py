@@ -1,27 +1,13 @@
-"""What all models here share: compilation by XLA where it works, and training that stops at a loss that is not finite."""
+"""`TrainedModel`: the base class of the models, in which a training objective is one method."""
 
 from __future__ import annotations
-
-import contextlib
-import warnings
-from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from tfp_flows import tracking
-from tfp_flows.data.streams.stream import stream_errors
-from tfp_flows.training.compilation import Step
-from tfp_flows.training.execution import steps_per_execution
-from tfp_flows.training.nonfinite import NonFiniteGuard, StopAtNonFinite
-from tfp_flows.training.order import Order
-from tfp_flows.training.progress import Progress, Resume
-from tfp_flows.training.weights import KeepsWeights
-from tfp_flows.training.workers import workers
-
-# Steps from which on compiling pays for sure: for planar and spline flows it is even at about 2000, and XLA keeps the memory of
-# what it compiles, up to 300 MB for 32 layers, until the process ends.
-LEAST_STEPS_TO_COMPILE = 5000
+from tfp_flows.training.fitting import FitsUnderKeras
+from tfp_flows.training.noise import step_seed
 
 
 def mean_of_rows(values: tf.Tensor) -> tf.Tensor:
@@ -29,34 +15,26 @@ def mean_of_rows(values: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
 
 
-def _refuse_class_weight(options: dict) -> None:
-    """Keras would take the events for labels."""
-    if options.pop("class_weight", None) is not None:
-        raise ValueError(
-            "`class_weight` must be left out, since events are no classes: use `sample_weight`, one for each row."
-        )
+class TrainedModel(FitsUnderKeras):
+    """Base class of the models: a training objective is a subclass that defines `loss_terms`.
 
+    The base class does the rest: gradients and the optimizer's step, penalties of networks, replicas, logs, weights that are
+    never updated from a loss that is not finite, compilation, and runs that are resumed. A subclass
 
-class GuardedModel(KeepsWeights):
-    """A Keras model with a loss of its own, whose weights are never updated from a loss that is not finite.
-
-    Subclasses find their variables with `_adopt`, define `_training_step` with `_update`, and
-    `_evaluation_step`, and train by `_fit`.
+    - finds its variables with `self._adopt(tracking.find(...))` in `__init__`, and sets `self.built = True`;
+    - MUST define `loss_terms(batch, seed, training)`;
+    - names the means that are logged beside the loss with `self._log_means(...)`;
+    - trains by `self._fit(data, callbacks, order, **options)`;
+    - CAN define `total_loss` and `after_step`.
     """
 
     def __init__(self, *, name: str, dtype: str):
         super().__init__(name=name, dtype=dtype)
-        self._networks: list[keras.Layer] = []
         self._legacy_layers: list[tf.Module] = []
         self._frozen_by_layers: frozenset[int] = frozenset()  # ids of the variables that their own layers had frozen
         self._adopted: list[keras.Variable] = []
-        self._guard = NonFiniteGuard()
-        self._jit_is_optional = False
-        self._chooses_steps_per_execution = False
-        self._functions: dict[int, tuple] = {}
-        self._steps: dict[str, Step] = {}
-        self._compiling_pays = False
-        self._metrics_of_labels: list[tuple] = []
+        self._means: list[keras.metrics.Mean] = []
+        self.seed = 0
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
         """Makes networks and variables that were found those of this model."""
@@ -65,7 +43,7 @@ class GuardedModel(KeepsWeights):
         self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
         self._frozen_by_layers |= found.frozen
 
-    def _follow_legacy_layers(self) -> None:
+    def _before_compile(self) -> None:
         """Freezes what the user has frozen in a Keras 2 layer since, and the reverse; Keras 3 layers are followed by Keras."""
         frozen = tracking.find(*self._legacy_layers).frozen
         legacy = {id(w) for layer in self._legacy_layers for w in layer.weights}
@@ -75,163 +53,54 @@ class GuardedModel(KeepsWeights):
                 weight.trainable = weight.value.trainable and key not in frozen
         self._frozen_by_layers = (self._frozen_by_layers - legacy) | frozen
 
-    def compile(
-        self,
-        optimizer="rmsprop",
-        loss=None,
-        *,
-        jit_compile="auto",
-        run_eagerly=False,
-        steps_per_execution: int | str = "auto",
-        **kwargs,
-    ):
-        """As `keras.Model.compile`, without a loss: the model has its own.
+    # --- the objective ---
+
+    def loss_terms(self, batch, seed: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        """Returns the terms of each row of a batch, `[N]`, in nats.
 
         Args:
-          optimizer: Any Keras optimizer, or its name.
-          loss: Must be left out.
-          jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
-            a model that XLA cannot compile. What takes long to compile and gains little goes without: convolutions on a CPU,
-            and layers that say so (`gains_by_jit = False`); and so do fits of few steps.
-            `True` insists; `False` does without (a shorter first step).
-          steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
-            up to 16, and one where a callback looks at batches.
-          run_eagerly, kwargs: As in `keras.Model.compile`.
+          batch: What the dataset yields.
+          seed: Stateless seed `[2]` for the noise of this step: a function of the model's seed, the step and the replica.
+          training: Whether this is a training step. In evaluation the noise of a batch is the same each time.
+
+        Returns:
+          `"loss"`, whose mean is minimized; `"weight"` of the rows, if they have different ones; and what is logged.
         """
-        for key, value in (("loss", loss), ("loss_weights", kwargs.pop("loss_weights", None))):
-            if value is not None:
-                raise ValueError(
-                    f"`{key}` must be left out, since a {type(self).__name__} has its own loss: write "
-                    'model.compile(optimizer="adam") and then model.fit(x).'
-                )
-        self._metrics_of_labels = [
-            (key, metric)
-            for key in ("metrics", "weighted_metrics")
-            for metric in tf.nest.flatten(kwargs.get(key) or [])
-            if not isinstance(metric, keras.metrics.Metric) or type(metric).__module__.split(".")[0] == "keras"
-        ]
-        self._follow_legacy_layers()
-        self._jit_is_optional = jit_compile == "auto"
-        self._compiling_pays = not self._jit_is_optional  # outside of `fit`, which counts its steps
-        if jit_compile == "auto":
-            jit_compile = (
-                not run_eagerly
-                and all(layer.supports_jit for layer in self._networks)
-                and self._gains_by_jit()
-                and self.distribute_strategy.num_replicas_in_sync
-                == 1  # XLA cannot compile what replicas tell each other
-            )
-        self._chooses_steps_per_execution = steps_per_execution == "auto"
-        self._functions, self._steps = {}, {}
-        optimizer = self._checked_optimizer(optimizer)
-        if getattr(optimizer, "gradient_accumulation_steps", None):
-            raise ValueError(
-                "`optimizer` accumulates gradients (gradient_accumulation_steps), which is not supported: take a larger "
-                "batch_size."
-            )
-        half = any(layer.dtype_policy.name == "mixed_float16" for layer in self._networks)
-        if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            # As Keras does for a model of that policy: small gradients would be zero in half precision.
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        super().compile(
-            optimizer=optimizer,
-            jit_compile=jit_compile,
-            run_eagerly=run_eagerly,
-            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
-            **kwargs,
-        )
+        raise NotImplementedError
 
-    @staticmethod
-    def _checked_optimizer(optimizer) -> keras.optimizers.Optimizer:
-        if type(optimizer).__module__.split(".")[0] == "tf_keras" or hasattr(optimizer, "get_slot_names"):
-            raise ValueError(
-                f"`optimizer` is an optimizer of Keras 2, {type(optimizer).__name__} of {type(optimizer).__module__}: take "
-                f"keras.optimizers.{type(optimizer).__name__}, of Keras 3."
-            )
-        return keras.optimizers.get(optimizer)
+    def total_loss(self, terms: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Returns the loss of a batch without penalties: the weighted mean of `terms["loss"]`."""
+        del training
+        return mean_of_rows(terms["loss"] * terms["weight"] if "weight" in terms else terms["loss"])
 
-    def _check_metrics(self) -> None:
-        for key, metric in self._metrics_of_labels:
-            raise ValueError(
-                f"`{key}` must hold keras.metrics.Metric objects, got {metric!r}: those that Keras makes from names compare "
-                "predictions with labels, and metrics have no `y` here."
-            )
+    def after_step(self) -> None:
+        """Called after each training step, for variables that are no weights, such as moving statistics."""
 
-    def _gains_by_jit(self) -> bool:
-        """Not where layers say so, nor for convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
-        on_cpu = all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
-        convolves = on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
-        return not convolves and all(
-            getattr(m, "gains_by_jit", True) for root in self._modules() for m in root.submodules
-        )
+    def _log_means(self, *names: str) -> None:
+        """Logs the means of terms under their names."""
+        self._means = [*self._means, *(keras.metrics.Mean(name=name) for name in names)]
 
-    def get_compile_config(self):
-        config = super().get_compile_config()
-        if config and self._jit_is_optional:
-            config["jit_compile"] = "auto"
-        if config and self._chooses_steps_per_execution:
-            config["steps_per_execution"] = "auto"
-        return config
+    def _training_step(self, data):
+        before = self._snapshot()
+        with tf.GradientTape() as tape:
+            terms = self.loss_terms(data, step_seed(self.seed, self.optimizer.iterations.value), training=True)
+            loss = self.total_loss(terms, training=True)
+            loss += self._penalty(loss.dtype)
+        self._update(tape, loss, tf.shape(terms["loss"])[0])
+        self.after_step()
+        self._restore(before)
+        return self._logs(loss, terms)
 
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+    def _evaluation_step(self, data):
+        # The same noise in every evaluation, but not in every batch of one: the loss counts them.
+        terms = self.loss_terms(data, step_seed(self.seed + 1, self._loss_metric().count.value), training=False)
+        return self._logs(self.total_loss(terms, training=False), terms)
 
-    def train_step(self, data):
-        return self._as_logs(self._run("training", self._training_step, data))
-
-    def test_step(self, data):
-        return self._as_logs(self._run("evaluation", self._evaluation_step, data))
-
-    def _is_distributed(self) -> bool:
-        return tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
-
-    def _has_own_steps(self) -> bool:
-        """Not under a strategy, whose replicas cannot speak to each other from a function inside of a step."""
-        return not self.run_eagerly and not self._is_distributed()
-
-    def _run(self, kind: str, step: Callable, data) -> dict:
-        """A step by its own function, which stays when Keras makes its functions anew."""
-
-        def after_data(data):
-            # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
-            with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
-                return step(data)
-
-        if not self._has_own_steps() or tf.executing_eagerly():
-            return after_data(data)
-        if kind not in self._steps:
-            with tf.init_scope():
-                self._steps[kind] = Step(after_data)
-        return self._steps[kind](data, self.jit_compile and self._compiling_pays)
-
-    def make_train_function(self, force=False):
-        if force:
-            self._steps.pop("training", None)
-        with self._keras_compiles_nothing():
-            return super().make_train_function(force)
-
-    def make_test_function(self, force=False):
-        if force:
-            self._steps.pop("evaluation", None)
-        with self._keras_compiles_nothing():
-            return super().make_test_function(force)
-
-    @contextlib.contextmanager
-    def _keras_compiles_nothing(self):
-        """Keras would compile a step anew for each setting of `steps_per_execution` and each size of the last batch."""
-        before = self.jit_compile
-        self.jit_compile = before and not self._has_own_steps()
-        try:
-            yield
-        finally:
-            self.jit_compile = before
-
-    def _as_logs(self, logs: dict) -> dict:
-        """As Keras can reduce them: over several workers it sums along an axis, which a scalar has not."""
-        if not workers(self.distribute_strategy):
-            return logs
-        return {key: tf.reshape(value, [1]) for key, value in logs.items()}
+    def _logs(self, loss: tf.Tensor, terms: dict[str, tf.Tensor]) -> dict:
+        self._loss_metric().update_state(loss, sample_weight=tf.shape(terms["loss"])[0])
+        for metric in self._means:
+            metric.update_state(terms[metric.name])
+        return self.compute_metrics(None, None, -terms["loss"], sample_weight=terms.get("weight"))
 
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
         """The networks' own losses, such as regularization: those of Keras 3, which this model tracks, and of Keras 2."""
@@ -264,132 +133,6 @@ class GuardedModel(KeepsWeights):
         for weight, old in before:
             weight.assign(tf.where(self._guard.failed, old, weight.value))
 
-    def _fit(self, data, callbacks, order: Order | None = None, **options) -> keras.callbacks.History:
-        """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
-        _refuse_class_weight(options)
-        self._check_metrics()
-        if not self.trainable_weights:
-            raise ValueError(
-                f"Nothing of {self.name} is trainable: every layer, or the model, has trainable=False. Set it to True, and "
-                "call `compile` again."
-            )
-        self._progress = Progress(self, order)
-        last = [Resume(self._progress), StopAtNonFinite(self._guard)]
-        self._forget_sizes()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            given = list(callbacks.callbacks)
-            callbacks.callbacks[:] = [self._progress, *given, *last]
-        else:
-            given = [] if callbacks is None else list(tf.nest.flatten(callbacks))
-            callbacks = [self._progress, *given, *last]
-        limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
-        steps = 1 if self.run_eagerly or self._is_distributed() else steps_per_execution(data, given, limits)
-        self._build_optimizer()
-        self._decide_to_compile(data, options)
-        try:
-            with stream_errors(), self._executing(steps), warnings.catch_warnings():
-                try:
-                    return super().fit(data, callbacks=callbacks, **options)
-                except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
-                    # Not a step was made, so the compiler is the likely cause.
-                    if not (self.jit_compile and self._jit_is_optional and int(self._guard.steps.numpy()) == 0):
-                        raise
-                    warnings.warn(
-                        f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3
-                    )
-                    self.jit_compile = False
-                    self._functions = {}
-                    self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
-                    return super().fit(data, callbacks=callbacks, **options)
-        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
-            if not workers(self.distribute_strategy):
-                raise
-            raise RuntimeError(
-                "Another worker died, or cannot be reached, so this one stopped too. Its weights are those of its last step. "
-                "Start all workers again; with tff.callbacks.BackupAndRestore they go on at the last backup. "
-                f"TensorFlow said: {str(error)[:300]}"
-            ) from error
-        finally:
-            self._progress = None
-            self._initial_epoch = None  # Keras would begin its next `fit` there too
-
-    def _decide_to_compile(self, data, options: dict) -> None:
-        """Without XLA while this model's steps, with those asked for now, are too few for it to pay."""
-        batches = int(data.cardinality()) if isinstance(data, tf.data.Dataset) else 0
-        asked = (options.get("steps_per_epoch") or batches) * options.get("epochs", 1)
-        few = asked > 0 and self._steps_done() + asked < LEAST_STEPS_TO_COMPILE
-        before, self._compiling_pays = self._compiling_pays, not (self._jit_is_optional and few)
-        if self._compiling_pays != before:  # Keras makes its functions anew; the steps stay as they were traced
-            self._functions = {}
-            self.train_function = self.test_function = self.predict_function = None
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
-        """Nothing: the model is built. Under a strategy Keras adds the replicas' parts of a batch, of sizes that may differ."""
-
-    def _build_optimizer(self) -> None:
-        """Makes the optimizer's variables: inside of the training step they would have it traced twice."""
-        optimizer = getattr(self, "optimizer", None)
-        if optimizer is not None and not optimizer.built:
-            with self.distribute_strategy.scope():
-                optimizer.build(self.trainable_variables)
-
-    @contextlib.contextmanager
-    def _executing(self, steps: int):
-        """A setting of `steps_per_execution` for a while, with the functions that Keras traces for it.
-
-        Outside of `fit` it is 1: `predict` would unroll its steps, and `evaluate(steps=...)` run over.
-        """
-        if not self._chooses_steps_per_execution:
-            yield
-            return
-        before = self.steps_per_execution
-        self._switch(steps)
-        try:
-            yield
-        finally:
-            self._switch(before)
-
-    def _switch(self, steps: int) -> None:
-        if steps == self.steps_per_execution:
-            return
-        self._functions[self.steps_per_execution] = (self.train_function, self.test_function, self.predict_function)
-        self.steps_per_execution = steps
-        found = self._functions.get(steps, (None, None, None))
-        self.train_function, self.test_function, self.predict_function = found
-
-    def evaluate(self, *args, **kwargs):
-        """As `keras.Model.evaluate`."""
-        if kwargs.get("_use_cached_eval_dataset"):  # the validation in `fit`, whose batches are counted by its setting
-            return super().evaluate(*args, **kwargs)
-        self._forget_sizes()
-        with stream_errors(), self._executing(1):
-            return super().evaluate(*args, **kwargs)
-
-    def _forget_sizes(self) -> None:
-        """Other data may come in smaller batches, which are full as well."""
-        for step in self._steps.values():
-            step.largest.assign(0)
-
-    def predict(self, *args, **kwargs):
-        """As `keras.Model.predict`."""
-        with stream_errors(), self._executing(1):
-            return super().predict(*args, **kwargs)
-
-    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **kwargs):
-        """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
-        _refuse_class_weight({"class_weight": class_weight})
-        self._check_metrics()
-        self._guard.reset()
-        self._build_optimizer()
-        logs = super().train_on_batch(x, y, sample_weight, **kwargs)
-        if self._guard.failed.numpy():
-            raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
-        return logs
-
     def _loss_metric(self) -> keras.metrics.Mean:
         """Keras' own tracker of the loss."""
         return next(metric for metric in self.metrics if metric.name == "loss")
-
-    def _steps_done(self) -> int:
-        optimizer = getattr(self, "optimizer", None)
-        return -1 if optimizer is None else int(optimizer.iterations.numpy())

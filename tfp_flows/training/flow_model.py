@@ -19,21 +19,20 @@ from tfp_flows.data.arrays import to_array
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.networks.broadcasting import check_condition, check_rows
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.base import mean_of_rows
 from tfp_flows.training.checks import check_distribution, check_support, warn_of_shared_networks
 from tfp_flows.training.conditions import prepare_conditions, warn_of_unseen_conditions
 from tfp_flows.training.dequantization import UniformDequantization
 from tfp_flows.training.events import farthest_value
 from tfp_flows.training.finding import variables_of
 from tfp_flows.training.inputs import Inputs, first_of_pairs_checked
-from tfp_flows.training.keeping import KeptModel
 from tfp_flows.training.noise import step_seed
+from tfp_flows.training.savable import SavableModel
 
 tfd = tfp.distributions
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
-class FlowModel(KeptModel):
+class FlowModel(SavableModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
     `model(x)` is the log-density of each event, and `fit(x)` minimizes its negative mean (NLL, in nats) with any Keras
@@ -92,7 +91,8 @@ class FlowModel(KeptModel):
         if dequantize is not None and not isinstance(dequantize, UniformDequantization):
             dequantize = UniformDequantization(positive_int("dequantize", dequantize, 2))
         self.dequantize = dequantize
-        self._bits_per_dim = None if dequantize is None else keras.metrics.Mean(name="bits_per_dim")
+        if dequantize is not None:
+            self._log_means("bits_per_dim")
         self._inputs = Inputs(
             tuple(distribution.event_shape.as_list()),
             self._event_dtype,
@@ -143,8 +143,8 @@ class FlowModel(KeptModel):
         # In eager mode TFP would answer from its cache, also after an update of the weights.
         return self.distribution.log_prob(tf.identity(x), **self._condition(conditional_input))
 
-    def _unpack(self, data):
-        """Events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
+    def unpack(self, data):
+        """Returns events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.conditional_size is not None:
             if y is None:
@@ -165,52 +165,34 @@ class FlowModel(KeptModel):
             batch = tf.ensure_shape(batch, [None, *event_shape])
         return batch
 
-    def _score(self, events, conditions, seed: int, step, training: bool) -> tf.Tensor:
+    def _score(self, events, conditions, seed: tf.Tensor, training: bool) -> tf.Tensor:
         """The log-density of events, or the bound on their log-probability."""
         if self.dequantize is None:
             return self(events, conditional_input=conditions, training=training)
-        events, excess = self.dequantize(events, step_seed(seed, step), self._event_dtype)
+        events, excess = self.dequantize(events, seed, self._event_dtype)
         return self(events, conditional_input=conditions, training=training) - excess
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The mean of `-y_pred`, weighted by `sample_weight`; in training the networks' own losses are added."""
-        del x, y
-        nll = -y_pred
-        if sample_weight is not None:
-            nll *= tf.reshape(tf.cast(sample_weight, nll.dtype), tf.shape(nll))  # Keras allows [N, 1] as well
-        loss = mean_of_rows(nll)
-        return loss + self._penalty(loss.dtype) if training else loss
+    def loss_terms(self, batch, seed, training):
+        events, conditions, weight = self.unpack(batch)
+        log_prob = self._score(events, conditions, seed, training)
+        terms = {"loss": -log_prob}
+        if weight is not None:
+            terms["weight"] = tf.reshape(
+                tf.cast(weight, log_prob.dtype), tf.shape(log_prob)
+            )  # Keras allows [N, 1] as well
+        if self.dequantize is not None:
+            terms["bits_per_dim"] = -log_prob / (np.log(2.0) * np.prod(self._inputs.event_shape))
+        return terms
 
-    def _training_step(self, data):
-        events, conditions, sample_weight = self._unpack(data)
-        before = self._snapshot()
-        with tf.GradientTape() as tape:
-            log_prob = self._score(events, conditions, self.seed, self.optimizer.iterations.value, training=True)
-            loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=True)
-        self._update(tape, loss, tf.shape(log_prob)[0])
+    def after_step(self):
         for layer in self._updated_layers:
             layer.update()
-        self._restore(before)
-        return self._logs(loss, events, log_prob, sample_weight)
-
-    def _evaluation_step(self, data):
-        events, conditions, sample_weight = self._unpack(data)
-        # The same noise in every evaluation, but not in every batch of one: the loss counts them.
-        log_prob = self._score(events, conditions, self.seed + 1, self._loss_metric().count.value, training=False)
-        loss = self.compute_loss(y_pred=log_prob, sample_weight=sample_weight, training=False)
-        return self._logs(loss, events, log_prob, sample_weight)
 
     def predict_step(self, data):
-        events, conditions, _ = self._unpack(data)
+        events, conditions, _ = self.unpack(data)
         # Other noise for other batches, and the same for the same.
         step = 0 if self.dequantize is None else tf.reduce_sum(tf.cast(events, tf.int32))
-        return self._score(events, conditions, self.seed + 2, step, training=False)
-
-    def _logs(self, loss, x, log_prob, sample_weight):
-        self._loss_metric().update_state(loss, sample_weight=tf.shape(log_prob)[0])
-        if self._bits_per_dim is not None:
-            self._bits_per_dim.update_state(-log_prob / (np.log(2.0) * np.prod(self._inputs.event_shape)))
-        return self.compute_metrics(x, None, log_prob, sample_weight=sample_weight)
+        return self._score(events, conditions, step_seed(self.seed + 2, step), training=False)
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """Maximizes the mean log-likelihood: of `x`, or, for a conditional distribution, of `y` given `x`.
@@ -308,7 +290,7 @@ class FlowModel(KeptModel):
 
     def _for_bijector(self, batch) -> tuple[tf.Tensor, dict]:
         """The events of a batch as the bijector takes them, and the keywords of its conditions."""
-        events, conditions, _ = self._unpack(batch)
+        events, conditions, _ = self.unpack(batch)
         if self.dequantize is not None:
             events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
         kwargs = {}

@@ -20,10 +20,9 @@ from tfp_flows.distribution import FlowDistribution
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.training.annealing import Beta, beta_at, check_beta
-from tfp_flows.training.base import GuardedModel, mean_of_rows
+from tfp_flows.training.base import TrainedModel, mean_of_rows
 from tfp_flows.training.checks import check_distribution
 from tfp_flows.training.inputs import Inputs
-from tfp_flows.training.noise import step_seed
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -34,7 +33,7 @@ def bernoulli(logits: tf.Tensor) -> tfd.Distribution:
     return tfd.Independent(tfd.Bernoulli(logits=logits), reinterpreted_batch_ndims=len(logits.shape) - 1)
 
 
-class FlowVAE(GuardedModel):
+class FlowVAE(TrainedModel):
     """A variational autoencoder (Kingma and Welling 2014) with flows as posterior and as prior.
 
     With features `h` of the encoder, `z0 ~ N(loc(h), scale(h)^2)` and `z = f(z0; h)`, the posterior is
@@ -138,7 +137,7 @@ class FlowVAE(GuardedModel):
         found = tracking.find(*self._posterior_parts(), self.prior, self._likelihood)
         self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]))
         self._networks = [*self._networks, encoder, decoder]
-        self._means = [keras.metrics.Mean(name=key) for key in ("negative_elbo", "reconstruction", "kl")]
+        self._log_means("negative_elbo", "reconstruction", "kl")
         self._compiled_bounds = tf.function(
             functools.partial(forgetting()(self._importance_bounds)), reduce_retracing=True
         )
@@ -225,34 +224,21 @@ class FlowVAE(GuardedModel):
             )
         return likelihood.log_prob(x)
 
-    def _training_step(self, data):
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        before = self._snapshot()
-        step = self.optimizer.iterations.value
-        beta = beta_at(self.beta, step, self._event_dtype)
-        with tf.GradientTape() as tape:
-            reconstruction, kl = self._terms(x, step_seed(self.seed, step), training=True)
-            cost = mean_of_rows(kl)
-            # Above the threshold the gradient is the KL term's; below there is none.
-            cost = tf.where(cost > self.free_bits, cost, tf.cast(self.free_bits, cost.dtype))
-            loss = mean_of_rows(reconstruction) + beta * cost
-            loss += self._penalty(loss.dtype)
-        self._update(tape, loss, tf.shape(kl)[0])
-        self._restore(before)
-        return self._logs(loss, reconstruction, kl)
+    def loss_terms(self, batch, seed, training):
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        reconstruction, kl = self._terms(x, seed, training)
+        beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype) if training else 1.0
+        elbo = reconstruction + kl
+        return {"loss": reconstruction + beta * kl, "negative_elbo": elbo, "reconstruction": reconstruction, "kl": kl}
 
-    def _evaluation_step(self, data):
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        # The same noise in every evaluation, but not in every batch of one: the loss counts them.
-        seed = step_seed(self.seed + 1, self._loss_metric().count.value)
-        reconstruction, kl = self._terms(x, seed, training=False)
-        return self._logs(mean_of_rows(reconstruction + kl), reconstruction, kl)
-
-    def _logs(self, loss, reconstruction, kl) -> dict:
-        self._loss_metric().update_state(loss, sample_weight=tf.shape(kl)[0])
-        for metric, value in zip(self._means, (reconstruction + kl, reconstruction, kl), strict=True):
-            metric.update_state(value)
-        return {metric.name: metric.result() for metric in self.metrics}
+    def total_loss(self, terms, training):
+        if not training or self.free_bits == 0.0:
+            return super().total_loss(terms, training)
+        # Above the threshold the gradient is the KL term's; below there is none.
+        cost = mean_of_rows(terms["loss"] - terms["reconstruction"])
+        beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype)
+        free = beta * tf.cast(self.free_bits, cost.dtype)
+        return mean_of_rows(terms["reconstruction"]) + tf.where(cost > free, cost, free)
 
     # --- training and use ---
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -12,16 +11,15 @@ from tfp_flows import tracking
 from tfp_flows.checks import positive_int
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.training.annealing import Beta, beta_at, check_beta
-from tfp_flows.training.base import GuardedModel
+from tfp_flows.training.base import TrainedModel
 from tfp_flows.training.checks import check_distribution, warn_of_shared_networks
-from tfp_flows.training.noise import step_seed
 from tfp_flows.training.order import Order, without_autotuning
 from tfp_flows.training.pinned import as_target
 
 tfd = tfp.distributions
 
 
-class VariationalFlow(GuardedModel):
+class VariationalFlow(TrainedModel):
     """A Keras 3 model that fits a flow `q` to an unnormalized density `p` by minimizing the reverse KL divergence.
 
     `fit(steps_per_epoch=..., epochs=...)` needs no data: each step draws `sample_size` points `z` from the flow and
@@ -107,7 +105,7 @@ class VariationalFlow(GuardedModel):
         if not found.trainable_variables:
             raise ValueError(f"{flow} has no trainable variable, so there is nothing to train.")
         self._adopt(found)
-        self._elbo = keras.metrics.Mean(name="elbo")
+        self._log_means("elbo", *(["kl"] if self.log_normalizer is not None else []))
         self.built = True
 
     def call(self, seed, training=None):
@@ -123,42 +121,25 @@ class VariationalFlow(GuardedModel):
         log_p = tf.ensure_shape(tf.cast(log_p, log_q.dtype), log_q.shape)
         return log_q - beta * log_p, log_p - log_q
 
-    def _training_step(self, data):
-        del data
-        step = self.optimizer.iterations.value
-        seed, beta = step_seed(self.seed, step), beta_at(self.beta, step, self._event_dtype)
-        before = self._snapshot()
-        with tf.GradientTape() as tape:
-            if self.path_derivative:
-                z, _ = self(seed, training=True)
-                with tape.stop_recording(), tf.GradientTape(watch_accessed_variables=False) as inner:
-                    points = tf.identity(z)
-                    inner.watch(points)
-                    integrand, elbo = self._integrand(points, self.flow.log_prob(points), beta)
-                slope = inner.gradient(integrand, points)
-                moved = tf.reduce_sum(tf.stop_gradient(slope) * z) / self.sample_size
-                loss = moved + tf.stop_gradient(tf.reduce_mean(integrand) - moved)
-            else:
-                z, log_q = self(seed, training=True)
-                integrand, elbo = self._integrand(z, log_q, beta)
-                loss = tf.reduce_mean(integrand)
-            loss += self._penalty(loss.dtype)
-        self._update(tape, loss)
-        self._restore(before)
-        return self._logs(loss, elbo)
-
-    def _evaluation_step(self, data):
-        z, log_q = self(step_seed(self.seed + 1, data[0]), training=False)
-        integrand, elbo = self._integrand(z, log_q, tf.ones([], self._event_dtype))
-        return self._logs(tf.reduce_mean(integrand), elbo)
-
-    def _logs(self, loss, elbo) -> dict:
-        self._loss_metric().update_state(loss)
-        self._elbo.update_state(elbo)
-        logs = {metric.name: metric.result() for metric in self.metrics}
+    def loss_terms(self, batch, seed, training):
+        del batch
+        step = self.optimizer.iterations.value if training else 0
+        beta = beta_at(self.beta, step, self._event_dtype) if training else tf.ones([], self._event_dtype)
+        z, log_q = self(seed, training=training)
+        if training and self.path_derivative:
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                points = tf.stop_gradient(z)
+                tape.watch(points)
+                integrand, elbo = self._integrand(points, self.flow.log_prob(points), beta)
+            slope = tf.stop_gradient(tape.gradient(integrand, points))
+            moved = tf.reduce_sum(slope * z, axis=list(range(1, z.shape.rank)))
+            loss = moved + tf.stop_gradient(integrand - moved)
+        else:
+            loss, elbo = self._integrand(z, log_q, beta)
+        terms = {"loss": loss, "elbo": elbo}
         if self.log_normalizer is not None:
-            logs["kl"] = self.log_normalizer - logs["elbo"]
-        return logs
+            terms["kl"] = self.log_normalizer - elbo
+        return terms
 
     def fit(self, *, steps_per_epoch: int = 100, epochs: int = 1, verbose="auto", callbacks=None, **kwargs):
         """Minimizes the reverse KL divergence.

@@ -14,10 +14,10 @@ import tensorflow as tf
 from tfp_flows.saving import describe, from_description
 from tfp_flows.saving.export import export
 from tfp_flows.saving.writer import without_values
-from tfp_flows.training.base import GuardedModel
+from tfp_flows.training.base import TrainedModel
 
 
-class KeptModel(GuardedModel):
+class SavableModel(TrainedModel):
     """A model of a `distribution` whose description is its configuration."""
 
     _checked: str | None = None  # the description of which a copy was compared last
@@ -79,7 +79,7 @@ class KeptModel(GuardedModel):
         trained = {id(weight) for weight in self.trainable_weights}
         return [i for i, weight in enumerate(self.weights) if id(weight) not in trained]
 
-    def _check_copy(self, make: Callable[[], KeptModel], with_weights: bool = False) -> None:
+    def _check_copy(self, make: Callable[[], SavableModel], with_weights: bool = False) -> None:
         """Raises a `ValueError` unless a copy gives the same log-densities: with these weights, or with those that it has."""
         problem = None
         try:
@@ -94,7 +94,7 @@ class KeptModel(GuardedModel):
                 "model.save_weights('x.weights.h5'), and load them into a model that the same code has built."
             )
 
-    def _difference(self, copy: KeptModel, with_weights: bool) -> str | None:
+    def _difference(self, copy: SavableModel, with_weights: bool) -> str | None:
         mine, theirs = ([(tuple(w.shape), w.dtype) for w in model.weights] for model in (self, copy))
         if mine != theirs:
             return (
@@ -120,7 +120,7 @@ class KeptModel(GuardedModel):
         return None
 
     @classmethod
-    def from_config(cls, config: dict) -> KeptModel:
+    def from_config(cls, config: dict) -> SavableModel:
         """A model from `get_config()`, with new weights."""
         parts = {key: from_description(config[key]) for key in cls._described if key in config}
         model = cls(**parts, **{key: config[key] for key in cls._kept if key in config})

@@ -1,0 +1,335 @@
+"""Compilation and training of models under Keras, which stops at a loss that is not finite."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tfp_flows.data.streams.stream import stream_errors
+from tfp_flows.training.compilation import Step
+from tfp_flows.training.execution import steps_per_execution
+from tfp_flows.training.nonfinite import NonFiniteGuard, StopAtNonFinite
+from tfp_flows.training.order import Order
+from tfp_flows.training.progress import Progress, Resume
+from tfp_flows.training.weights import KeepsWeights
+from tfp_flows.training.workers import workers
+
+# Steps from which on compiling pays for sure: for planar and spline flows it is even at about 2000, and XLA keeps the memory of
+# what it compiles, up to 300 MB for 32 layers, until the process ends.
+LEAST_STEPS_TO_COMPILE = 5000
+
+
+def _refuse_class_weight(options: dict) -> None:
+    """Keras would take the events for labels."""
+    if options.pop("class_weight", None) is not None:
+        raise ValueError(
+            "`class_weight` must be left out, since events are no classes: use `sample_weight`, one for each row."
+        )
+
+
+class FitsUnderKeras(KeepsWeights):
+    """How a model with its own training and evaluation steps runs under Keras: compiled by XLA where that pays, and guarded.
+
+    Subclasses define `_training_step(data)` and `_evaluation_step(data)`, which return logs.
+    """
+
+    def __init__(self, *, name: str, dtype: str):
+        super().__init__(name=name, dtype=dtype)
+        self._guard = NonFiniteGuard()
+        self._jit_is_optional = False
+        self._chooses_steps_per_execution = False
+        self._functions: dict[int, tuple] = {}
+        self._steps: dict[str, Step] = {}
+        self._compiling_pays = False
+        self._metrics_of_labels: list[tuple] = []
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        *,
+        jit_compile="auto",
+        run_eagerly=False,
+        steps_per_execution: int | str = "auto",
+        **kwargs,
+    ):
+        """As `keras.Model.compile`, without a loss: the model has its own.
+
+        Args:
+          optimizer: Any Keras optimizer, or its name.
+          loss: Must be left out.
+          jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
+            a model that XLA cannot compile. What takes long to compile and gains little goes without: convolutions on a CPU,
+            and layers that say so (`gains_by_jit = False`); and so do fits of few steps.
+            `True` insists; `False` does without (a shorter first step).
+          steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
+            up to 16, and one where a callback looks at batches.
+          run_eagerly, kwargs: As in `keras.Model.compile`.
+        """
+        for key, value in (("loss", loss), ("loss_weights", kwargs.pop("loss_weights", None))):
+            if value is not None:
+                raise ValueError(
+                    f"`{key}` must be left out, since a {type(self).__name__} has its own loss: write "
+                    'model.compile(optimizer="adam") and then model.fit(x).'
+                )
+        self._metrics_of_labels = [
+            (key, metric)
+            for key in ("metrics", "weighted_metrics")
+            for metric in tf.nest.flatten(kwargs.get(key) or [])
+            if not isinstance(metric, keras.metrics.Metric) or type(metric).__module__.split(".")[0] == "keras"
+        ]
+        self._before_compile()
+        self._jit_is_optional = jit_compile == "auto"
+        self._compiling_pays = not self._jit_is_optional  # outside of `fit`, which counts its steps
+        if jit_compile == "auto":
+            jit_compile = (
+                not run_eagerly
+                and all(layer.supports_jit for layer in self._networks)
+                and self._gains_by_jit()
+                and self.distribute_strategy.num_replicas_in_sync
+                == 1  # XLA cannot compile what replicas tell each other
+            )
+        self._chooses_steps_per_execution = steps_per_execution == "auto"
+        self._functions, self._steps = {}, {}
+        optimizer = self._checked_optimizer(optimizer)
+        if getattr(optimizer, "gradient_accumulation_steps", None):
+            raise ValueError(
+                "`optimizer` accumulates gradients (gradient_accumulation_steps), which is not supported: take a larger "
+                "batch_size."
+            )
+        half = any(layer.dtype_policy.name == "mixed_float16" for layer in self._networks)
+        if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            # As Keras does for a model of that policy: small gradients would be zero in half precision.
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        super().compile(
+            optimizer=optimizer,
+            jit_compile=jit_compile,
+            run_eagerly=run_eagerly,
+            steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
+            **kwargs,
+        )
+
+    def _before_compile(self) -> None:
+        """What a subclass looks at again in `compile`."""
+
+    @staticmethod
+    def _checked_optimizer(optimizer) -> keras.optimizers.Optimizer:
+        if type(optimizer).__module__.split(".")[0] == "tf_keras" or hasattr(optimizer, "get_slot_names"):
+            raise ValueError(
+                f"`optimizer` is an optimizer of Keras 2, {type(optimizer).__name__} of {type(optimizer).__module__}: take "
+                f"keras.optimizers.{type(optimizer).__name__}, of Keras 3."
+            )
+        return keras.optimizers.get(optimizer)
+
+    def _check_metrics(self) -> None:
+        for key, metric in self._metrics_of_labels:
+            raise ValueError(
+                f"`{key}` must hold keras.metrics.Metric objects, got {metric!r}: those that Keras makes from names compare "
+                "predictions with labels, and metrics have no `y` here."
+            )
+
+    def _gains_by_jit(self) -> bool:
+        """Not where layers say so, nor for convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
+        on_cpu = all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
+        convolves = on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
+        return not convolves and all(
+            getattr(m, "gains_by_jit", True) for root in self._modules() for m in root.submodules
+        )
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        if config and self._jit_is_optional:
+            config["jit_compile"] = "auto"
+        if config and self._chooses_steps_per_execution:
+            config["steps_per_execution"] = "auto"
+        return config
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def train_step(self, data):
+        return self._as_logs(self._run("training", self._training_step, data))
+
+    def test_step(self, data):
+        return self._as_logs(self._run("evaluation", self._evaluation_step, data))
+
+    def _is_distributed(self) -> bool:
+        return tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
+
+    def _has_own_steps(self) -> bool:
+        """Not under a strategy, whose replicas cannot speak to each other from a function inside of a step."""
+        return not self.run_eagerly and not self._is_distributed()
+
+    def _run(self, kind: str, step: Callable, data) -> dict:
+        """A step by its own function, which stays when Keras makes its functions anew."""
+
+        def after_data(data):
+            # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
+            with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
+                return step(data)
+
+        if not self._has_own_steps() or tf.executing_eagerly():
+            return after_data(data)
+        if kind not in self._steps:
+            with tf.init_scope():
+                self._steps[kind] = Step(after_data)
+        return self._steps[kind](data, self.jit_compile and self._compiling_pays)
+
+    def make_train_function(self, force=False):
+        if force:
+            self._steps.pop("training", None)
+        with self._keras_compiles_nothing():
+            return super().make_train_function(force)
+
+    def make_test_function(self, force=False):
+        if force:
+            self._steps.pop("evaluation", None)
+        with self._keras_compiles_nothing():
+            return super().make_test_function(force)
+
+    @contextlib.contextmanager
+    def _keras_compiles_nothing(self):
+        """Keras would compile a step anew for each setting of `steps_per_execution` and each size of the last batch."""
+        before = self.jit_compile
+        self.jit_compile = before and not self._has_own_steps()
+        try:
+            yield
+        finally:
+            self.jit_compile = before
+
+    def _as_logs(self, logs: dict) -> dict:
+        """As Keras can reduce them: over several workers it sums along an axis, which a scalar has not."""
+        if not workers(self.distribute_strategy):
+            return logs
+        return {key: tf.reshape(value, [1]) for key, value in logs.items()}
+
+    def _fit(self, data, callbacks, order: Order | None = None, **options) -> keras.callbacks.History:
+        """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
+        _refuse_class_weight(options)
+        self._check_metrics()
+        if not self.trainable_weights:
+            raise ValueError(
+                f"Nothing of {self.name} is trainable: every layer, or the model, has trainable=False. Set it to True, and "
+                "call `compile` again."
+            )
+        self._progress = Progress(self, order)
+        last = [Resume(self._progress), StopAtNonFinite(self._guard)]
+        self._forget_sizes()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            given = list(callbacks.callbacks)
+            callbacks.callbacks[:] = [self._progress, *given, *last]
+        else:
+            given = [] if callbacks is None else list(tf.nest.flatten(callbacks))
+            callbacks = [self._progress, *given, *last]
+        limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
+        steps = 1 if self.run_eagerly or self._is_distributed() else steps_per_execution(data, given, limits)
+        self._build_optimizer()
+        self._decide_to_compile(data, options)
+        try:
+            with stream_errors(), self._executing(steps), warnings.catch_warnings():
+                try:
+                    return super().fit(data, callbacks=callbacks, **options)
+                except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
+                    # Not a step was made, so the compiler is the likely cause.
+                    if not (self.jit_compile and self._jit_is_optional and int(self._guard.steps.numpy()) == 0):
+                        raise
+                    warnings.warn(
+                        f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3
+                    )
+                    self.jit_compile = False
+                    self._functions = {}
+                    self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
+                    return super().fit(data, callbacks=callbacks, **options)
+        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            if not workers(self.distribute_strategy):
+                raise
+            raise RuntimeError(
+                "Another worker died, or cannot be reached, so this one stopped too. Its weights are those of its last step. "
+                "Start all workers again; with tff.callbacks.BackupAndRestore they go on at the last backup. "
+                f"TensorFlow said: {str(error)[:300]}"
+            ) from error
+        finally:
+            self._progress = None
+            self._initial_epoch = None  # Keras would begin its next `fit` there too
+
+    def _decide_to_compile(self, data, options: dict) -> None:
+        """Without XLA while this model's steps, with those asked for now, are too few for it to pay."""
+        batches = int(data.cardinality()) if isinstance(data, tf.data.Dataset) else 0
+        asked = (options.get("steps_per_epoch") or batches) * options.get("epochs", 1)
+        few = asked > 0 and self._steps_done() + asked < LEAST_STEPS_TO_COMPILE
+        before, self._compiling_pays = self._compiling_pays, not (self._jit_is_optional and few)
+        if self._compiling_pays != before:  # Keras makes its functions anew; the steps stay as they were traced
+            self._functions = {}
+            self.train_function = self.test_function = self.predict_function = None
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Nothing: the model is built. Under a strategy Keras adds the replicas' parts of a batch, of sizes that may differ."""
+
+    def _build_optimizer(self) -> None:
+        """Makes the optimizer's variables: inside of the training step they would have it traced twice."""
+        optimizer = getattr(self, "optimizer", None)
+        if optimizer is not None and not optimizer.built:
+            with self.distribute_strategy.scope():
+                optimizer.build(self.trainable_variables)
+
+    @contextlib.contextmanager
+    def _executing(self, steps: int):
+        """A setting of `steps_per_execution` for a while, with the functions that Keras traces for it.
+
+        Outside of `fit` it is 1: `predict` would unroll its steps, and `evaluate(steps=...)` run over.
+        """
+        if not self._chooses_steps_per_execution:
+            yield
+            return
+        before = self.steps_per_execution
+        self._switch(steps)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def _switch(self, steps: int) -> None:
+        if steps == self.steps_per_execution:
+            return
+        self._functions[self.steps_per_execution] = (self.train_function, self.test_function, self.predict_function)
+        self.steps_per_execution = steps
+        found = self._functions.get(steps, (None, None, None))
+        self.train_function, self.test_function, self.predict_function = found
+
+    def evaluate(self, *args, **kwargs):
+        """As `keras.Model.evaluate`."""
+        if kwargs.get("_use_cached_eval_dataset"):  # the validation in `fit`, whose batches are counted by its setting
+            return super().evaluate(*args, **kwargs)
+        self._forget_sizes()
+        with stream_errors(), self._executing(1):
+            return super().evaluate(*args, **kwargs)
+
+    def _forget_sizes(self) -> None:
+        """Other data may come in smaller batches, which are full as well."""
+        for step in self._steps.values():
+            step.largest.assign(0)
+
+    def predict(self, *args, **kwargs):
+        """As `keras.Model.predict`."""
+        with stream_errors(), self._executing(1):
+            return super().predict(*args, **kwargs)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **kwargs):
+        """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
+        _refuse_class_weight({"class_weight": class_weight})
+        self._check_metrics()
+        self._guard.reset()
+        self._build_optimizer()
+        logs = super().train_on_batch(x, y, sample_weight, **kwargs)
+        if self._guard.failed.numpy():
+            raise FloatingPointError(f"The loss or its gradient was not finite (loss {self._guard.loss.numpy()}).")
+        return logs
+
+    def _steps_done(self) -> int:
+        optimizer = getattr(self, "optimizer", None)
+        return -1 if optimizer is None else int(optimizer.iterations.numpy())
