@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 
 import keras
+import tensorflow as tf
 
 
 @contextlib.contextmanager
@@ -19,3 +20,33 @@ def open_to_new_weights(layer: keras.Layer):
         yield
     finally:
         tracker.locked = locked
+
+
+def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Lets a `fit` that has begun start at another epoch, as Keras' own `BackupAndRestore` does; `None` takes it back."""
+    model._initial_epoch = epoch
+
+
+def set_cardinality(data: tf.distribute.DistributedDataset, batches: int) -> None:
+    """Tells Keras the length of a distributed dataset, for which TensorFlow has no public way."""
+    data._cardinality = batches
+
+
+def is_validation_in_fit(options: dict) -> bool:
+    """Whether keywords of `evaluate` are those of the validation in `fit`, which keeps its dataset."""
+    return bool(options.get("_use_cached_eval_dataset"))
+
+
+def forget_functions(model: keras.Model) -> None:
+    """Lets Keras make its functions of the training, evaluation and prediction steps anew."""
+    model.train_function = model.test_function = model.predict_function = None
+
+
+class NoSymbolicBuild:
+    """A mixin in front of `keras.Model`, for models that are built when they are made.
+
+    Under a strategy Keras would add the replicas' parts of a batch, of sizes that may differ.
+    """
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
+        """Nothing."""

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows._compat_tfp import TransformedDistribution
+from tfp_flows._compat_tfp import TransformedDistribution, is_injective
 from tfp_flows.bijectors.composition import density_parts, forward_and_log_det, has_constant_log_det, is_affine
 from tfp_flows.bijectors.conditioning import conditional_kwargs, conditional_sizes
 from tfp_flows.networks.broadcasting import broadcast_events, check_condition, check_rows
@@ -198,8 +198,7 @@ class FlowDistribution(TransformedDistribution):
 
     def _is_plain(self) -> bool:
         """Whether base and bijector have nothing that needs TFP's general treatment."""
-        # There is no public way to ask whether a bijector is injective.
-        return self.bijector._is_injective and self.batch_shape == self.distribution.batch_shape
+        return is_injective(self.bijector) and self.batch_shape == self.distribution.batch_shape
 
     def log_prob(self, value, name: str = "log_prob", **kwargs):
         """The log-density of `value`, in nats; of a symbolic `keras.Input`, the output of a `tff.layers.LogProb`."""
@@ -254,9 +253,9 @@ class FlowDistribution(TransformedDistribution):
         )
         return x, mask if outside is None else mask | outside
 
-    def _call_sample_n(self, sample_shape, seed, **kwargs):
+    def draw(self, sample_shape, seed, **kwargs):
         if not self._is_plain():
-            return super()._call_sample_n(sample_shape, seed, **kwargs)
+            return super().draw(sample_shape, seed, **kwargs)
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
         x = self.distribution.sample(sample_shape, seed=seed, **base_kwargs)
         self._check_sample_shape(x, kwargs.get("conditional_input"))

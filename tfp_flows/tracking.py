@@ -19,6 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows import _compat_tfp
+
 if keras.backend.backend() != "tensorflow":
     raise ImportError(
         "tfp_flows needs Keras on the TensorFlow backend, got "
@@ -238,10 +240,7 @@ def _children(item: Any) -> list:
     if tf.is_tensor(item) and not isinstance(item, tf.Module):
         return []
     if isinstance(item, tf.Module):
-        # The properties that tf.Module itself skips hold caches and constructor arguments: the cache of a bijector
-        # would lead to everything that was ever passed through it. There is no public name for them.
-        ignored = getattr(type(item), "_TF_MODULE_IGNORED_PROPERTIES", ())
-        return [value for key, value in vars(item).items() if key not in ignored]
+        return _compat_tfp.module_children(item)
     if isinstance(item, Mapping):
         return list(item.values())
     if isinstance(item, (list, tuple, set, frozenset)):

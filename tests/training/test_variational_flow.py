@@ -12,8 +12,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows.evaluation import diagnostics
 from tfp_flows.data import targets
+from tfp_flows.evaluation import diagnostics
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 

@@ -24,7 +24,7 @@ class FlowBijector(tfb.Bijector):
 
     - pass `event_size` to `__init__`: inputs are then checked to have a last axis of that size;
     - define `adapt(data)`, which sets variables from a batch `[..., D]` on the data's side, or from an iterator of batches, and
-      ends with `self._set_adapted()`. `FlowModel.fit` calls it once, unless `adapts_in_fit` is false;
+      ends with `self.set_adapted()`. `FlowModel.fit` calls it once, unless `adapts_in_fit` is false;
     - set `is_affine = True`: mean and covariance of a flow then follow from those of its base;
     - set `gains_by_jit = False`, if XLA compiles it for longer than it saves.
 
@@ -117,7 +117,8 @@ class FlowBijector(tfb.Bijector):
         """Whether the bijector has been adapted, here or before a checkpoint that was restored, or need not be."""
         return not self.can_adapt or bool(self._adapted.numpy() != 0)
 
-    def _set_adapted(self) -> None:
+    def set_adapted(self) -> None:
+        """Notes that the bijector has started from data, so that nothing adapts it again."""
         self._adapted.assign(1.0)
 
     def check_events(self, value: tf.Tensor) -> None:

@@ -93,7 +93,7 @@ class MarginalGaussianization(AmortizedBijector):
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
         """
         self.params.assign(self.transformer.adapt(rows_of(f"`data` of {self.name}", data, self.event_size)))
-        self._set_adapted()
+        self.set_adapted()
 
     def forward_and_log_det(self, x, conditional_input=None):
         y, log_slope = self.transformer.forward(x, *self._values(x, conditional_input))

@@ -18,7 +18,7 @@ _MOST_ROWS = 2**15  # that a mixture is fitted to, evenly spaced
 class _Components(GaussianMixtureTransformer):
     """The same map, whose parameters are log-weights, log-scales and shifts as they are."""
 
-    def _split(self, params):
+    def split(self, params):
         return tuple(tf.split(params, 3, axis=-1))
 
 
@@ -100,7 +100,7 @@ class MixtureBijector(FlowBijector):
         self.logits.assign(np.log(weight))
         self.loc.assign(mean + deviation * loc)
         self.log_scale.assign(np.log(deviation * scale))
-        self._set_adapted()
+        self.set_adapted()
 
     def _components(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The center `[D]` of the means, log-scales and shifts `[D, K]` that standardize what is left under each component."""
@@ -122,7 +122,7 @@ class MixtureBijector(FlowBijector):
         def coordinate(carry, element):
             log_weight = carry[1]
             value, scale, offset = element
-            y = self._transformer._to_data(value, _params(tf.nn.log_softmax(log_weight), scale, offset))
+            y = self._transformer.to_data(value, _params(tf.nn.log_softmax(log_weight), scale, offset))
             return y, log_weight + _log_normal(y[..., tf.newaxis], scale, offset)
 
         values = tf.transpose(tf.reshape(x, [-1, self.event_size]))

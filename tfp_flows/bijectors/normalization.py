@@ -44,7 +44,7 @@ class _Affine(FlowBijector):
         """
         chunks = data if isinstance(data, Iterator) else [data]
         self._start(*_moments(self.name, chunks, self.event_size, self.dtype))
-        self._set_adapted()
+        self.set_adapted()
 
     def forward_and_log_det(self, x):
         shift, log_scale = self._shift_and_log_scale()

@@ -83,7 +83,7 @@ class Rotation(FlowBijector):
         vectors = np.random.default_rng(self._seed).normal(size=[count, event_size])
         self.reflections = tf.Variable(vectors, dtype=self.dtype, name="reflections")
         if start == "random":
-            self._set_adapted()
+            self.set_adapted()
 
     def adapt(self, data) -> None:
         """Sets the axes from a batch `[..., D]` on the data's side, or from an iterator of such batches.
@@ -98,7 +98,7 @@ class Rotation(FlowBijector):
             axes = principal_axes(rows) if self.start == "pca" else independent_axes(rows, self._seed)
         if axes is not None:
             self.set_axes(axes)
-        self._set_adapted()
+        self.set_adapted()
 
     def set_axes(self, axes) -> None:
         """Sets `Q` to the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
@@ -118,7 +118,7 @@ class Rotation(FlowBijector):
         # Further ones along the first axis undo each other, or turn the sign of the first column.
         rest = np.tile(np.eye(self.event_size)[:1], [count - len(vectors), 1])
         self.reflections.assign(np.concatenate([vectors, rest]))
-        self._set_adapted()
+        self.set_adapted()
 
     def matrix(self) -> tf.Tensor:
         """`Q`, of shape `[D, D]`."""

@@ -83,7 +83,7 @@ class Standardize(FlowBijector):
     def _set(self, shift: np.ndarray, scale: np.ndarray) -> None:
         self.shift.assign(shift)
         self.scale.assign(scale)
-        self._set_adapted()
+        self.set_adapted()
 
     def forward_and_log_det(self, x):
         return x * self.scale + self.shift, tf.reduce_sum(tf.math.log(self.scale))

@@ -207,10 +207,10 @@ class AutoregressiveNetwork(keras.layers.Layer):
         if output_start is not None:
             for starts in (kernel_starts, bias_starts, *([condition_starts] if self.hidden_units else [])):
                 starts[-1] = keras.initializers.get(output_start)
-        self._kernels, self._biases, self._conditional_kernels = [], [], []
+        self.kernels, self._biases, self._conditional_kernels = [], [], []
         # In the order of TFP's layer: kernel, bias and conditional kernel of the first layer, then of the next.
         for i, mask in enumerate(masks):
-            self._kernels.append(self._weight(f"kernel_{i}", mask.shape, kernel_starts[i], 0))
+            self.kernels.append(self._weight(f"kernel_{i}", mask.shape, kernel_starts[i], 0))
             if self.use_bias:
                 self._biases.append(self._weight(f"bias_{i}", mask.shape[1:], bias_starts[i], 1))
             if self.conditional and (i == 0 or self.conditional_input_layers == "all_layers"):
@@ -236,7 +236,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         dtype = self.compute_dtype
         # A selection by booleans reads a quarter of the memory that a product with floats would.
         zero = tf.zeros([], dtype)
-        kernels = [tf.where(self._mask(i), tf.cast(k.value, dtype), zero) for i, k in enumerate(self._kernels)]
+        kernels = [tf.where(self._mask(i), tf.cast(k.value, dtype), zero) for i, k in enumerate(self.kernels)]
         offsets = []
         for i, kernel in enumerate(kernels):
             offset = tf.cast(self._biases[i].value, dtype)[tf.newaxis] if self.use_bias else None

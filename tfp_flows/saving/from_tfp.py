@@ -91,7 +91,7 @@ def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
     if kind == "ActivationNormalization":
         return _act_norm(item)
     if kind == "OneByOneConv":
-        inner = item._bijector
+        inner = _compat_tfp.one_by_one_conv(item)
         parts = {"lower_upper": inner.lower_upper, "permutation": inner.permutation}
         copies = {k: tf.Variable(v, trainable=k == "lower_upper", dtype=v.dtype, name=k) for k, v in parts.items()}
         return tfb.ScaleMatvecLU(**copies, name=item.name)
@@ -112,13 +112,14 @@ def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
 
 def _act_norm(item) -> ActNorm:
     """TFP's is `y = x / s - m`."""
-    if not bool(item._initialized.numpy()):
+    state = _compat_tfp.actnorm_state(item)
+    if state is None:
         raise ValueError(f"`flow`: {item.name} has not seen data yet: call `log_prob` on a batch of images first.")
-    s, m = item._s.numpy(), item._m.numpy()
-    copy = ActNorm(len(m), dtype=item._m.dtype, name=item.name)
+    s, m = state
+    copy = ActNorm(len(m), dtype=tf.as_dtype(m.dtype), name=item.name)
     copy.shift.assign(-m)
     copy.log_scale.assign(-np.log(s))
-    copy._set_adapted()
+    copy.set_adapted()
     return copy
 
 
@@ -135,7 +136,7 @@ def _real_nvp(item: tfb.RealNVP, scale: str) -> RealNVP:
         return RealNVP(**masked, bijector_fn=GlowCoupling(copy, int(channels), scale), name=item.name)
     template = known["shift_and_log_scale_fn"]
     values = [v.numpy() for v in getattr(template, "variables", ())]
-    held = _nonlocals(getattr(template, "_func", None))
+    held = _nonlocals(_compat_tfp.template_function(template))
     if not values or "hidden_layers" not in held:
         raise ValueError(f"`flow`: {item.name} is over {template!r}; only tfb.real_nvp_default_template can be copied.")
     kernels, biases = [v for v in values if v.ndim == 2], [v for v in values if v.ndim == 1]
@@ -157,26 +158,16 @@ def _autoregressive_network(layer) -> AutoregressiveNetwork:
     """By attributes that TFP does not make public; a test compares the outputs."""
     if not layer.built:
         raise ValueError(f"`flow`: {layer.name} has no weights yet: call it once, or give it an `event_shape`.")
-    degrees, degree = [], np.asarray(layer._input_order)
-    for mask in layer._masks[:-1]:  # a unit is of the largest degree that it reads
-        degree = np.max(np.where(np.asarray(mask) != 0, degree[:, np.newaxis], 1), axis=0)
+    settings, masks = _compat_tfp.made_settings(layer), _compat_tfp.made_masks(layer)
+    degrees, degree = [], np.asarray(settings["input_order"])
+    for mask in masks[:-1]:  # a unit is of the largest degree that it reads
+        degree = np.max(np.where(mask != 0, degree[:, np.newaxis], 1), axis=0)
         degrees.append(degree.tolist())
-    copy = AutoregressiveNetwork(
-        layer._params,
-        event_shape=list(layer.event_shape),
-        conditional=layer._conditional,
-        conditional_event_shape=layer._conditional_event_shape,
-        conditional_input_layers=layer._conditional_layers,
-        hidden_units=list(layer._hidden_units),
-        input_order=[int(n) for n in layer._input_order],
-        hidden_degrees=degrees if degrees else "equal",
-        activation=_activation(layer._activation),
-        use_bias=layer._use_bias,
-        dtype=layer.dtype,
-    )
+    settings["activation"] = _activation(settings["activation"])
+    copy = AutoregressiveNetwork(**settings, hidden_degrees=degrees if degrees else "equal", dtype=layer.dtype)
     copy.set_weights(layer.get_weights())
-    for kernel, mask in zip(copy._kernels, layer._masks, strict=True):
-        if np.any(kernel.numpy()[np.asarray(mask) == 0]):
+    for kernel, mask in zip(copy.kernels, masks, strict=True):
+        if np.any(kernel.numpy()[mask == 0]):
             raise ValueError(
                 f"`flow`: {layer.name} has weights where its masks are zero, so that it is not autoregressive."
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from tfp_flows import _compat_keras
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.training.compilation import Step
 from tfp_flows.training.execution import steps_per_execution
@@ -31,7 +32,7 @@ def _refuse_class_weight(options: dict) -> None:
         )
 
 
-class FitsUnderKeras(KeepsWeights):
+class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
     """How a model with its own training and evaluation steps runs under Keras: compiled by XLA where that pays, and guarded.
 
     Subclasses define `_training_step(data)` and `_evaluation_step(data)`, which return logs.
@@ -243,7 +244,7 @@ class FitsUnderKeras(KeepsWeights):
                     )
                     self.jit_compile = False
                     self._functions = {}
-                    self.train_function = self.test_function = self.predict_function = None  # Keras makes them anew
+                    _compat_keras.forget_functions(self)
                     return super().fit(data, callbacks=callbacks, **options)
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             if not workers(self.distribute_strategy):
@@ -255,7 +256,7 @@ class FitsUnderKeras(KeepsWeights):
             ) from error
         finally:
             self._progress = None
-            self._initial_epoch = None  # Keras would begin its next `fit` there too
+            _compat_keras.start_at_epoch(self, None)
 
     def _decide_to_compile(self, data, options: dict) -> None:
         """Without XLA while this model's steps, with those asked for now, are too few for it to pay."""
@@ -265,10 +266,7 @@ class FitsUnderKeras(KeepsWeights):
         before, self._compiling_pays = self._compiling_pays, not (self._jit_is_optional and few)
         if self._compiling_pays != before:  # Keras makes its functions anew; the steps stay as they were traced
             self._functions = {}
-            self.train_function = self.test_function = self.predict_function = None
-
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None) -> None:
-        """Nothing: the model is built. Under a strategy Keras adds the replicas' parts of a batch, of sizes that may differ."""
+            _compat_keras.forget_functions(self)
 
     def _build_optimizer(self) -> None:
         """Makes the optimizer's variables: inside of the training step they would have it traced twice."""
@@ -303,7 +301,7 @@ class FitsUnderKeras(KeepsWeights):
 
     def evaluate(self, *args, **kwargs):
         """As `keras.Model.evaluate`."""
-        if kwargs.get("_use_cached_eval_dataset"):  # the validation in `fit`, whose batches are counted by its setting
+        if _compat_keras.is_validation_in_fit(kwargs):  # whose batches are counted by its setting
             return super().evaluate(*args, **kwargs)
         self._forget_sizes()
         with stream_errors(), self._executing(1):

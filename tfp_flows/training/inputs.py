@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows import _compat_keras
 from tfp_flows.bijectors.adapting import rows_of
 from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import column_names, to_array
@@ -199,7 +200,7 @@ class Inputs(NamedTuple):
             return order.batches(a_pass).rebatch(each)
 
         data = strategy.distribute_datasets_from_function(of_worker)
-        data._cardinality = order.per_epoch  # Keras asks for it, and TensorFlow has no public way to say it
+        _compat_keras.set_cardinality(data, order.per_epoch)
         return data, order
 
     def for_training(

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows import _compat_keras
 from tfp_flows.training.order import Order
 from tfp_flows.training.workers import agree, of_the_first, workers
 
@@ -80,8 +81,7 @@ class Progress(keras.callbacks.Callback):
             self._skip = step
             if step:  # Keras would say that the data ran out, since that epoch is shorter
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
-        # Keras has no public way to begin at another epoch once `fit` runs, and its own backup sets this name too.
-        self._of._initial_epoch = epoch
+        _compat_keras.start_at_epoch(self._of, epoch)
 
 
 class Resume(keras.callbacks.Callback):

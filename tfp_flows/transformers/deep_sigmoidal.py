@@ -53,7 +53,7 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
     def _layers(self, params):
         return tf.split(params, self.num_layers, axis=-1)
 
-    def _split(self, params):
+    def split(self, params):
         weight, log_scale, shift = tf.split(params, 3, axis=-1)
         spread = np.linspace(-1.0, 1.0, self.num_units) if self.num_units > 1 else np.zeros(1)
         slope = np.mean(1.0 / np.cosh(spread / 2.0) ** 2)  # at the origin, for zero parameters and a_k = 1
@@ -71,13 +71,13 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
     def inverse(self, y, params):
         total = tf.zeros_like(y)
         for layer in self._layers(params):
-            y, log_slope = self._to_latent(y, layer)
+            y, log_slope = self.to_latent(y, layer)
             total += log_slope
         return y, total
 
     def forward(self, x, params):
         total = tf.zeros_like(x)
         for layer in reversed(self._layers(params)):
-            x = self._to_data(x, layer)
-            total -= self._to_latent(x, layer)[1]
+            x = self.to_data(x, layer)
+            total -= self.to_latent(x, layer)[1]
         return x, total

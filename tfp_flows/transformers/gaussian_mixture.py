@@ -76,7 +76,7 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         weight, mean, sigma = (part.reshape(k) for part in found)
         return np.concatenate([np.log(weight), unbound_log_scale(np.log(sigma) - start, 5.0), mean - spread])
 
-    def _split(self, params):
+    def split(self, params):
         weight, log_sigma, mean = tf.split(params, 3, axis=-1)
         spread, start = self._start()
         log_scale = -bound_log_scale(log_sigma, 5.0) - start
@@ -90,11 +90,11 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         return x, -0.5 * x * x - _HALF_LOG_2PI
 
     def inverse(self, y, params):
-        return self._to_latent(y, params)
+        return self.to_latent(y, params)
 
     def forward(self, x, params):
-        y = self._to_data(x, params)
-        return y, -self._to_latent(y, params)[1]
+        y = self.to_data(x, params)
+        return y, -self.to_latent(y, params)[1]
 
 
 def fit_mixture(

@@ -19,7 +19,7 @@ class MixtureCdfTransformer(Transformer):
     """
 
     @abc.abstractmethod
-    def _split(self, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def split(self, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """`(log_weight, log_scale, shift)`, each `[..., K]`, from the parameters of one layer."""
 
     @abc.abstractmethod
@@ -30,15 +30,15 @@ class MixtureCdfTransformer(Transformer):
     def _quantile(self, log_lower: tf.Tensor, log_upper: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`Q` of the probability whose logarithm, and that of whose complement, are given; and `log F'` there."""
 
-    def _to_latent(self, y, params):
-        log_weight, log_scale, shift = self._split(params)
+    def to_latent(self, y, params):
+        log_weight, log_scale, shift = self.split(params)
         lower, upper, density = self._log_tails(tf.exp(log_scale) * y[..., tf.newaxis] + shift)
         x, log_density_at_x = self._quantile(
             tf.reduce_logsumexp(log_weight + lower, axis=-1), tf.reduce_logsumexp(log_weight + upper, axis=-1)
         )
         return x, tf.reduce_logsumexp(log_weight + log_scale + density, axis=-1) - log_density_at_x
 
-    def _to_data(self, x, params):
+    def to_data(self, x, params):
         shape = tf.broadcast_static_shape(x.shape, params.shape[:-1])
         return tf.ensure_shape(solve_increasing(_residual(self), _bracket(self), [x, params]), shape)
 
@@ -46,7 +46,7 @@ class MixtureCdfTransformer(Transformer):
 @functools.lru_cache(maxsize=128)
 def _residual(transformer: MixtureCdfTransformer):
     def residual(y, x, params):
-        value, log_slope = transformer._to_latent(y, params)
+        value, log_slope = transformer.to_latent(y, params)
         return value - x, tf.exp(log_slope)
 
     return residual
@@ -55,7 +55,7 @@ def _residual(transformer: MixtureCdfTransformer):
 @functools.lru_cache(maxsize=128)
 def _bracket(transformer: MixtureCdfTransformer):
     def bracket(x, params):
-        log_weight, log_scale, shift = transformer._split(params)
+        log_weight, log_scale, shift = transformer.split(params)
         roots = (x[..., tf.newaxis] - shift) * tf.exp(-log_scale)
         lower, upper = tf.reduce_min(roots, axis=-1), tf.reduce_max(roots, axis=-1)
         room = 1e-6 * (tf.abs(lower) + tf.abs(upper)) + 1e-6
