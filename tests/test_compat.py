@@ -2,6 +2,7 @@
 
 import ast
 import gc
+import inspect
 import pathlib
 import weakref
 
@@ -106,9 +107,15 @@ def test_parts_of_tfps_flows_that_it_does_not_make_public():
     twin(tf.zeros([1, 3]))
     assert [w.shape for w in twin.get_weights()] == [w.shape for w in made.get_weights()]
     assert [m.shape for m in _compat_tfp.made_masks(made)] == [(3, 5), (5, 6)]
-    template = tf.compat.v1.make_template("t", lambda x: x)
-    assert _compat_tfp.template_function(template)(3) == 3
-    glow = tfb.Glow(output_shape=(4, 4, 1), num_glow_blocks=1, num_steps_per_block=1)
+    template = tfb.real_nvp_default_template([4])
+    assert "hidden_layers" in inspect.getclosurevars(_compat_tfp.template_function(template)).nonlocals
+    glow = tfb.Glow(
+        output_shape=(4, 4, 1),
+        num_glow_blocks=1,
+        num_steps_per_block=1,
+        coupling_bijector_fn=tfb.GlowDefaultNetwork,
+        exit_bijector_fn=tfb.GlowDefaultExitNetwork,
+    )
     layers = [m for m in glow.submodules if type(m).__name__ == "ActivationNormalization"]
     assert _compat_tfp.actnorm_state(layers[0]) is None
     glow.inverse(tf.random.stateless_normal([8, 4, 4, 1], [1, 2]))

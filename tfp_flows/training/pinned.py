@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,12 +67,13 @@ def _flatten_shapes(shapes: Any) -> list:
 def as_target(target: Any) -> Any:
     """Returns a `PinnedTarget` for a pinned joint distribution; else what was given.
 
-    The method `unnormalized_log_prob` of one with several parts cannot be called with one vector, and counts as the
+    The method `unnormalized_log_prob` of one with several or named parts cannot be called with one vector, and counts as the
     distribution. That of one part is a function of that part, on its own support.
     """
     if isinstance(target, _Pinned):
         return PinnedTarget(target)
     owner, name = getattr(target, "__self__", None), getattr(target, "__name__", "")
-    if isinstance(owner, _Pinned) and name == "unnormalized_log_prob" and len(tf.nest.flatten(owner.dtype)) > 1:
-        return PinnedTarget(owner)
-    return target
+    if not isinstance(owner, _Pinned) or name != "unnormalized_log_prob":
+        return target
+    named = isinstance(owner.dtype, Mapping) or hasattr(owner.dtype, "_fields")
+    return PinnedTarget(owner) if named or len(tf.nest.flatten(owner.dtype)) > 1 else target
