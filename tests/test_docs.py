@@ -72,7 +72,9 @@ def blocks(path):
     return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.S)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/training.md", "docs/adding-a-flow.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/training.md", "docs/adding-a-flow.md", "docs/adding-an-objective.md"]
+)
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_python_blocks_run(page, tmp_path, monkeypatch):
     """All Python of a page, in order and in one namespace, with fewer epochs."""

@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 from cases import RECIPES, make_flow
 
 import tfp_flows as tff
+from tfp_flows import testing, tracking
 from tfp_flows.testing import redraw_weights
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -281,3 +282,25 @@ def test_moments_of_affine_flows_are_those_of_samples():
     np.testing.assert_allclose(flow.mean(), x.mean(axis=0), atol=0.03)
     np.testing.assert_allclose(flow.covariance(), np.cov(x.T), atol=0.06)
     np.testing.assert_allclose(flow.entropy(), -np.mean(flow.log_prob(x)), atol=0.01)
+
+
+def test_frozen_layers_are_pickled_and_stay_frozen():
+    flow = tff.maf(2, num_layers=2, hidden_units=[4], seed=1)
+    testing.redraw_weights(flow)
+    for layer in tracking.find(flow).layers:
+        layer.trainable = False
+    for again in (pickle.loads(pickle.dumps(flow)), copy.deepcopy(flow)):
+        np.testing.assert_allclose(again.log_prob(X[:5]), flow.log_prob(X[:5]), rtol=1e-6)
+        assert not tracking.find(again).trainable_variables
+
+
+def test_a_flow_at_a_temperature_is_saved_and_can_be_heated_again(tmp_path):
+    flow = tff.maf(2, num_layers=1, hidden_units=[4], base="trainable", seed=1)
+    flow.distribution.loc.assign([0.5, 1.0])
+    cold = tff.at_temperature(flow, 0.5)
+    model = tff.FlowModel(cold)
+    model.save(tmp_path / "x.keras")
+    again = keras.models.load_model(tmp_path / "x.keras").distribution
+    np.testing.assert_allclose(again.log_prob(X[:5]), cold.log_prob(X[:5]), rtol=1e-6)
+    np.testing.assert_allclose(tff.at_temperature(cold, 0.5).distribution.stddev(), [0.25, 0.25])
+    np.testing.assert_allclose(cold.distribution.mean(), [0.5, 1.0])

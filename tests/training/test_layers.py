@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 import tf_keras
 
 import tfp_flows as tff
+from tfp_flows import tracking
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 X = tff.data.moons().sample(256, seed=1)
@@ -133,3 +134,75 @@ def test_a_plain_keras_model_still_sees_nothing():
             self.planar = tff.PlanarFlow(2, seed=1)
 
     assert not Plain().trainable_weights
+
+
+def test_a_flow_that_is_used_twice_has_its_weights_once(tmp_path):
+    flow = tff.maf(2, num_layers=1, hidden_units=[4], seed=1)
+    first, second = keras.Input([2]), keras.Input([2])
+    model = keras.Model([first, second], [flow.log_prob(first), flow.log_prob(second)])
+    assert len(model.trainable_weights) == len(flow.trainable_variables)
+    inputs = keras.Input([2])
+    both = keras.Model(inputs, [flow.log_prob(inputs), tff.layers.Inverse(flow.bijector)(inputs)])
+    assert len(both.trainable_weights) == len(flow.trainable_variables)
+    model.save(tmp_path / "x.keras")
+    again = keras.models.load_model(tmp_path / "x.keras")
+    x = np.random.default_rng(0).normal(size=[5, 2]).astype("float32")
+    assert len(again.trainable_weights) == len(model.trainable_weights)
+    for mine, theirs in zip(model.predict([x, x], verbose=0), again.predict([x, x], verbose=0), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+def test_layers_refuse_weights_of_another_structure(tmp_path):
+    def make(seed):
+        inputs = keras.Input([6])
+        return keras.Model(inputs, tff.real_nvp(6, num_layers=3, hidden_units=[4], seed=seed).log_prob(inputs))
+
+    make(1).save_weights(tmp_path / "a.weights.h5")
+    make(1).load_weights(tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError, match="permutations or orders"):
+        make(2).load_weights(tmp_path / "a.weights.h5")
+
+
+def test_a_model_sees_lists_that_grow_methods_and_networks_that_learn_their_sizes():
+    class Grown(tff.layers.Model):
+        def __init__(self):
+            super().__init__()
+            self.flows = []
+            self.flows.append(tff.planar_flow(2, num_layers=2, seed=1))
+            self.density = tff.radial_flow(2, num_layers=1, seed=1).log_prob
+            template = tff.real_nvp_template([4])
+            self.late = tfd.TransformedDistribution(
+                tfd.MultivariateNormalDiag(tf.zeros(2)), tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=template)
+            )
+
+        def call(self, x):
+            return self.flows[0].log_prob(x) + self.density(x) + self.late.log_prob(x)
+
+    model = Grown()
+    model.compile(optimizer="adam", loss=lambda _, log_prob: -log_prob)
+    x = np.random.default_rng(0).normal(size=[50, 2]).astype("float32")
+    model(x[:1])
+    before = model.get_weights()
+    model.fit(x, x, epochs=1, verbose=0)
+    assert len(model.trainable_weights) == 6 + 3 + 4
+    assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True) if a.size > 1)
+
+
+def test_log_dets_are_one_for_each_row_whatever_its_rank():
+    forward = tff.layers.Forward(tfb.Exp(), log_det=True)
+    np.testing.assert_allclose(forward(tf.constant([1.0, 2.0, 3.0]))[1], [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(forward(tf.ones([2, 4, 4, 1]))[1], [16.0, 16.0])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_is_frozen_stays_frozen_in_a_file(whole, tmp_path):
+    layer = tff.layers.LogProb(tff.maf(2, num_layers=2, hidden_units=[4], seed=1))
+    inputs = keras.Input([2])
+    model = keras.Model(inputs, layer(inputs))
+    if whole:
+        layer.trainable = False
+    else:
+        tracking.find(layer.module).layers[0].trainable = False
+    model.save(tmp_path / "x.keras")
+    again = keras.models.load_model(tmp_path / "x.keras")
+    assert len(again.trainable_weights) == len(model.trainable_weights) < len(model.weights)
