@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import tfp_flows as tff
-from tfp_flows.training.execution import steps_per_execution
+from tfp_flows.training.compilation import steps_per_execution
 
 X = np.random.default_rng(0).normal(size=[64, 2]).astype(np.float32)
 

@@ -18,8 +18,8 @@ import tensorflow_probability as tfp
 from stopping import Stop
 
 import tfp_flows as tff
-from tfp_flows.training.execution import steps_per_execution
-from tfp_flows.training.order import Order
+from tfp_flows.training.batch_order import Order
+from tfp_flows.training.compilation import steps_per_execution
 
 tfd = tfp.distributions
 X = tff.data.moons().sample(100, seed=0)

@@ -56,7 +56,7 @@ def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int)
 
     from tfp_flows.recipes.recipe import RECIPES
     from tfp_flows.training import FlowModel
-    from tfp_flows.training.order import without_autotuning
+    from tfp_flows.training.batch_order import without_autotuning
 
     keras.utils.set_random_seed(args.seed)
     try:

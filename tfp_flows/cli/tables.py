@@ -36,7 +36,7 @@ def gaussian_nll(train: np.ndarray, test: np.ndarray) -> np.ndarray:
 
 def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
     """Prints, line by line, what `FlowModel.fit` would warn of."""
-    from tfp_flows.training.events import look_at_rows
+    from tfp_flows.training.validation import look_at_rows
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

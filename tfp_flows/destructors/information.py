@@ -14,7 +14,7 @@ from tfp_flows.checks import positive_int
 from tfp_flows.destructors.rbig import rbig
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.seeds import resolve_seed, split_seed
-from tfp_flows.training.events import check_events
+from tfp_flows.training.validation import check_events
 
 tfb = tfp.bijectors
 

@@ -18,7 +18,7 @@ from tfp_flows.destructors.destructor import Destructor
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.numerics import real_dtype
 from tfp_flows.seeds import resolve_seed, split_seed
-from tfp_flows.training.events import check_events
+from tfp_flows.training.validation import check_events
 
 tfb = tfp.bijectors
 tfd = tfp.distributions

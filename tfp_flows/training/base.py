@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfp_flows import tracking
 from tfp_flows.training.fitting import FitsUnderKeras
-from tfp_flows.training.noise import step_seed
+from tfp_flows.training.resuming import step_seed
 
 
 def mean_of_rows(values: tf.Tensor) -> tf.Tensor:

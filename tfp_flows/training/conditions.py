@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import Standardize
 from tfp_flows.distribution import FlowDistribution
-from tfp_flows.training.events import look_at_conditions
+from tfp_flows.training.validation import look_at_conditions
 
 
 def warn_of_unseen_conditions(distribution: tfp.distributions.Distribution) -> None:

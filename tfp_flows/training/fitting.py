@@ -11,11 +11,10 @@ import tensorflow as tf
 
 from tfp_flows import _compat_keras
 from tfp_flows.data.streams.stream import stream_errors
-from tfp_flows.training.compilation import Step
-from tfp_flows.training.execution import steps_per_execution
+from tfp_flows.training.batch_order import Order
+from tfp_flows.training.compilation import Step, steps_per_execution
 from tfp_flows.training.nonfinite import NonFiniteGuard, StopAtNonFinite
-from tfp_flows.training.order import Order
-from tfp_flows.training.progress import Progress, Resume
+from tfp_flows.training.resuming import Progress, Resume
 from tfp_flows.training.weights import KeepsWeights
 from tfp_flows.training.workers import workers
 

@@ -19,14 +19,14 @@ from tfp_flows.data.arrays import to_array
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.networks.broadcasting import check_condition, check_rows
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.checks import check_distribution, check_support, warn_of_shared_networks
 from tfp_flows.training.conditions import prepare_conditions, warn_of_unseen_conditions
 from tfp_flows.training.dequantization import UniformDequantization
-from tfp_flows.training.events import farthest_value
-from tfp_flows.training.finding import variables_of
+from tfp_flows.training.distribution_checks import check_distribution, check_support, warn_of_shared_networks
 from tfp_flows.training.inputs import Inputs, first_of_pairs_checked
-from tfp_flows.training.noise import step_seed
+from tfp_flows.training.resuming import step_seed
 from tfp_flows.training.savable import SavableModel
+from tfp_flows.training.validation import farthest_value
+from tfp_flows.training.variables import variables_of
 
 tfd = tfp.distributions
 

@@ -21,7 +21,7 @@ from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.training.annealing import Beta, beta_at, check_beta
 from tfp_flows.training.base import TrainedModel, mean_of_rows
-from tfp_flows.training.checks import check_distribution
+from tfp_flows.training.distribution_checks import check_distribution
 from tfp_flows.training.inputs import Inputs
 
 tfb = tfp.bijectors

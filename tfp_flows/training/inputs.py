@@ -16,14 +16,14 @@ from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import column_names, to_array
 from tfp_flows.data.streams import Stream, StreamError
 from tfp_flows.data.streams.stream import stream_errors
-from tfp_flows.training.events import (
+from tfp_flows.training.batch_order import Order, order_of_rows, pipeline
+from tfp_flows.training.validation import (
     check_conditions,
     check_element_spec,
     check_events,
     check_levels,
     look_at_rows,
 )
-from tfp_flows.training.order import Order, order_of_rows, pipeline
 
 
 class Glance(NamedTuple):

@@ -20,7 +20,7 @@ from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log
 from tfp_flows.distribution import LOG_PROB_LAYERS
 from tfp_flows.saving import describe, from_description
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.finding import search
+from tfp_flows.training.variables import search
 from tfp_flows.training.weights import check_structure, structure_number
 
 tfb = tfp.bijectors

@@ -15,9 +15,9 @@ from tfp_flows.data.arrays import to_array
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.recipes.table import TableTraining, adapt_table_flow, table_flow, table_training
 from tfp_flows.seeds import resolve_seed, split_seed
+from tfp_flows.training.batch_order import without_autotuning
 from tfp_flows.training.callbacks import EarlyStopping
 from tfp_flows.training.flow_model import FlowModel
-from tfp_flows.training.order import without_autotuning
 
 NUM_FOLDS = 5
 FEW_ROWS = 1000  # below, a single validation set picks by chance

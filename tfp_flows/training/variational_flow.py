@@ -12,8 +12,8 @@ from tfp_flows.checks import positive_int
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.training.annealing import Beta, beta_at, check_beta
 from tfp_flows.training.base import TrainedModel
-from tfp_flows.training.checks import check_distribution, warn_of_shared_networks
-from tfp_flows.training.order import Order, without_autotuning
+from tfp_flows.training.batch_order import Order, without_autotuning
+from tfp_flows.training.distribution_checks import check_distribution, warn_of_shared_networks
 from tfp_flows.training.pinned import as_target
 
 tfd = tfp.distributions

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.saving.files import check_weights_file, written_whole
-from tfp_flows.training.progress import Progress
+from tfp_flows.training.resuming import Progress
 
 
 def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Layer]) -> int:

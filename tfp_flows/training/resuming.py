@@ -1,4 +1,4 @@
-"""Where a run of training is, kept beside the weights, so that a killed one goes on as if nothing had been."""
+"""Training progress, saved with the weights so that an interrupted run resumes exactly, and the seeds of its steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows import _compat_keras
-from tfp_flows.training.order import Order
+from tfp_flows.training.batch_order import Order
 from tfp_flows.training.workers import agree, of_the_first, workers
 
 
@@ -93,3 +93,12 @@ class Resume(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._progress.resume()
+
+
+def step_seed(seed: int, step) -> tf.Tensor:
+    """A stateless seed `[2]`. A run that is resumed at a step draws what the uninterrupted one would have drawn."""
+    parts = tf.stack([tf.constant(seed % 2**31, tf.int32), tf.cast(step, tf.int32)])
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return parts
+    return tf.random.experimental.stateless_fold_in(parts, context.replica_id_in_sync_group)
