@@ -16,6 +16,7 @@ import time
 import numpy as np
 
 from benchmarks.process import run
+from tfp_flows.cli.recipes import recipe_names
 
 DENSITIES = ("moons", "circles", "banana", "eight_gaussians", "pinwheel", "checkerboard", "two_spirals", "swiss_roll")
 ROWS, TEST_ROWS, TIMED_ROWS, BATCH = 10_000, 20_000, 10_000, 256
@@ -24,24 +25,8 @@ COLUMNS = ("mean", "parameters", "fitting, s", "density, ms", "sampling, ms")
 
 
 def recipes() -> list[str]:
-    """Those for vectors, simple ones first."""
-    return [
-        "planar_flow",
-        "radial_flow",
-        "sylvester_flow",
-        "nice",
-        "real_nvp",
-        "spline_coupling",
-        "made",
-        "maf",
-        "iaf",
-        "maf_mog",
-        "spline_autoregressive",
-        "neural_autoregressive",
-        "rbig",
-        "gaussianization_flow",
-        "continuous_flow",
-    ]
+    """Those for vectors, and `rbig`."""
+    return [*recipe_names("event_size"), "rbig"]
 
 
 def limits(density) -> tuple[float, float, float, float]:

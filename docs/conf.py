@@ -1,5 +1,8 @@
 """Sphinx configuration."""
 
+import importlib
+import re
+
 import tfp_flows
 
 project = "tfp_flows"
@@ -15,3 +18,38 @@ autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
 myst_enable_extensions = ["dollarmath"]
 nitpicky = False
+
+
+# Methods that a page shows besides those that a class inherits.
+_METHODS = {
+    "ActNorm": "adapt",
+    "BatchNormalization": "adapt, update",
+    "FlowBijector": "forward_and_log_det, inverse_and_log_det, adapt",
+    "MarginalGaussianization": "adapt",
+    "MixtureBijector": "adapt",
+    "BoxBijector": "set_boxes",
+    "Rotation": "adapt, set_axes, matrix",
+    "Standardize": "adapt",
+    "Transformer": "forward, inverse, adapt",
+    "Conditioner": "parameters",
+}
+
+
+def _list_rooms(app, docname, source):
+    """Writes an entry for each public name of a room in place of `.. room:: NAME`."""
+
+    def entries(match):
+        room = importlib.import_module(f"tfp_flows.{match[1]}")
+        lines = []
+        for name in room.__all__:
+            kind = "autoclass" if isinstance(getattr(room, name), type) else "autofunction"
+            lines.append(f".. {kind}:: {name}")
+            if name in _METHODS:
+                lines.append(f"   :members: {_METHODS[name]}")
+        return "\n".join(lines)
+
+    source[0] = re.sub(r"^\.\. room:: (\w+)$", entries, source[0], flags=re.M)
+
+
+def setup(app):
+    app.connect("source-read", _list_rooms)

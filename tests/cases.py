@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
+from tfp_flows.recipes import recipe
 from tfp_flows.testing import redraw_weights
 
 tfb = tfp.bijectors
@@ -158,7 +160,7 @@ BIJECTORS = [
     *[
         Case(
             f"maf_{name}",
-            "TransformerTemplate",
+            "Conditioner",
             lambda dtype, transformer=transformer: tff.MaskedAutoregressiveFlow(
                 bijector_fn=_made(dtype, transformer=transformer, input_order=[2, 3, 1])
             ),
@@ -169,7 +171,7 @@ BIJECTORS = [
     ],
     Case(
         "coupling_spline",
-        "TransformerTemplate",
+        "Conditioner",
         lambda dtype: tff.RealNVP(1, bijector_fn=_coupling(dtype, transformer=TRANSFORMERS["spline"])),
         3,
         _COUPLING,
@@ -225,23 +227,34 @@ BIJECTORS = [
     Case("standardize", "Standardize", _standardize, 3, np.eye(3, dtype=bool)),
 ]
 
-_SMALL = {"hidden_units": [8], "activation": "tanh"}
-RECIPES = {
-    "planar_flow": {"num_layers": 3, **_SMALL},
-    "radial_flow": {"num_layers": 3, **_SMALL},
-    "sylvester_flow": {"num_layers": 2, **_SMALL},
-    "nice": {"num_layers": 2, **_SMALL},
-    "real_nvp": {"num_layers": 3, **_SMALL},
-    "spline_coupling": {"num_layers": 3, "num_bins": 4, **_SMALL},
-    "maf": {"num_layers": 2, **_SMALL},
-    "iaf": {"num_layers": 2, **_SMALL},
-    "made": {"num_components": 3, **_SMALL},
-    "maf_mog": {"num_layers": 1, "num_components": 3, **_SMALL},
-    "spline_autoregressive": {"num_layers": 2, "num_bins": 4, **_SMALL},
-    "neural_autoregressive": {"num_layers": 2, "num_units": 4, **_SMALL},
-    "gaussianization_flow": {"num_layers": 2, "num_components": 3, **_SMALL},
-    "continuous_flow": {"rtol": 1e-10, "atol": 1e-10, **_SMALL},
+# Small values of the arguments of recipes, by name; a recipe that is registered is in the shared suite.
+_SMALL = {
+    "hidden_units": [8],
+    "activation": "tanh",
+    "num_bins": 4,
+    "num_components": 3,
+    "num_units": 4,
+    "num_layers": 2,
+    "rtol": 1e-10,
+    "atol": 1e-10,
 }
+_LAYERS = {
+    "planar_flow": 3,
+    "radial_flow": 3,
+    "real_nvp": 3,
+    "spline_coupling": 3,
+    "maf_mog": 1,
+    "made": 1,
+    "continuous_flow": 1,
+}
+
+
+def _small(name: str, fn) -> dict:
+    values = {key: value for key, value in _SMALL.items() if key in inspect.signature(fn).parameters}
+    return {**values, "num_layers": _LAYERS.get(name, 2)}
+
+
+RECIPES = {name: _small(name, fn) for name, fn in sorted(recipe.RECIPES.items()) if not fn.facts.of_images}
 
 
 def make_flow(name: str, event_size: int, dtype=tf.float64, redraw: bool = True, **kwargs) -> tff.FlowDistribution:

@@ -14,6 +14,7 @@ ROOT = pathlib.Path(tff.__file__).parent
 RANK = {
     "_version": 0,
     "_compat_tfp": 0,
+    "_compat_keras": 0,
     "checks": 1,
     "seeds": 1,
     "numerics": 1,

@@ -103,6 +103,14 @@ class MultivariateStudentT(tfd.Distribution):
         self.scale_tril.assign(scale_tril)
         self.inverse_df.assign(inverse_df)
 
+    def copy(self, **override):
+        """Returns the same distribution with other arguments; what was adapted goes along."""
+        other = super().copy(**override)
+        if other.event_size == self.event_size:
+            for name in ("loc", "scale_tril", "inverse_df"):
+                getattr(other, name).assign(tf.cast(getattr(self, name), other.dtype))
+        return other
+
     def _batch_shape(self):
         return tf.TensorShape([])
 
@@ -118,16 +126,21 @@ class MultivariateStudentT(tfd.Distribution):
     def _log_prob(self, x):
         scale, size = tf.convert_to_tensor(self.scale_tril), float(self.event_size)
         flat = tf.transpose(tf.reshape(x - self.loc, [-1, self.event_size]))
-        square = tf.reduce_sum(tf.square(tf.linalg.triangular_solve(scale, flat)), axis=0)
-        square = tf.reshape(square, tf.shape(x)[:-1])
+        white = tf.linalg.triangular_solve(scale, flat)
+        # In units of the largest coordinate, whose square may overflow.
+        unit = tf.maximum(tf.reduce_max(tf.abs(white), axis=0), 1.0)
+        unit = tf.where(tf.math.is_finite(unit), unit, tf.ones_like(unit))
+        scaled = tf.reshape(tf.reduce_sum(tf.square(white / unit), axis=0), tf.shape(x)[:-1])
+        unit = tf.reshape(unit, tf.shape(x)[:-1])
         log_det = tf.reduce_sum(tf.math.log(tf.linalg.diag_part(scale)))
         is_normal = tf.equal(self.inverse_df, 0.0)
+        square = scaled * tf.square(tf.where(is_normal, unit, tf.ones_like(unit)))
         df = 1.0 / tf.where(is_normal, tf.ones_like(self.inverse_df), self.inverse_df)
         student = (
             tf.math.lgamma(0.5 * (df + size))
             - tf.math.lgamma(0.5 * df)
             - 0.5 * size * tf.math.log(df * np.pi)
-            - 0.5 * (df + size) * tf.math.log1p(square / df)
+            - 0.5 * (df + size) * (tf.math.log(1.0 / tf.square(unit) + scaled / df) + 2.0 * tf.math.log(unit))
         )
         log_prob = tf.where(is_normal, -0.5 * square - 0.5 * size * math.log(2.0 * np.pi), student) - log_det
         log_prob.set_shape(x.shape[:-1])

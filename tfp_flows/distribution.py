@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,6 +20,9 @@ from tfp_flows.registry import serializable
 tfd = tfp.distributions
 
 __all__ = ["FlowDistribution"]
+
+# What makes a Keras layer of a distribution: `training.layers`, which needs this module, puts its function here.
+LOG_PROB_LAYERS: list[Callable] = []
 
 
 def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> None:
@@ -200,8 +204,7 @@ class FlowDistribution(TransformedDistribution):
     def log_prob(self, value, name: str = "log_prob", **kwargs):
         """The log-density of `value`, in nats; of a symbolic `keras.Input`, the output of a `tff.layers.LogProb`."""
         if keras.utils.is_keras_tensor(value):
-            layer = keras.saving.get_registered_object("tfp_flows>LogProb")(self)
-            return layer(value, **kwargs)
+            return LOG_PROB_LAYERS[-1](self)(value, **kwargs)
         return super().log_prob(value, name=name, **kwargs)
 
     def _log_prob(self, y, **kwargs):
@@ -240,7 +243,12 @@ class FlowDistribution(TransformedDistribution):
         log_prob = self.distribution.log_prob(tf.stop_gradient(x))
         finite = tf.reduce_all(tf.math.is_finite(x), axis=list(range(-ndims, 0)))
         mask = finite & ~tf.math.is_finite(log_prob)
-        safe = self.distribution.experimental_default_event_space_bijector().forward(tf.zeros_like(x))
+        to_support = self.distribution.experimental_default_event_space_bijector()
+        # Some distributions, such as TFP's exponential one, answer outside of their support as if they were inside.
+        real = to_support.inverse(tf.stop_gradient(x))
+        axes = list(range(-to_support.inverse_event_ndims(ndims), 0))
+        mask |= finite & tf.reduce_any(tf.math.is_nan(real), axis=axes)
+        safe = to_support.forward(tf.zeros_like(real))
         x = tf.where(
             tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones([ndims], tf.int32)], 0)), tf.stop_gradient(safe), x
         )

@@ -9,6 +9,7 @@ from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log
 from tfp_flows.checks import positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.networks.broadcasting import check_condition
+from tfp_flows.registry import serializable
 
 tfd = tfp.distributions
 
@@ -40,17 +41,67 @@ def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistributi
     if not temperature > 0:
         raise ValueError(f"`temperature` must be positive, got {temperature!r}.")
     base = flow.distribution
+    if isinstance(base, _Tempered):
+        base, temperature = base.base, temperature * base.temperature
     if not isinstance(base, tfd.MultivariateNormalDiag):
         raise ValueError(f"`flow` must have a MultivariateNormalDiag as its base, got {base}.")
+    return flow.with_base(_Tempered(base, float(temperature)))
 
-    def deferred(fn):
-        """A function of the base, computed anew in each call: its variables may be trained."""
-        like = tf.zeros(base.event_shape, base.dtype)
-        return tfp.util.DeferredTensor(like, lambda _: fn(), also_track=base)
 
-    return flow.with_base(
-        tfd.MultivariateNormalDiag(deferred(base.mean), deferred(lambda: temperature * base.stddev()))
-    )
+@serializable
+class _Tempered(tfd.Distribution):
+    """A normal distribution with its deviations multiplied by a temperature; its variables may be trained."""
+
+    def __init__(self, base: tfd.MultivariateNormalDiag, temperature: float, name: str = "tempered"):
+        self.base, self.temperature = base, temperature
+        parameters = {"base": base, "temperature": temperature, "name": name}
+        super().__init__(base.dtype, base.reparameterization_type, False, True, parameters=parameters, name=name)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return {}
+
+    def _batch_shape(self):
+        return self.base.batch_shape
+
+    def _batch_shape_tensor(self):
+        return self.base.batch_shape_tensor()
+
+    def _event_shape(self):
+        return self.base.event_shape
+
+    def _event_shape_tensor(self):
+        return self.base.event_shape_tensor()
+
+    def _normal(self) -> tfd.MultivariateNormalDiag:
+        return tfd.MultivariateNormalDiag(self.base.mean(), self.temperature * self.base.stddev())
+
+    def _log_prob(self, x):
+        return self._normal().log_prob(x)
+
+    def _sample_n(self, n, seed=None):
+        return self._normal().sample(n, seed=seed)
+
+    def _mean(self):
+        return self.base.mean()
+
+    def _mode(self):
+        return self.base.mode()
+
+    def _stddev(self):
+        return self._normal().stddev()
+
+    def _variance(self):
+        return self._normal().variance()
+
+    def _covariance(self):
+        return self._normal().covariance()
+
+    def _entropy(self):
+        return self._normal().entropy()
+
+    def _default_event_space_bijector(self):
+        return tfp.bijectors.Identity()
 
 
 def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditional_input=None) -> tf.Tensor:

@@ -11,6 +11,7 @@ import dis
 import functools
 import inspect
 import types
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -149,8 +150,9 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
     """
     adopted, count = [], {}
     for v in found.variables if variables is None else variables:
-        if id(v) in found.keras_variables:
-            adopted.append(found.keras_variables[id(v)])
+        known = found.keras_variables.get(id(v)) or getattr(v, "_keras_variable", lambda: None)()
+        if known is not None and (id(v) in found.keras_variables or known.trainable == found.is_trainable(v)):
+            adopted.append(known)
             continue
         name = clean_name(v.name)
         count[name] = count.get(name, 0) + 1
@@ -166,6 +168,7 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
         if wrapped.value is not v:  # Keras before 3.10 copied it
             raise RuntimeError(f"Keras {keras.__version__} copies tf.Variables; tfp_flows needs Keras 3.10 or newer.")
         wrapped.constraint = _constraint_of(v)
+        v._keras_variable = weakref.ref(wrapped)  # two layers over one variable are to move it once
         adopted.append(wrapped)
     return adopted
 

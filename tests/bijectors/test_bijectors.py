@@ -9,7 +9,8 @@ import tensorflow_probability as tfp
 from cases import BIJECTORS, RECIPES
 
 import tfp_flows as tff
-from tfp_flows import flows, testing
+from tfp_flows import testing
+from tfp_flows.recipes import recipe
 
 by_name = pytest.mark.parametrize("case", BIJECTORS, ids=lambda case: case.name)
 
@@ -105,9 +106,10 @@ def test_completeness():
     public = {name: getattr(tff, name) for name in tff.__all__}
     bijectors = {n for n, v in public.items() if isinstance(v, type) and issubclass(v, tfp.bijectors.Bijector)}
     # Those of images are in test_images.py.
-    assert bijectors <= {case.covers for case in BIJECTORS} | {"AffineCouplingLayer", "MultiScale", "Squeeze"}
-    assert set(flows.RECIPES) - {"image_real_nvp", "glow"} == set(RECIPES)
-    assert set(flows.RECIPES) <= set(public)
+    elsewhere = {"AffineCouplingLayer", "BoxBijector", "FlowBijector", "MixtureBijector", "MultiScale", "Squeeze"}
+    assert bijectors <= {case.covers for case in BIJECTORS} | elsewhere
+    assert set(recipe.RECIPES) - {"image_real_nvp", "glow"} == set(RECIPES)
+    assert set(recipe.RECIPES) <= set(public)
     templates = {
         n
         for n in public

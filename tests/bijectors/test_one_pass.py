@@ -8,7 +8,7 @@ import tensorflow_probability as tfp
 from cases import TRANSFORMERS
 
 import tfp_flows as tff
-from tfp_flows.networks import one_pass
+from tfp_flows.bijectors import one_pass
 from tfp_flows.testing import redraw_weights
 
 tfb, tfd = tfp.bijectors, tfp.distributions

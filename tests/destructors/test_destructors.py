@@ -285,10 +285,10 @@ def test_gaussianization_flow_starts_from_data():
         (lambda: DestructorStack(2, TreeDestructor), r"write TreeDestructor\("),
         (lambda: entropy(MOONS.sample(30, seed=1)), "40 rows"),
         (lambda: mutual_information(np.zeros([50, 1]), np.zeros([51, 1])), "50 rows"),
-        (lambda: tff.MarginalGaussianization(2, tff.SplineTransformer()), "fit"),
+        (lambda: tff.MarginalGaussianization(2, tff.SplineTransformer()), "adapt"),
         (lambda: tff.Rotation(3, start="svd"), "start"),
         (lambda: tff.MarginalGaussianization(2).adapt(np.zeros([5, 3])), r"\[..., 2\]"),
-        (lambda: GaussianDestructor().fit(np.ones([50, 2]) * np.arange(50.0)[:, None], 1), "subspace"),
+        (lambda: GaussianDestructor().adapt(np.ones([50, 2]) * np.arange(50.0)[:, None], 1), "subspace"),
     ],
 )
 def test_bad_input(make, problem):
@@ -306,7 +306,7 @@ def test_a_destructor_must_return_a_bijector():
 
     class Inverted(GaussianDestructor):
         def adapt(self, x, seed):
-            return tfb.Invert(super().fit(x, seed))
+            return tfb.Invert(super().adapt(x, seed))
 
     with pytest.warns(UserWarning, match="not the inverse"):
         DestructorStack(2, Inverted(), max_layers=1, seed=1).fit(5.0 * MOONS.sample(500, seed=1), verbose=0)

@@ -9,8 +9,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows import cli, flows, testing
+from tfp_flows import testing
 from tfp_flows.bijectors import conditional_sizes
+from tfp_flows.cli import main as cli
+from tfp_flows.recipes import recipe
 from tfp_flows.testing import redraw_weights
 
 tfb, tfd = tfp.bijectors, tfp.distributions
@@ -62,7 +64,7 @@ def test_maps_of_images(name):
 
 
 def test_the_registry_is_complete():
-    assert {"image_real_nvp", "glow"} <= set(flows.RECIPES)
+    assert {"image_real_nvp", "glow"} <= set(recipe.RECIPES)
 
 
 @pytest.mark.parametrize("orientation", [0, 1])

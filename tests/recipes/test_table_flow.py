@@ -9,7 +9,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows import bases, cli, data
+from tfp_flows import bases, data
+from tfp_flows.cli import main as cli
 from tfp_flows.testing import check_normalized
 
 tfb, tfd = tfp.bijectors, tfp.distributions

@@ -100,7 +100,7 @@ def test_what_a_generator_yields_beside_the_events():
     model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[4]))
     model.compile(optimizer="adam", jit_compile=False)
     model.fit(((x[:10], x[:10]) for _ in range(3)), steps_per_epoch=2, verbose=0)
-    with pytest.raises(ValueError, match="Batches must hold events alone"):
+    with pytest.raises(ValueError, match="`x` yields pairs, but this distribution has no conditions"):
         model.fit(((x[:10], A[:10]) for _ in range(3)), steps_per_epoch=2, verbose=0)
     with pytest.raises(ValueError, match="Batches must hold events alone"):
         model.train_on_batch(x[:10], A[:10])

@@ -11,9 +11,9 @@ import numpy as np
 
 from tfp_flows import data
 from tfp_flows.cli.output import UsageError, load_tensorflow, write_folder
+from tfp_flows.cli.recipes import recipe_names
 
-# The recipes of images by name: known before TensorFlow is loaded.
-IMAGE_FLOWS = ("glow", "image_real_nvp")
+IMAGE_FLOWS = recipe_names("image_shape")
 
 
 def read_images(path: str) -> np.ndarray:

@@ -14,25 +14,10 @@ import numpy as np
 from tfp_flows import data
 from tfp_flows.cli import images
 from tfp_flows.cli.output import UsageError, draw, free_folder, load, load_tensorflow, next_name, write_folder
-from tfp_flows.cli.tables import Source, fit_flow, fit_gaussian, gaussian_nll, warn_of_rows
+from tfp_flows.cli.recipes import recipe_names
+from tfp_flows.cli.tables import Source, fit_default, fit_flow, fit_gaussian, gaussian_nll, warn_of_rows
 
-# The recipes by name: known before TensorFlow is loaded, for `--help` (a test holds them to `flows.RECIPES`).
-FLOWS = (
-    "continuous_flow",
-    "gaussianization_flow",
-    "iaf",
-    "made",
-    "maf",
-    "maf_mog",
-    "neural_autoregressive",
-    "nice",
-    "planar_flow",
-    "radial_flow",
-    "real_nvp",
-    "spline_autoregressive",
-    "spline_coupling",
-    "sylvester_flow",
-)
+FLOWS = recipe_names("event_size")
 # The default, which is a flow over a fitted base, and the density that flows are compared with.
 TABLE_FLOWS = ("auto", "gaussian")
 HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
@@ -90,10 +75,11 @@ def fit(args: argparse.Namespace) -> int:
 
     keras.utils.set_random_seed(args.seed)
     warn_of_rows(args.source, train, source.columns)
-    fit_model = fit_gaussian if args.flow == "gaussian" else fit_flow
+    fit_model = {"gaussian": fit_gaussian, "auto": fit_default}.get(args.flow, fit_flow)
     model, history = fit_model(args, source, train, validation, len(test))
     scores = -np.asarray(model.log_prob(test), dtype=np.float64)
-    gaussian = gaussian_nll(train, test)
+    fitted = np.concatenate([train, validation]) if args.flow == "auto" else train
+    gaussian = gaussian_nll(fitted, test)
     units = float(np.sum(np.log(train.std(axis=0))))  # standardized nats = nats - units
     report: dict[str, Any] = {
         "source": source.name,

@@ -12,8 +12,6 @@ import numpy as np
 from tfp_flows import data
 from tfp_flows.cli.output import UsageError
 
-_STEPS = 3200  # of training, about, unless --epochs says otherwise
-
 
 class Source(NamedTuple):
     """Rows to fit, and the density that they were drawn from, if it is known."""
@@ -47,54 +45,48 @@ def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
         print(f"tfp-flows: warning: {warning.message}", file=sys.stderr)
 
 
+def fit_default(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
+    """The default flow, and its history."""
+    from tfp_flows.training.table import FEW_ROWS, NUM_FOLDS, fit_table
+
+    rows = len(train) + len(validation)
+    how = f"{rows} rows in {NUM_FOLDS} folds" if rows < FEW_ROWS else _rows(train, validation)
+    print(f"{source.name}: {how}, {held_out} held out; spline_autoregressive over a fitted base", flush=True)
+    options = {"epochs": args.epochs, "batch_size": args.batch_size, "learning_rate": args.learning_rate}
+    try:
+        return fit_table(train, validation_data=validation, seed=args.seed, verbose=args.verbose, **options)
+    except ValueError as error:
+        raise UsageError(f"{args.source}: {error}") from error
+
+
 def fit_flow(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
-    """The default flow or a recipe, trained with early stopping on the validation rows, and its history."""
+    """A recipe, trained with early stopping on the validation rows, and its history."""
     import keras
-    import tensorflow as tf
 
     from tfp_flows.bijectors import standardize
-    from tfp_flows.recipes import table_flow, table_training
     from tfp_flows.recipes.recipe import RECIPES
     from tfp_flows.training import FlowModel
-    from tfp_flows.training.callbacks import EarlyStopping
-    from tfp_flows.training.order import without_autotuning
+    from tfp_flows.training.table import fit_rows, settings_for
 
     try:
-        if args.flow == "auto":
-            flow = table_flow(train, seed=args.seed)
-        else:
-            flow = RECIPES[args.flow](train.shape[1], preprocess=standardize(train), seed=args.seed)
+        flow = RECIPES[args.flow](train.shape[1], preprocess=standardize(train), seed=args.seed)
     except ValueError as error:
         raise UsageError(f"{args.source}: {error}") from error
     model = FlowModel(flow, name="flow")
-    settings = table_training(len(train))
-    batch = min(args.batch_size, settings.batch_size)
-    steps = len(train) // batch
-    epochs = args.epochs or max(20, min(200, -(-_STEPS // steps)))
-    rate = keras.optimizers.schedules.CosineDecay(args.learning_rate or settings.learning_rate, epochs * steps)
+    settings = settings_for(len(train), args.epochs, args.batch_size, args.learning_rate)
+    steps = settings.epochs * (len(train) // settings.batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
     model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
     print(
-        f"{source.name}: {len(train)} rows to train, {len(validation)} to validate, {held_out} held out; "
-        f"{_title(args.flow)} with {model.count_params()} weights, up to {epochs} epochs",
+        f"{source.name}: {_rows(train, validation)}, {held_out} held out; {args.flow} with {model.count_params()} weights, "
+        f"up to {settings.epochs} epochs",
         flush=True,
     )
-    # Every batch of one size, and validation in one. Each epoch leaves out other rows.
-    rows = tf.data.Dataset.from_tensor_slices(train.astype(np.float32))
-    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # of the rows, which `warn_of_rows` has told by their columns' names
-        history = model.fit(
-            without_autotuning(rows.prefetch(2)),
-            epochs=epochs,
-            shuffle=False,
-            validation_data=validation,
-            validation_batch_size=min(len(validation), 8192),
-            callbacks=[EarlyStopping(validation, patience=max(10, epochs // 4))],
-            verbose=args.verbose,
-        )
-    return model, history.history
+    return model, fit_rows(model, train, validation, settings, args.seed, args.verbose)
+
+
+def _rows(train: np.ndarray, validation: np.ndarray) -> str:
+    return f"{len(train)} rows to train, {len(validation)} to validate"
 
 
 def fit_gaussian(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
@@ -108,7 +100,3 @@ def fit_gaussian(args: argparse.Namespace, source: Source, train: np.ndarray, va
     model = FlowModel(stack.fit(train, validation_data=validation, verbose=0), name="flow")
     losses = {"loss": train, "val_loss": validation}
     return model, {key: [-float(np.mean(model.log_prob(rows)))] for key, rows in losses.items()}
-
-
-def _title(flow: str) -> str:
-    return "spline_autoregressive over a fitted base" if flow == "auto" else flow

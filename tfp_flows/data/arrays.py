@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def to_array(name: str, x: Any) -> np.ndarray:
+def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
     """Returns `x` as a NumPy array, without losing what `np.asarray` drops.
 
     A data frame may hold columns of floating point numbers, of NumPy's or of pandas' nullable types, which are real
@@ -16,6 +16,7 @@ def to_array(name: str, x: Any) -> np.ndarray:
     Args:
       name: Name of the argument, for messages.
       x: Array, tensor, data frame or series.
+      mixed: Whether a data frame may hold integers and flags beside real numbers, as conditions do.
 
     Raises:
       ValueError: For masked or missing values, and for columns of a data frame that hold other things; it names the column.
@@ -27,7 +28,7 @@ def to_array(name: str, x: Any) -> np.ndarray:
     if _is_sparse(x):
         raise ValueError(f"`{name}` is a sparse matrix, {type(x).__name__}: convert it with {name}.toarray().")
     if hasattr(x, "columns") and hasattr(x, "dtypes") and hasattr(x, "to_numpy"):
-        return _from_frame(name, x)
+        return _from_frame(name, x, mixed)
     if hasattr(x, "isna") and hasattr(x, "to_numpy") and getattr(x, "ndim", 0) == 1:
         return _column(name, f"`{name}`", x)
     return np.asarray(x)
@@ -42,10 +43,10 @@ def _is_sparse(x: Any) -> bool:
     return type(x).__module__.startswith("scipy.sparse") or hasattr(x, "tocsr")
 
 
-def _from_frame(name: str, frame: Any) -> np.ndarray:
+def _from_frame(name: str, frame: Any, mixed: bool) -> np.ndarray:
     columns = [_column(name, f"column {c!r} of `{name}`", frame.iloc[:, i]) for i, c in enumerate(frame.columns)]
     kinds = [c.dtype.kind for c in columns]
-    if "f" in kinds:
+    if "f" in kinds and not mixed:
         for c, values in zip(frame.columns, columns, strict=True):
             if values.dtype.kind in "iub":
                 raise ValueError(

@@ -57,7 +57,8 @@ def read_csv(path: str | os.PathLike) -> Table:
     if not rows:
         raise TableError(f"{path}: the file has no rows.")
     first = [field.strip() for field in rows[0][1]]
-    named = not any(_is_number(field) or field.lower() in _MISSING - {""} for field in first) and any(first)
+    # "Na" may be sodium: a line of names has a word that is neither a number nor a sign of a missing one.
+    named = not any(map(_is_number, first)) and any(field.lower() not in _MISSING for field in first)
     if not named:
         columns = [f"x{i + 1}" for i in range(len(first))]
     else:

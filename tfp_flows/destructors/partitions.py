@@ -18,10 +18,10 @@ from tfp_flows.numerics import log_normal_tails
 tfb = tfp.bijectors
 
 
-class _Piecewise(Destructor):
+class _BoxDestructor(Destructor):
     """Standardization, and then boxes of the unit cube that the normal CDF makes of the data."""
 
-    def fit(self, x, seed):
+    def adapt(self, x, seed):
         dtype = tf.as_dtype(x.dtype)
         first = ActNorm(x.shape[1], dtype=dtype)
         first.adapt(without_far_values(x))
@@ -32,7 +32,7 @@ class _Piecewise(Destructor):
         raise NotImplementedError
 
 
-class HistogramDestructor(_Piecewise):
+class HistogramDestructor(_BoxDestructor):
     """A histogram of each dimension, with normal tails.
 
     Args:
@@ -41,7 +41,7 @@ class HistogramDestructor(_Piecewise):
 
     Example:
       >>> x = np.random.default_rng(1).uniform(size=[5000, 1]).astype("float32")
-      >>> z = tff.destructors.HistogramDestructor(num_bins=50).fit(x, seed=1).inverse(x)
+      >>> z = tff.destructors.HistogramDestructor(num_bins=50).adapt(x, seed=1).inverse(x)
       >>> print(np.round(np.std(z), 1))
       1.0
     """
@@ -75,7 +75,7 @@ class _Leaf(NamedTuple):
     split: tuple[float, int, float]
 
 
-class TreeDestructor(_Piecewise):
+class TreeDestructor(_BoxDestructor):
     """A density tree: boxes divided in two again and again, where that gains most likelihood.
 
     Args:
@@ -85,7 +85,7 @@ class TreeDestructor(_Piecewise):
 
     Example:
       >>> x = tff.data.checkerboard().sample(2000, seed=1).astype("float32")
-      >>> first, boxes = tff.destructors.TreeDestructor(max_leaves=16).fit(x, seed=1).bijectors
+      >>> first, boxes = tff.destructors.TreeDestructor(max_leaves=16).adapt(x, seed=1).bijectors
       >>> boxes.num_boxes
       16
     """

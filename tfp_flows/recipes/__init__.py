@@ -1,6 +1,7 @@
 """The recipes: one function for each named flow. Each returns a transformed distribution that is ready to train."""
 
 from tfp_flows.recipes.autoregressive import (
+    autoregressive_flow,
     iaf,
     made,
     maf,
@@ -9,14 +10,16 @@ from tfp_flows.recipes.autoregressive import (
     spline_autoregressive,
 )
 from tfp_flows.recipes.continuous import continuous_flow
-from tfp_flows.recipes.coupling import nice, real_nvp, spline_coupling
+from tfp_flows.recipes.coupling import coupling_flow, nice, real_nvp, spline_coupling
 from tfp_flows.recipes.gaussianization import gaussianization_flow
 from tfp_flows.recipes.image import glow, image_real_nvp
 from tfp_flows.recipes.planar import planar_flow, radial_flow, sylvester_flow
 from tfp_flows.recipes.table import table_flow, table_training
 
 __all__ = [
+    "autoregressive_flow",
     "continuous_flow",
+    "coupling_flow",
     "gaussianization_flow",
     "glow",
     "iaf",

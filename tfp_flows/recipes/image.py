@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -19,15 +18,12 @@ from tfp_flows.bijectors import (
     get_preprocess_bijector,
 )
 from tfp_flows.checks import image_sizes, one_of, positive_int
-from tfp_flows.distribution import FlowDistribution
 from tfp_flows.networks import conv_resnet_template, glow_template
-from tfp_flows.numerics import real_dtype
 from tfp_flows.recipes.mixing import NORMALIZATIONS
-from tfp_flows.recipes.recipe import assemble, recipe
+from tfp_flows.recipes.recipe import recipe
 from tfp_flows.seeds import split_seed, structure_seed
 
 tfb = tfp.bijectors
-tfd = tfp.distributions
 
 # Smaller than that of a table's flow: with a dozen couplings in a row, an image unlike those before it (a mark where all
 # others are empty) would be stretched until its loss overflows. That ended a fit to MNIST within minutes.
@@ -94,15 +90,20 @@ class _Builder:
         return [layer(channels, dtype=self.dtype, name=f"{self.normalization}_{name}")]
 
 
-def _distribution(blocks, image_shape, fraction, alpha, base, dtype, name) -> FlowDistribution:
-    """Base -> scales -> pixels in [0, 1]."""
+def _layers(blocks, image_shape, fraction, alpha, dtype) -> list[tfb.Bijector]:
+    """The scales, and the map to pixels in [0, 1]."""
     layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
     if alpha is not None:
         layers.append(tfb.Invert(get_preprocess_bijector(alpha, dtype), name="pixels"))
-    return assemble(layers, int(np.prod(image_shape)), base, None, dtype, name)
+    return layers
 
 
-@recipe
+@recipe(
+    paper="Dinh et al. 2016, Density estimation using Real NVP",
+    arxiv="1605.08803",
+    density="1 pass",
+    sampling="1 pass",
+)
 def image_real_nvp(
     image_shape: Sequence[int],
     *,
@@ -115,12 +116,10 @@ def image_real_nvp(
     network_normalization: str = "weight",
     log_scale_bound: float | None = IMAGE_LOG_SCALE_BOUND,
     alpha: float | None = 0.05,
-    base: tfd.Distribution | str | None = None,
     conditional_size: int | None = None,
-    seed: int | None = None,
+    seed: int,
     dtype: tf.DType = tf.float32,
-    name: str = "image_real_nvp",
-) -> FlowDistribution:
+):
     """Multi-scale RealNVP for images (Dinh et al. 2016): checkerboard and channel couplings with convolutional networks.
 
     Each scale but the last: couplings with checkerboard masks, a squeeze, couplings with channel masks; then part of the
@@ -128,34 +127,18 @@ def image_real_nvp(
 
     Args:
       image_shape: `(H, W, C)`; height and width must be multiples of `2 ** (num_scales - 1)`.
-      num_scales: Number of scales.
       num_couplings: Couplings of each kind at each scale.
-      filters, num_blocks: Of each convolutional network.
-      fraction: Part of the channels that is factored out after each scale.
-      normalization: `"actnorm"` or `"batch_norm"` after each coupling, or `None`.
-      network_normalization: `"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).
-      log_scale_bound: Bound of the log-scale of a coupling, by `bound_log_scale`; `None` for none.
-      alpha: Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real line.
-      base, conditional_size, seed, dtype, name: As in `planar_flow`; the base has event shape `[H W C]`. Conditions
-        may be one-hot classes.
-
-    Returns:
-      A transformed distribution over images `[H, W, C]`. Cost: one pass of each network, in both directions.
-
-    Raises:
-      ValueError: For an argument out of range; it names the argument.
+      num_blocks: Residual blocks of each convolutional network.
+      base: Distribution of the latent values, whose event shape is `[H W C]`, as that of the other recipes.
+      conditional_size: Size `C` of the `conditional_input`, such as the number of classes for one-hot classes; or `None`.
 
     Example:
       >>> flow = image_real_nvp((4, 4, 1), filters=8, num_blocks=1)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
-
-    References:
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
     num_scales, count = positive_int("num_scales", num_scales), positive_int("num_couplings", num_couplings)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales - 1)
-    dtype = real_dtype(dtype)
     template = functools.partial(
         conv_resnet_template,
         filters,
@@ -175,10 +158,15 @@ def image_real_nvp(
             layers += build.couplings(shape, "channel", count, f"{scale}_channel")
             shape = (*shape[:-1], _kept(shape[-1], fraction))
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
-    return _distribution(blocks, image_shape, fraction, alpha, base, dtype, name)
+    return _layers(blocks, image_shape, fraction, alpha, dtype)
 
 
-@recipe
+@recipe(
+    paper="Kingma and Dhariwal 2018, Glow: Generative Flow with Invertible 1x1 Convolutions",
+    arxiv="1807.03039",
+    density="1 pass",
+    sampling="1 pass",
+)
 def glow(
     image_shape: Sequence[int],
     *,
@@ -190,40 +178,27 @@ def glow(
     network_normalization: str = "weight",
     log_scale_bound: float | None = IMAGE_LOG_SCALE_BOUND,
     alpha: float | None = 0.05,
-    base: tfd.Distribution | str | None = None,
     conditional_size: int | None = None,
-    seed: int | None = None,
+    seed: int,
     dtype: tf.DType = tf.float32,
-    name: str = "glow",
-) -> FlowDistribution:
+):
     """Glow (Kingma and Dhariwal 2018): at each scale a squeeze, then steps of ActNorm, a 1x1 convolution and a coupling.
 
     The invertible 1x1 convolutions are `LULinear` maps of the channels; the networks are those of `glow_template`.
 
     Args:
       image_shape: `(H, W, C)`; height and width must be multiples of `2 ** num_scales`.
-      num_scales: Number of scales.
       num_steps: Steps at each scale.
-      filters, fraction, normalization, network_normalization, log_scale_bound, alpha: As in `image_real_nvp`.
-      base, conditional_size, seed, dtype, name: As in `image_real_nvp`.
-
-    Returns:
-      A transformed distribution over images `[H, W, C]`. Cost: one pass of each network, in both directions.
-
-    Raises:
-      ValueError: For an argument out of range; it names the argument.
+      base: Distribution of the latent values, whose event shape is `[H W C]`, as that of the other recipes.
+      conditional_size: Size `C` of the `conditional_input`, such as the number of classes for one-hot classes; or `None`.
 
     Example:
       >>> flow = glow((4, 4, 1), num_scales=1, num_steps=2, filters=8)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
-
-    References:
-      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
     """
     num_scales, num_steps = positive_int("num_scales", num_scales), positive_int("num_steps", num_steps)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales)
-    dtype = real_dtype(dtype)
     template = functools.partial(
         glow_template, filters, normalization=network_normalization, conditional_size=conditional_size
     )
@@ -241,4 +216,4 @@ def glow(
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
         if scale < num_scales - 1:
             shape = (*shape[:-1], _kept(shape[-1], fraction))
-    return _distribution(blocks, image_shape, fraction, alpha, base, dtype, name)
+    return _layers(blocks, image_shape, fraction, alpha, dtype)

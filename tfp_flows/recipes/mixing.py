@@ -1,6 +1,8 @@
-"""What stands between the layers of a recipe: permutations, linear maps, normalizations."""
+"""Parts of the recipes: transformers of each layer, and the mixing and normalization between layers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -8,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import ActNorm, BatchNormalization, LULinear
 from tfp_flows.checks import one_of
+from tfp_flows.transformers import Transformer
 
 tfb = tfp.bijectors
 
@@ -31,3 +34,18 @@ def normalization_layers(normalization: str | None, event_size: int, dtype: tf.D
     one_of("normalization", normalization, NORMALIZATIONS)
     layer = ActNorm if normalization == "actnorm" else BatchNormalization
     return [layer(event_size, dtype=dtype, name=f"{normalization}_{name}")]
+
+
+def each_layer(transformer: Transformer | Sequence[Transformer], num_layers: int) -> list[Transformer]:
+    """Returns one transformer for each layer.
+
+    Raises:
+      ValueError: If something else is given, or a list of another length.
+    """
+    transformers = list(transformer) if isinstance(transformer, (list, tuple)) else [transformer] * num_layers
+    if len(transformers) != num_layers or not all(isinstance(t, Transformer) for t in transformers):
+        raise ValueError(
+            f"`transformer` must be a Transformer such as SplineTransformer(), or {num_layers} of them, one for each layer, "
+            f"got {transformer!r}."
+        )
+    return transformers

@@ -1,67 +1,188 @@
-"""What the recipes share: their registry, and the assembly of the distribution."""
+"""`recipe`: what turns a function that lists layers into a named flow, with the options, checks and documentation of all."""
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.bijectors import Standardize
 from tfp_flows.checks import positive_int
 from tfp_flows.distribution import FlowDistribution
+from tfp_flows.numerics import real_dtype
 from tfp_flows.registry import serializable
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-RECIPES: dict[str, Callable[..., FlowDistribution]] = {}
+RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # the named flows; each has its `Facts` as `.facts`
+
+# What an option means, where the docstring of a recipe does not say it.
+OPTIONS = {
+    "event_size": "Size `D` of the events.",
+    "image_shape": "`(H, W, C)`.",
+    "num_layers": "Number of layers.",
+    "hidden_units": "Sizes of the hidden layers of each network.",
+    "activation": "Activation of the hidden layers.",
+    "log_scale_bound": "Bound of the log-scale of a layer, by `bound_log_scale`; `None` for none.",
+    "num_bins": "Number of bins of each `SplineTransformer`.",
+    "bound": """The splines act on `[-bound, bound]`; outside a layer is the identity, so give the flow standardized data, or
+        `preprocess=standardize(x_train)`.""",
+    "num_components": "Number of Gaussians in each mixture.",
+    "filters": "Filters of each convolutional network.",
+    "num_scales": "Number of scales.",
+    "fraction": "Part of the channels that is factored out after each scale.",
+    "network_normalization": '`"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).',
+    "alpha": """Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
+        line.""",
+    "mixing": """Between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable linear map (see
+        `LULinear`).""",
+    "inverse": """Whether the networks read the latent values, as in `iaf`: sampling takes one pass then, and the density D
+        steps.""",
+    "normalization": '`"actnorm"` or `"batch_norm"` after each layer, or `None`.',
+    "base": """Distribution of the latent values, whose event shape is `[D]`; a standard `MultivariateNormalDiag` if `None`,
+        one with trainable mean and scale if `"trainable"`.""",
+    "preprocess": "A bijector on the data's side, such as `standardize(x_train)`.",
+    "conditional_size": """Size `C` of the `conditional_input`, which `log_prob` and `sample` then need; `None` for no
+        conditions.""",
+    "preprocess_condition": """Bijector whose `inverse` is applied to `conditional_input` first. `"standardize"`, the default,
+        is a `Standardize` that the first `FlowModel.fit` adapts to the conditions; it is saved with the flow. `None` for
+        none.""",
+    "seed": "Integer seed of the initial weights.",
+    "dtype": "`tf.float32` or `tf.float64`.",
+    "name": "Name of the distribution.",
+}
+_LAST = ("base", "preprocess", "conditional_size", "preprocess_condition", "seed", "dtype", "name")
+_DEFAULTS = {"preprocess_condition": "standardize"}
 
 
-_PREPROCESS_CONDITION = """
-      preprocess_condition: Bijector whose `inverse` is applied to `conditional_input` first, of a flow with conditions.
-        `"standardize"`, the default, is a `Standardize` that the first `FlowModel.fit` adapts to the conditions; it is
-        saved with the flow. `None` for none.
-"""
+class Facts(NamedTuple):
+    """What README, pages, gallery and command line say about a recipe; costs are in passes of each layer's network."""
+
+    paper: str
+    arxiv: str
+    density: str
+    sampling: str
+    of_images: bool
 
 
-def recipe(fn: Callable) -> Callable[..., FlowDistribution]:
-    """Registers a recipe: by its name here, and for descriptions of the flows that it makes.
+def recipe(
+    *,
+    like: Callable | None = None,
+    paper: str | None = None,
+    arxiv: str | None = None,
+    density: str | None = None,
+    sampling: str | None = None,
+) -> Callable[[Callable], Callable[..., FlowDistribution]]:
+    """Turns a function that returns layers into a recipe: a function that returns a `FlowDistribution`.
 
-    Gives it the argument `preprocess_condition`, which is the same for all.
+    The function is called with checked sizes and a resolved seed and dtype, and returns bijectors from the base to the data.
+    Base, preprocessing and conditions are added here. The signature and the docstring of the recipe are complete: keywords that
+    the function passes on as `**options` become those of `like`, and each has its meaning, from the function's own `Args:` or
+    from `OPTIONS`.
+
+    Args:
+      like: The function that takes the `**options`.
+      paper: Authors and year, a comma, and the title; without it the recipe is not listed in `RECIPES`.
+      arxiv: Identifier of the paper on arXiv.
+      density: Cost of `log_prob`.
+      sampling: Cost of `sample`.
+
+    Returns:
+      The decorator.
+
+    Raises:
+      TypeError: If an argument of the function is documented nowhere.
     """
 
-    @functools.wraps(fn)
-    def made(*args, preprocess_condition="standardize", **kwargs):
-        return _with_condition(fn(*args, **kwargs), preprocess_condition)
+    def decorate(fn: Callable) -> Callable[..., FlowDistribution]:
+        signature = _complete_signature(fn, like)
+        facts = Facts(paper, arxiv, density, sampling, "image_shape" in signature.parameters)
 
-    signature = inspect.signature(fn)
-    parameters = list(signature.parameters.values())
-    place = 1 + list(signature.parameters).index("conditional_size")
-    kind = inspect.Parameter.KEYWORD_ONLY
-    parameters.insert(place, inspect.Parameter("preprocess_condition", kind, default="standardize"))
-    made.__signature__ = signature.replace(parameters=parameters)
-    made.__doc__ = fn.__doc__.replace("\n\n    Returns:", _PREPROCESS_CONDITION + "\n    Returns:", 1)
-    RECIPES[fn.__name__] = serializable(made)
-    return RECIPES[fn.__name__]
+        @functools.wraps(fn)
+        def made(*args, **kwargs):
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            options = bound.arguments
+            outer = {key: options.pop(key, None) for key in ("base", "preprocess", "preprocess_condition", "name")}
+            options["dtype"] = real_dtype(options["dtype"])
+            if "event_size" in options:
+                options["event_size"] = positive_int("event_size", options["event_size"])
+            if options["conditional_size"] is not None:
+                positive_int("conditional_size", options["conditional_size"])
+            layers = fn(**options)
+            size = options["event_size"] if "event_size" in options else int(np.prod(options["image_shape"]))
+            return assemble(layers, size, options["conditional_size"], dtype=options["dtype"], **outer)
+
+        made.__signature__ = signature
+        made.__doc__ = _complete_doc(fn, signature, facts)
+        made = serializable(made)
+        made.facts = facts
+        if paper is not None:
+            RECIPES[fn.__name__] = made
+        return made
+
+    return decorate
 
 
-def _with_condition(flow: FlowDistribution, preprocess_condition: tfb.Bijector | str | None) -> FlowDistribution:
-    """The flow with a bijector in front of its condition."""
-    bijector, size = preprocess_condition, flow.conditional_size
-    if isinstance(bijector, str) and bijector == "standardize":
-        bijector = None if size is None else Standardize(size, dtype=flow.dtype, name="standardize_condition")
-    if bijector is None:
-        return flow
-    return FlowDistribution(flow.distribution, flow.bijector, preprocess_condition=bijector, name=flow.name)
+def _complete_signature(fn: Callable, like: Callable | None) -> inspect.Signature:
+    own = {p.name: p for p in inspect.signature(fn).parameters.values() if p.kind is not p.VAR_KEYWORD}
+    shared = {} if like is None else inspect.signature(like).parameters
+    parameters = {**own, **{k: p for k, p in shared.items() if k not in own and p.kind is p.KEYWORD_ONLY}}
+    defaults = {**_DEFAULTS, "name": fn.__name__}
+    for name in _LAST:
+        if name == "preprocess" and "image_shape" in own:
+            continue
+        given = parameters.pop(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None))
+        default = defaults.get(name, None if given.default is given.empty else given.default)
+        annotation = "int | None" if name == "seed" else given.annotation
+        parameters[name] = given.replace(default=default, annotation=annotation)
+    return inspect.Signature(list(parameters.values()), return_annotation="FlowDistribution")
+
+
+def _complete_doc(fn: Callable, signature: inspect.Signature, facts: Facts) -> str:
+    """The function's docstring with all arguments, what is returned and raised, and the reference."""
+    head, _, tail = inspect.cleandoc(fn.__doc__).partition("\nExample:")
+    head, _, own = head.partition("\nArgs:\n")
+    texts = {
+        **OPTIONS,
+        **{n: " ".join(t.split()) for n, t in re.findall(r"^  (\w+): (.*?)(?=^  \w+: |\Z)", own, re.M | re.S)},
+    }
+    missing = [name for name in signature.parameters if name not in texts]
+    if missing:
+        raise TypeError(f"{fn.__name__}: the arguments {missing} are documented neither there nor in OPTIONS.")
+    lines = [head.rstrip(), "", "Args:"]
+    lines += [f"  {name}: {' '.join(texts[name].split())}" for name in signature.parameters]
+    lines += ["", "Returns:", "  A transformed distribution." + _cost(facts)]
+    lines += ["", "Raises:", "  ValueError: For an argument out of range; it names the argument."]
+    lines += ["", "Example:" + tail.rstrip()]
+    if facts.paper is not None:
+        lines += ["", "References:", f"  {facts.paper}, arXiv:{facts.arxiv}."]
+    return "\n".join(lines)
+
+
+def _cost(facts: Facts) -> str:
+    return "" if facts.density is None else f" Cost of `log_prob`: {facts.density}; of sampling: {facts.sampling}."
 
 
 def assemble(
-    layers: list[tfb.Bijector], event_size: int, base, preprocess, dtype, name: str | None
+    layers: list[tfb.Bijector],
+    event_size: int,
+    conditional_size: int | None = None,
+    *,
+    base: tfd.Distribution | str | None = None,
+    preprocess: tfb.Bijector | None = None,
+    preprocess_condition: tfb.Bijector | str | None = None,
+    dtype: tf.DType,
+    name: str | None,
 ) -> FlowDistribution:
-    """The distribution of base -> layers in order -> preprocess."""
+    """Returns the distribution of base -> layers in order -> preprocess."""
     if base is None:
         base = tfd.MultivariateNormalDiag(tf.zeros([event_size], dtype), tf.ones([event_size], dtype))
     if isinstance(base, str) and base == "trainable":
@@ -84,12 +205,8 @@ def assemble(
         if isinstance(preprocess, Standardize) and preprocess.event_size != event_size:
             raise ValueError(f"`preprocess` standardizes {preprocess.event_size} columns, the flow has {event_size}.")
         layers = [*layers, preprocess]
-    return FlowDistribution(base, tfb.Chain(layers[::-1]), name=name)
-
-
-def sizes(event_size, num_layers, minimum_size: int = 1, minimum_layers: int = 1) -> tuple[int, int]:
-    """The two sizes, checked."""
-    return (
-        positive_int("event_size", event_size, minimum_size),
-        positive_int("num_layers", num_layers, minimum_layers),
-    )
+    if isinstance(preprocess_condition, str) and preprocess_condition == "standardize":
+        preprocess_condition = None
+        if conditional_size is not None:
+            preprocess_condition = Standardize(conditional_size, dtype=dtype, name="standardize_condition")
+    return FlowDistribution(base, tfb.Chain(layers[::-1]), preprocess_condition=preprocess_condition, name=name)

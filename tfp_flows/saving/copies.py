@@ -19,26 +19,31 @@ def reduce(module: tf.Module) -> tuple:
     Raises:
       ValueError: If a part cannot be described, such as a function; the message says where it is.
     """
-    return rebuild, (describe(module), [v.numpy() for v in module.variables], _trained(module))
+    return rebuild, (describe(module), [v.numpy() for v in _variables(module)], _trained(module))
 
 
 def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
     """A module from its description, with the values of its variables."""
     module = from_description(text)
-    if len(module.variables) < len(values) and isinstance(module, tfp.distributions.Distribution):
+    if len(_variables(module)) < len(values) and isinstance(module, tfp.distributions.Distribution):
         size = getattr(module, "conditional_size", None)
         condition = {} if size is None else {"conditional_input": tf.zeros([1, size], module.dtype)}
         module.log_prob(module.sample(1, **condition), **condition)  # builds what is built at the first call
-    if [v.shape for v in module.variables] != [v.shape for v in values]:
-        raise ValueError(
-            f"{module!r} has {len(module.variables)} variables, the pickle has {len(values)}, or other shapes."
-        )
-    for variable, value in zip(module.variables, values, strict=True):
+    variables = _variables(module)
+    if [v.shape for v in variables] != [v.shape for v in values]:
+        raise ValueError(f"{module!r} has {len(variables)} variables, the pickle has {len(values)}, or other shapes.")
+    for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
     finalize_layers(module)
     for weight, is_trained in zip(_weights(module), trained, strict=True):
         weight.trainable = is_trained
     return module
+
+
+def _variables(module: tf.Module) -> list[tf.Variable]:
+    """All variables, also those of layers that are frozen, which `module.variables` leaves out."""
+    found = tracking.find(module)
+    return [w.value for layer in found.layers for w in layer.variables] + found.variables
 
 
 def _weights(module: tf.Module) -> list:

@@ -55,7 +55,7 @@ class GuardedModel(KeepsWeights):
         self._chooses_steps_per_execution = False
         self._functions: dict[int, tuple] = {}
         self._steps: dict[str, Step] = {}
-        self._compiling_pays = True
+        self._compiling_pays = False
         self._metrics_of_labels: list[tuple] = []
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
@@ -108,10 +108,11 @@ class GuardedModel(KeepsWeights):
             (key, metric)
             for key in ("metrics", "weighted_metrics")
             for metric in tf.nest.flatten(kwargs.get(key) or [])
-            if not isinstance(metric, keras.metrics.Metric)
+            if not isinstance(metric, keras.metrics.Metric) or type(metric).__module__.split(".")[0] == "keras"
         ]
         self._follow_legacy_layers()
         self._jit_is_optional = jit_compile == "auto"
+        self._compiling_pays = not self._jit_is_optional  # outside of `fit`, which counts its steps
         if jit_compile == "auto":
             jit_compile = (
                 not run_eagerly

@@ -62,7 +62,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     that start as a good density, such as `tff.table_flow`.
 
     Args:
-      validation_data: Events, as for `fit`.
+      validation_data: Events, `(conditions, events)` or a dataset, as for `fit`.
       patience, min_delta, verbose: As in Keras. The best weights are restored.
 
     Example:
@@ -82,11 +82,14 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
             verbose=verbose,
             restore_best_weights=True,
         )
-        self._events = validation_data
+        self._validation_data = validation_data
 
     def on_train_begin(self, logs=None):
         super().on_train_begin(logs)
-        self.best = -float(np.mean(np.asarray(self.model.log_prob(self._events), np.float64)))
+        data = self._validation_data
+        arrays = data if isinstance(data, (tuple, list)) else (data,)
+        size = None if hasattr(arrays[0], "element_spec") else min(len(arrays[0]), 8192)
+        self.best = float(self.model.evaluate(*arrays, batch_size=size, verbose=0, return_dict=True)["loss"])
         self.best_weights, self.best_epoch = self.model.get_weights(), -1
 
 

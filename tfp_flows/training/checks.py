@@ -60,7 +60,7 @@ def check_support(name: str, events: np.ndarray | None, distribution: tfp.distri
     """
     if events is None or not isinstance(distribution, FlowDistribution):
         return
-    value = tf.cast(events, distribution.dtype)
+    value = tf.constant(np.asarray(events, distribution.dtype.as_numpy_dtype))
     if not np.all(np.isfinite(value)):
         return  # which others tell
     for layer in layers_of(distribution.bijector):

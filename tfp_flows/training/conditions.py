@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -9,6 +11,17 @@ import tensorflow_probability as tfp
 from tfp_flows.bijectors import Standardize
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.training.events import look_at_conditions
+
+
+def warn_of_unseen_conditions(distribution: tfp.distributions.Distribution) -> None:
+    """Warns where conditions would be standardized, if they could be looked at before training."""
+    layer = getattr(distribution, "preprocess_condition", None)
+    if isinstance(layer, Standardize) and not layer.adapted:
+        warnings.warn(
+            "The conditions of a generator, or of a dataset of unknown length, are not standardized, since they cannot be read "
+            "before. Call flow.preprocess_condition.adapt(conditions), or make the flow with preprocess_condition=None.",
+            stacklevel=3,
+        )
 
 
 def prepare_conditions(

@@ -172,7 +172,7 @@ def look_at_conditions(name: str, given: Any, dtype: tf.DType, read: np.ndarray,
     Raises:
       ValueError: For columns whose variation is lost in the distribution's dtype.
     """
-    exact = to_array(name, given)
+    exact = to_array(name, given, mixed=True)
     if len(exact) < 2:
         return
     labels = [str(j) for j in range(exact.shape[1])]
@@ -207,7 +207,7 @@ def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarra
     Raises:
       ValueError: For another shape, a dtype that is not a number, or a value that is not finite.
     """
-    array = to_array(name, x)
+    array = to_array(name, x, mixed=True)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or array.dtype.name == "bfloat16"):
         raise ValueError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
     if array.ndim != 2 or array.shape[1] != size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import types
 
 import keras
 import numpy as np
@@ -20,11 +21,11 @@ from tfp_flows.networks.broadcasting import check_condition, check_rows
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.training.base import mean_of_rows
 from tfp_flows.training.checks import check_distribution, check_support, warn_of_shared_networks
-from tfp_flows.training.conditions import prepare_conditions
+from tfp_flows.training.conditions import prepare_conditions, warn_of_unseen_conditions
 from tfp_flows.training.dequantization import UniformDequantization
 from tfp_flows.training.events import farthest_value
 from tfp_flows.training.finding import variables_of
-from tfp_flows.training.inputs import Inputs
+from tfp_flows.training.inputs import Inputs, first_of_pairs_checked
 from tfp_flows.training.keeping import KeptModel
 from tfp_flows.training.noise import step_seed
 
@@ -232,16 +233,21 @@ class FlowModel(KeptModel):
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
         self._inputs.check(x, y)
+        if isinstance(x, types.GeneratorType) and self.conditional_size is None:
+            x = first_of_pairs_checked(x)
         kwargs = self._inputs.with_class_weight(kwargs, x, y)
         glance = self._inputs.glance(x, y)
+        validation = kwargs.get("validation_data")
         data, order, kwargs = self._inputs.for_training(x, y, batch_size, kwargs, self.distribute_strategy, glance)
-        if glance.conditions is not None:
-            events = None if self.dequantize is not None else glance.events
-            prepare_conditions(self.distribution, glance.conditions, events)
         self._guard.scaled, self._guard.farthest = self._inputs.scaled, None
         if self.dequantize is None:
             self._guard.farthest = farthest_value(glance.events)
             check_support(glance.name, glance.events, self.distribution)
+            check_support("validation_data", self._inputs.validation_events(validation), self.distribution)
+        if glance.conditions is not None:  # after all checks: what is refused leaves nothing behind
+            prepare_conditions(self.distribution, glance.conditions, None if self.dequantize else glance.events)
+        elif self.conditional_size is not None:
+            warn_of_unseen_conditions(self.distribution)
         self._adapt_layers(data)
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
@@ -341,7 +347,7 @@ class FlowModel(KeptModel):
         event_shape = self.distribution.event_shape
         split = max(0, x.shape.rank - event_shape.rank)
         check_rows(conditional_input, x.shape[:split])
-        condition = tf.cast(to_array("conditional_input", conditional_input), self._event_dtype)
+        condition = tf.cast(to_array("conditional_input", conditional_input, mixed=True), self._event_dtype)
         batch = tf.broadcast_static_shape(x.shape[:split], condition.shape[:-1])
         x = tf.reshape(tf.broadcast_to(x, [*batch, *x.shape[split:]]), [-1, *x.shape[split:]])
         if condition.shape[:-1].num_elements() > 1:
@@ -370,7 +376,7 @@ class FlowModel(KeptModel):
         condition = {}
         if conditional_input is not None or self.conditional_size is not None:
             check_condition(conditional_input, self.conditional_size)
-            given = tf.cast(conditional_input, self._event_dtype)
+            given = tf.cast(to_array("conditional_input", conditional_input, mixed=True), self._event_dtype)
             rows = [*map(int, sizes), given.shape[-1]]
             try:
                 given = tf.broadcast_to(given, rows)

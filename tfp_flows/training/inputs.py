@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.bijectors.adapting import rows_of
 from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import column_names, to_array
 from tfp_flows.data.streams import Stream, StreamError
 from tfp_flows.data.streams.stream import stream_errors
-from tfp_flows.training.events import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
+from tfp_flows.training.events import (
+    check_conditions,
+    check_element_spec,
+    check_events,
+    check_finite,
+    check_levels,
+    look_at_rows,
+)
 from tfp_flows.training.order import Order, order_of_rows, pipeline
 
 
 class Glance(NamedTuple):
-    """The name of the events' argument, events and conditions that were looked at; `None` where there was nothing to see."""
+    """What was seen of training data: events from the beginning, and conditions from all of it; `None` if there are none."""
 
-    name: str
-    events: np.ndarray | None
-    conditions: np.ndarray | None
+    name: str  # of the events' argument
+    events: np.ndarray | None = None
+    conditions: np.ndarray | None = None
+    whole: bool = True  # whether the events are all that there are
 
 
 class Inputs(NamedTuple):
@@ -83,6 +92,12 @@ class Inputs(NamedTuple):
             )
         return self.check(data[0], data[1] if len(data) > 1 else None, names)
 
+    def validation_events(self, data: Any) -> np.ndarray | None:
+        """The events of `validation_data` that are arrays."""
+        if data is None or isinstance(data, (tf.data.Dataset, Stream)) or _is_lazy(data):
+            return None
+        return to_array("validation_data", data[-1] if isinstance(data, (tuple, list)) else data)
+
     def _weight(self, data: Any, weight: Any) -> np.ndarray | None:
         """`sample_weight` as an array, for arrays only."""
         if weight is None:
@@ -113,19 +128,16 @@ class Inputs(NamedTuple):
     def glance(self, x: Any, y: Any) -> Glance:
         """Looks at what `fit` was given: at all of arrays, and at the beginning of a dataset, which is read once for it.
 
-        A generator would lose what is read, and is left alone.
+        Conditions are read to the end of a dataset whose length is known: those of its beginning may be all alike. Of a dataset
+        of unknown length, which may be read from a generator, it is one batch. Generators are left alone.
         """
         if isinstance(x, (tf.data.Dataset, Stream)):
-            parts = _beginning(x)
-            conditional = self.conditional_size is not None
-            if parts is None or (conditional and len(parts) < 2):
-                return Glance("x", None, None)
-            return Glance("x", parts[1], parts[0]) if conditional else Glance("x", parts[0], None)
+            return _look_at(x, self.conditional_size)
         if _is_lazy(x):
-            return Glance("x", None, None)
+            return Glance("x")
         if self.conditional_size is None:
-            return Glance("x", to_array("x", x), None)
-        return Glance("y", to_array("y", y), to_array("x", x))
+            return Glance("x", to_array("x", x))
+        return Glance("y", to_array("y", y), to_array("x", x, mixed=True))
 
     def _in_order(self, data: Any, batch_size: int | None) -> Any:
         """A stream as a dataset; a dataset or a generator as it is."""
@@ -209,7 +221,8 @@ class Inputs(NamedTuple):
             kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
         if isinstance(data, (tf.data.Dataset, Stream)) and self.levels is None and self.density:
             rows = None if glance is None else glance.events
-            if rows is not None and rows.ndim == 2 and len(rows) > 1 and np.all(np.isfinite(rows)):
+            if rows is not None and (len(rows) > 1 or glance.whole):
+                check_finite("x", rows)
                 look_at_rows("x", rows, rows.astype(self.dtype.as_numpy_dtype), self.scaled)
         validation = kwargs.pop("validation_data", None)
         if validation is not None:
@@ -245,20 +258,40 @@ class Inputs(NamedTuple):
         return data, order, {**kwargs, "validation_data": validation}
 
 
-MOST_ROWS, MOST_SECONDS = 10_000, 2.0  # that a dataset is looked at
+MOST_ROWS, MOST_BYTES, MOST_SECONDS = 10_000, 2**26, 2.0  # of events of a dataset that are looked at
 
 
-def _beginning(data: tf.data.Dataset | Stream) -> list[np.ndarray] | None:
-    """The rows of the first batches of a dataset, part by part."""
-    batches = data.batches(1024) if isinstance(data, Stream) else data
-    start, found, count = time.monotonic(), [], 0
-    with stream_errors():
+def _look_at(data: tf.data.Dataset | Stream, conditional_size: int | None) -> Glance:
+    """The first events of a dataset, and its conditions: of very many, every second or fourth."""
+    is_stream = isinstance(data, Stream)
+    batches = data.batches(1024) if is_stream else data
+    known = is_stream or int(data.cardinality()) >= 0
+    start, events, count, whole = time.monotonic(), [], 0, True
+
+    def conditions():
+        nonlocal count, whole
         for batch in batches:
-            found.append([np.asarray(part) for part in (batch if isinstance(batch, (tuple, list)) else [batch])[:2]])
-            count += len(found[-1][0])
-            if count >= MOST_ROWS or time.monotonic() - start > MOST_SECONDS:
-                break
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)] if found else None
+            parts = [part for part in (batch if isinstance(batch, (tuple, list)) else [batch])[:2] if part is not None]
+            here = np.asarray(parts[-1] if conditional_size is not None else parts[0])
+            if whole:
+                events.append(here)
+                count += len(here)
+            size, seconds = count * here[:1].nbytes, time.monotonic() - start
+            if not known or count >= MOST_ROWS or size > MOST_BYTES or seconds > MOST_SECONDS:
+                whole = False
+            if conditional_size is not None:
+                yield np.asarray(parts[0])
+            if not known or (conditional_size is None and not whole):
+                return
+
+    with stream_errors():
+        if conditional_size is None:
+            for _ in conditions():
+                pass
+            found = None
+        else:
+            found = rows_of("conditions of `x`", conditions(), conditional_size) if known else next(conditions(), None)
+    return Glance("x", np.concatenate(events) if events else None, found if known else None, whole)
 
 
 def _is_lazy(x: Any) -> bool:
@@ -328,3 +361,20 @@ def to_dataset(
     if order is None:
         return pipeline(indices_of(tf.range(rows, dtype=tf.int64)).map(rows_of))
     return order.batches(lambda seed, skip: indices_of(order_of_rows(rows, seed, shuffle)).skip(skip).map(rows_of))
+
+
+def first_of_pairs_checked(generator: Iterator) -> Iterator:
+    """Yields the batches of a generator for a distribution without conditions, after a look at the first one.
+
+    Raises:
+      ValueError: If it yields pairs of different arrays: nothing would be done with the second.
+    """
+    for i, batch in enumerate(generator):
+        if i == 0 and isinstance(batch, (tuple, list)) and len(batch) == 2 and batch[1] is not None:
+            first, second = map(np.asarray, batch)
+            if first.shape != second.shape or not np.array_equal(first, second, equal_nan=True):
+                raise ValueError(
+                    "`x` yields pairs, but this distribution has no conditions, so nothing would be done with the second part "
+                    f"(shapes {list(first.shape)} and {list(second.shape)}): yield the events alone."
+                )
+        yield batch

@@ -6,17 +6,22 @@ holds one trains nothing of it. The layers here do, inside any Keras model, and 
 
 from __future__ import annotations
 
+import types
+import weakref
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows import tracking
+from tfp_flows import _compat_keras, tracking
 from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
+from tfp_flows.distribution import LOG_PROB_LAYERS
 from tfp_flows.saving import describe, from_description
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.training.finding import search
+from tfp_flows.training.weights import check_structure, structure_number
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
@@ -40,11 +45,42 @@ class _ModuleLayer(keras.Layer):
                 self.add_loss(loss)
 
     def get_config(self) -> dict:
-        return {"name": self.name, "module": describe(self.module)}
+        trained = {id(w) for w in self.trainable_weights}
+        frozen = [i for i, w in enumerate(self.weights) if id(w) not in trained]
+        return {"name": self.name, "module": describe(self.module), "trainable": self.trainable, "frozen": frozen}
 
     @classmethod
     def from_config(cls, config: dict):
-        return cls(from_description(config.pop("module")), **config)
+        config = dict(config)
+        trainable, frozen = config.pop("trainable", True), config.pop("frozen", [])
+        layer = cls(from_description(config.pop("module")), **config)
+        if trainable:
+            for i in frozen:
+                layer.weights[i].trainable = False
+        layer.trainable = trainable
+        return layer
+
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        store["drawn"] = np.int64(self._drawn())
+
+    def load_own_variables(self, store) -> None:
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
+        check_structure(own.pop("drawn", None), self._drawn())
+        super().load_own_variables(own)
+
+    def _drawn(self) -> int:
+        return structure_number([self.module, *self.module.submodules], self._networks)
+
+
+def log_prob_layer(distribution: tfd.Distribution) -> LogProb:
+    """The layer of a distribution that is in use already, or a new one: a flow that is used twice has its weights once."""
+    known = getattr(distribution, "_keras_layer", None)
+    layer = None if known is None else known()
+    if layer is None:
+        layer = LogProb(distribution)
+        object.__setattr__(distribution, "_keras_layer", weakref.ref(layer))  # unseen by TensorFlow's tracking
+    return layer
 
 
 def _check_distribution(distribution: Any) -> None:
@@ -157,6 +193,12 @@ class _BijectorLayer(_ModuleLayer):
         return {**super().get_config(), "log_det": self._log_det, "event_size": self._event_size}
 
 
+def _of_rows(both, bijector, x, least_ndims: int, kwargs) -> tuple[tf.Tensor, tf.Tensor]:
+    """The value and one log-det for each row, whatever the rank of the rows."""
+    value, log_det = both(bijector, x, max(least_ndims, x.shape.rank - 1), **kwargs)
+    return value, log_det + tf.zeros(tf.shape(value)[:1], value.dtype)
+
+
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Forward(_BijectorLayer):
     """The forward map of a bijector, from latent values to data, as a Keras layer.
@@ -179,8 +221,7 @@ class Forward(_BijectorLayer):
 
     @staticmethod
     def _both(bijector, x, **kwargs):
-        y, log_det = forward_and_log_det(bijector, x, bijector.forward_min_event_ndims or 1, **kwargs)
-        return y, tf.broadcast_to(log_det, tf.shape(y)[:1])
+        return _of_rows(forward_and_log_det, bijector, x, bijector.forward_min_event_ndims, kwargs)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -197,8 +238,7 @@ class Inverse(_BijectorLayer):
 
     @staticmethod
     def _both(bijector, y, **kwargs):
-        x, log_det = inverse_and_log_det(bijector, y, bijector.inverse_min_event_ndims or 1, **kwargs)
-        return x, tf.broadcast_to(log_det, tf.shape(x)[:1])
+        return _of_rows(inverse_and_log_det, bijector, y, bijector.inverse_min_event_ndims, kwargs)
 
 
 class Model(keras.Model):
@@ -220,36 +260,60 @@ class Model(keras.Model):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self._held: dict[str, Any] = {}
+        self._held: tuple[str, ...] = ()
         self._networks: list[keras.Layer] = []
         self._adopted: list[keras.Variable] = []
         self._legacy_layers: list[tf.Module] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        holds = isinstance(value, (tf.Module, list, tuple, dict)) and not isinstance(value, keras.Layer)
-        if holds and "_held" in self.__dict__ and name not in ("_held", "_networks", "_adopted", "_legacy_layers"):
-            self._held[name] = value
+        if "_held" not in self.__dict__ or name in ("_held", "_networks", "_adopted", "_legacy_layers"):
+            return
+        method = isinstance(value, types.MethodType) and isinstance(value.__self__, tf.Module)
+        if not isinstance(value, keras.Layer) and (method or isinstance(value, (tf.Module, list, tuple, dict))):
+            self.__dict__["_held"] = (*self._held, name)
             self._look()
 
     def _look(self) -> None:
-        """Finds what is new in the attributes; networks that learn their sizes at the first call are found after it."""
-        found = tracking.find(*self._held.values())
+        """Finds what is new in the attributes: lists may have grown, and networks have learned their sizes in a call."""
+        found = tracking.find(*(getattr(self, name, None) for name in self._held))
         known = {id(w.value) for w in self.variables}
         new = [layer for layer in found.layers if any(id(w.value) not in known for w in layer.variables)]
-        if new:
-            self._networks = [*self._networks, *new]
         variables = [v for v in found.variables if id(v) not in known]
-        if variables:
-            self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
+        with _compat_keras.open_to_new_weights(self):
+            if new:
+                self._networks = [*self._networks, *new]
+            if variables:
+                self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
         self.__dict__["_legacy_layers"] = list(found.legacy_layers)
 
     def __call__(self, *args, **kwargs):
+        self._look()
         result = super().__call__(*args, **kwargs)
-        if self._held:
-            self._look()
+        self._look()
         return result
+
+    def compile(self, *args, **kwargs) -> None:
+        """As `keras.Model.compile`."""
+        self._look()
+        super().compile(*args, **kwargs)
+
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        store["drawn"] = np.int64(self._drawn())
+
+    def load_own_variables(self, store) -> None:
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
+        check_structure(own.pop("drawn", None), self._drawn())
+        super().load_own_variables(own)
+
+    def _drawn(self) -> int:
+        roots = [r for n in self._held for r in tf.nest.flatten(getattr(self, n, None)) if isinstance(r, tf.Module)]
+        return structure_number([m for root in roots for m in (root, *root.submodules)], self._networks)
 
     @property
     def losses(self):
         return [*super().losses, *(loss for layer in self._legacy_layers for loss in layer.losses)]
+
+
+LOG_PROB_LAYERS.append(log_prob_layer)

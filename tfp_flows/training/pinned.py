@@ -36,7 +36,13 @@ class PinnedTarget(tf.Module):
         super().__init__(name="pinned_target")
         self._pinned = pinned
         to_support = pinned.experimental_default_event_space_bijector()
-        shapes = to_support.inverse_event_shape(pinned.event_shape)
+        try:
+            shapes = to_support.inverse_event_shape(pinned.event_shape)
+        except TypeError as error:  # TFP 0.25's bijector of the simplex on NumPy 2.4
+            raise ValueError(
+                f"TFP {tfp.__version__} cannot map a part of {pinned} to real numbers with NumPy {np.__version__} ({error}): "
+                'install "numpy<2.4", or write the part as a transformation of normal variables.'
+            ) from error
         flat = [tf.TensorShape(s) for s in tf.nest.flatten(pinned.event_shape, expand_composites=False)]
         unconstrained = [tf.TensorShape(s) for s in _flatten_shapes(shapes)]
         if len(flat) != len(unconstrained) or not all(s.is_fully_defined() for s in unconstrained):
@@ -58,8 +64,14 @@ def _flatten_shapes(shapes: Any) -> list:
 
 
 def as_target(target: Any) -> Any:
-    """Returns a `PinnedTarget` for a pinned joint distribution, or for its `unnormalized_log_prob`; else what was given."""
+    """Returns a `PinnedTarget` for a pinned joint distribution; else what was given.
+
+    The method `unnormalized_log_prob` of one with several parts cannot be called with one vector, and counts as the
+    distribution. That of one part is a function of that part, on its own support.
+    """
     if isinstance(target, _Pinned):
         return PinnedTarget(target)
     owner, name = getattr(target, "__self__", None), getattr(target, "__name__", "")
-    return PinnedTarget(owner) if isinstance(owner, _Pinned) and name == "unnormalized_log_prob" else target
+    if isinstance(owner, _Pinned) and name == "unnormalized_log_prob" and len(tf.nest.flatten(owner.dtype)) > 1:
+        return PinnedTarget(owner)
+    return target

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pathlib
 import zlib
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +13,26 @@ import tensorflow as tf
 
 from tfp_flows.saving.files import check_weights_file, written_whole
 from tfp_flows.training.progress import Progress
+
+
+def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Layer]) -> int:
+    """A number for what was drawn when a flow was made, and is no weight: permutations, and orders of networks."""
+    number = 0
+    for part in [*modules, *networks]:
+        for key in ("_permutation", "permutation", "degrees"):
+            for value in tf.nest.flatten(getattr(part, key, None)):
+                if value is not None:
+                    number = zlib.crc32(np.asarray(value, np.int64).tobytes(), number)
+    return number
+
+
+def check_structure(stored: Any, number: int) -> None:
+    """Raises a `ValueError` if weights in a file belong to another structure."""
+    if stored is not None and int(np.asarray(stored)) != number:
+        raise ValueError(
+            "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
+            "would mean something else here. Make both flows with the same `seed`."
+        )
 
 
 class KeepsWeights(keras.Model):
@@ -87,12 +109,11 @@ class KeepsWeights(keras.Model):
         """
         own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
         state, drawn = own.pop("progress", None), own.pop("drawn", None)
-        if drawn is not None and int(np.asarray(drawn)) != self._drawn():
-            self._refused = ValueError(
-                "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
-                "would mean something else here. Make both flows with the same `seed`."
-            )
-            raise self._refused
+        try:
+            check_structure(drawn, self._drawn())
+        except ValueError as error:
+            self._refused = error
+            raise
         generators = {key: own.pop(key) for key in list(own) if key.startswith("generator_")}
         super().load_own_variables(own)
         if state is not None and self._progress is not None:
@@ -101,15 +122,7 @@ class KeepsWeights(keras.Model):
                 generator.assign(generators[f"generator_{i}"])
 
     def _drawn(self) -> int:
-        """A number for what was drawn when the flow was made, and is no weight: permutations, and orders of networks."""
-        modules = [m for root in self._modules() for m in (root, *root.submodules)]
-        number = 0
-        for part in [*modules, *self._networks]:
-            for key in ("_permutation", "permutation", "degrees"):
-                for value in tf.nest.flatten(getattr(part, key, None)):
-                    if value is not None:
-                        number = zlib.crc32(np.asarray(value, np.int64).tobytes(), number)
-        return number
+        return structure_number([m for root in self._modules() for m in (root, *root.submodules)], self._networks)
 
     def _modules(self) -> list[tf.Module]:
         """What the model is made of, besides Keras layers."""

@@ -1,0 +1,155 @@
+"""`fit_table`: the default flow for a table of numbers, trained, in one call."""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tfp_flows.bijectors import Standardize
+from tfp_flows.checks import positive_int
+from tfp_flows.data.arrays import to_array
+from tfp_flows.distribution import FlowDistribution
+from tfp_flows.recipes.table import TableTraining, adapt_table_flow, table_flow, table_training
+from tfp_flows.seeds import resolve_seed, split_seed
+from tfp_flows.training.callbacks import EarlyStopping
+from tfp_flows.training.flow_model import FlowModel
+from tfp_flows.training.order import without_autotuning
+
+NUM_FOLDS = 5
+FEW_ROWS = 1000  # below, a single validation set picks by chance
+
+
+class TableFit(NamedTuple):
+    """A trained model, and its losses in nats by epoch; of folds, those of one after the other."""
+
+    model: FlowModel
+    history: dict[str, list[float]]
+
+
+def fit_table(
+    x,
+    *,
+    validation_data=None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    verbose: int | str = 0,
+) -> TableFit:
+    """Fits the default flow for a table, with settings that follow from its rows: `table_flow` trained by `table_training`.
+
+    Rows are held out for early stopping, and the untrained flow, which is a full-covariance Gaussian or a Student t, counts as
+    an epoch. Of fewer than 1000 rows each of five parts is held out in turn: five flows are trained from the same start, each
+    is stopped at its best epoch, and their weights are averaged. (A single validation set of 20 rows picks by chance.)
+
+    Args:
+      x: Rows `[N, D]`, at least 10: array or data frame.
+      validation_data: Rows to stop by; 15 % of `x` if `None`. Of few rows they are put together.
+      seed: Integer seed of the weights and of all choices of rows.
+      epochs: The most epochs; `batch_size`, `learning_rate`: as there. Those of `table_training` if `None`.
+      batch_size: Rows in a step.
+      learning_rate: Of Adam, at the start of a cosine decay.
+      verbose: As in `keras.Model.fit`.
+
+    Returns:
+      `model`, a `FlowModel`, and `history`.
+
+    Raises:
+      ValueError: If `x` has another shape, too few rows, a constant column or a value that is not finite.
+
+    Example:
+      >>> x = tff.data.moons().sample(120, seed=1)
+      >>> model, history = tff.fit_table(x, seed=1, epochs=2)
+      >>> model.log_prob(x).shape
+      TensorShape([120])
+    """
+    x = to_array("x", x)
+    if x.ndim != 2 or len(x) < 10:
+        raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {list(x.shape)}.")
+    seed = resolve_seed(seed)
+    flow_seed, order_seed = seed, split_seed(seed, 2)[1]
+    rng = np.random.default_rng(order_seed)
+    if validation_data is None and len(x) >= FEW_ROWS:
+        order, count = rng.permutation(len(x)), round(0.15 * len(x))
+        x, validation_data = x[order[count:]], x[order[:count]]
+    held = None if validation_data is None else to_array("validation_data", validation_data)
+    if held is not None and (held.ndim != 2 or held.shape[1] != x.shape[1] or not len(held)):
+        raise ValueError(f"`validation_data` must have shape [N, {x.shape[1]}], got {list(held.shape)}.")
+    rows = x if held is None else np.concatenate([x, held])
+    few = len(rows) < FEW_ROWS
+    parts = (np.arange(len(rows)) % NUM_FOLDS)[rng.permutation(len(rows))]
+    fitted = len(rows) - int(np.max(np.bincount(parts))) if few else len(x)
+    settings = settings_for(fitted, epochs, batch_size, learning_rate)
+    flow = table_flow(rows if few else x, seed=flow_seed)
+    model = FlowModel(flow, name="flow")
+    steps = fitted // settings.batch_size
+    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * steps)
+    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
+    if not few:
+        return TableFit(model, fit_rows(model, x, held, settings, seed, verbose))
+    return TableFit(model, _fit_in_folds(model, flow, rows, parts, settings, seed, verbose))
+
+
+def settings_for(rows: int, epochs: int | None, batch_size: int | None, learning_rate: float | None) -> TableTraining:
+    """Returns the settings of `table_training`, with what is given in their place."""
+    chosen = table_training(rows)
+    size = chosen.batch_size if batch_size is None else min(positive_int("batch_size", batch_size), chosen.batch_size)
+    default = max(20, min(200, -(-3200 // (rows // size))))
+    epochs = default if epochs is None else positive_int("epochs", epochs)
+    rate = chosen.learning_rate if learning_rate is None else learning_rate
+    return TableTraining(size, epochs, rate, max(10, epochs // 4))
+
+
+def fit_rows(
+    model: FlowModel, x: np.ndarray, validation: np.ndarray, settings: TableTraining, seed: int, verbose
+) -> dict[str, list[float]]:
+    """Trains a compiled model with early stopping by validation rows; returns the losses by epoch."""
+    # Every batch of one size. Each epoch leaves out other rows.
+    rows = tf.data.Dataset.from_tensor_slices(x.astype(np.float32))
+    rows = rows.shuffle(len(x), seed=seed % 2**31).batch(settings.batch_size, drop_remainder=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of the rows, which `fit_table` is given as a whole
+        history = model.fit(
+            without_autotuning(rows.prefetch(2)),
+            epochs=settings.epochs,
+            shuffle=False,
+            validation_data=validation,
+            validation_batch_size=min(len(validation), 8192),
+            callbacks=[EarlyStopping(validation, patience=settings.patience)],
+            verbose=verbose,
+        )
+    return history.history
+
+
+def _fit_in_folds(model, flow: FlowDistribution, rows, parts, settings, seed, verbose) -> dict[str, list[float]]:
+    """Trains a flow for each part that is held out, and leaves the mean of their weights in the model."""
+    weights = list(model.trainable_weights)
+    start = [w.numpy() for w in weights]
+    sums = [np.zeros(w.shape, np.float64) for w in start]
+    history: dict[str, list[float]] = {}
+
+    def begin(fitted):
+        for weight, value in zip(weights, start, strict=True):
+            weight.assign(value)
+        for variable in model.optimizer.variables:
+            variable.assign(tf.zeros_like(variable))
+        _standardize(flow).adapt(fitted)
+        adapt_table_flow(flow, fitted)
+
+    for k in range(NUM_FOLDS):
+        begin(rows[parts != k])
+        for key, values in fit_rows(model, rows[parts != k], rows[parts == k], settings, seed + k, verbose).items():
+            history.setdefault(key, []).extend(values)
+        sums = [total + w.numpy() for total, w in zip(sums, weights, strict=True)]
+    begin(rows)
+    for weight, total in zip(weights, sums, strict=True):
+        weight.assign(total / NUM_FOLDS)
+    return history
+
+
+def _standardize(flow: FlowDistribution) -> Standardize:
+    return next(layer for layer in flow.bijector.bijectors if isinstance(layer, Standardize))
