@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import tfp_flows as tff
-from tfp_flows import cli, data, folder
+from tfp_flows import cli, data
 from tfp_flows.recipes.recipe import RECIPES
 
 
@@ -150,7 +150,7 @@ def test_overwrite_and_free_names(fitted, capsys, tmp_path, monkeypatch):
     args = ["fit", "faithful", "--flow", "maf", "--epochs", "1", "--verbose", "0"]
     assert run(capsys, *args)[0] == 0
     assert os.listdir(tmp_path) == ["faithful-maf"]
-    assert folder.next_name("faithful-maf").name == "faithful-maf-2"
+    assert output.next_name("faithful-maf").name == "faithful-maf-2"
     before = (tmp_path / "faithful-maf" / "report.json").read_text()
     code, out, _ = run(capsys, *args, "--out", "faithful-maf", "--overwrite", "--seed", 5)
     assert code == 0
@@ -160,7 +160,7 @@ def test_overwrite_and_free_names(fitted, capsys, tmp_path, monkeypatch):
 
 
 def test_flow_names_are_those_of_the_recipes():
-    assert {*cli.FLOWS, *cli.image_folder.IMAGE_FLOWS} == set(RECIPES)
+    assert {*cli.FLOWS, *cli.images.IMAGE_FLOWS} == set(RECIPES)
 
 
 def test_help_needs_no_tensorflow_and_the_shell_gets_exit_codes():

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tfp_flows import testing
-from tfp_flows.bijectors import conditional_sizes
+from tfp_flows.bijectors.conditioning import conditional_sizes
 from tfp_flows.cli import main as cli
 from tfp_flows.recipes import recipe
 from tfp_flows.testing import redraw_weights

@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows.training import guarded
+from tfp_flows.training import base
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 X = tff.data.moons().sample(200, seed=1)
@@ -129,7 +129,7 @@ def test_summary_counts_parameters():
 
 
 def test_jit_auto_is_xla_and_falls_back(monkeypatch):
-    monkeypatch.setattr(guarded, "LEAST_STEPS_TO_COMPILE", 0)
+    monkeypatch.setattr(base, "LEAST_STEPS_TO_COMPILE", 0)
     assert compiled().jit_compile is True
     assert compiled(run_eagerly=True).jit_compile is False
     assert compiled(jit_compile=False).jit_compile is False

@@ -10,7 +10,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows.bijectors import conditional_kwargs, forward_and_log_det
+from tfp_flows.bijectors import forward_and_log_det
+from tfp_flows.bijectors.conditioning import conditional_kwargs
 from tfp_flows.testing import redraw_weights
 
 tfb, tfd = tfp.bijectors, tfp.distributions
