@@ -179,7 +179,11 @@ def fitted(flow, c, y, **kwargs):
 
 @pytest.mark.parametrize(
     ("scale", "shift"),
-    [(10.0, 2000.0), (1e-6, 0.0), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1e4, 0.0), (1.0, 300.0)))],
+    [
+        (10.0, 2000.0),
+        (1e-6, 0.0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1e4, 0.0), (1.0, 300.0))),
+    ],
 )
 def test_conditions_are_standardized_by_the_first_fit_and_saved(scale, shift, tmp_path):
     c, y = related(scale, shift)

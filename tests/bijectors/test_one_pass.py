@@ -12,7 +12,7 @@ from tfp_flows.bijectors import one_pass
 from tfp_flows.testing import redraw_weights
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-D, C, N = 3, 2, 6
+D, C, N = 5, 2, 6
 
 
 def template(dtype=tf.float64, transformer=None, conditional=False, hidden_units=(9, 4), size=D, **kwargs):
@@ -58,7 +58,7 @@ def gradients(fn, sources):
 
 
 # A mixture's solver takes XLA a quarter of a minute; one order, without a condition, is compiled always.
-ORDERS = ("right-to-left", (2, 3, 1))
+ORDERS = ("right-to-left", (3, 1, 5, 2, 4))
 # Each transformer in both orders, of which one has a condition.
 QUICK = {"gaussian_mixture": [(ORDERS[1], False)], "others": [(ORDERS[0], False), (ORDERS[1], True)]}
 CASES = [(name, order, conditional) for name in TRANSFORMERS for order in ORDERS for conditional in (False, True)]
@@ -67,9 +67,7 @@ CASES = [(name, order, conditional) for name in TRANSFORMERS for order in ORDERS
 @pytest.mark.parametrize(
     ("name", "order", "conditional"),
     [
-        pytest.param(*case, marks=pytest.mark.slow)
-        if case[1:] not in (QUICK.get(case[0]) or QUICK["others"])
-        else case
+        pytest.param(*case, marks=pytest.mark.slow) if case[1:] not in (QUICK.get(case[0]) or QUICK["others"]) else case
         for case in CASES
     ],
     ids=str,

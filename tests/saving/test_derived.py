@@ -77,11 +77,7 @@ ALIKE = ("radial_flow", "nice", "iaf", "made", "spline_autoregressive")
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n
-        for n in RECIPES
-        if n != "continuous_flow"
-    ],
+    [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in RECIPES if n != "continuous_flow"],
 )
 def test_pickles_and_deep_copies_of_recipes(name):
     flow = make_flow(name, 3, conditional_size=2)

@@ -465,7 +465,10 @@ def test_a_file_is_read_in_a_process_that_has_only_imported_the_package(tmp_path
 EXPORTED = {
     "maf": (lambda: tff.maf(2, num_layers=1, hidden_units=[8], seed=1), {}),
     "conditional_iaf": (lambda: tff.iaf(2, num_layers=1, hidden_units=[8], conditional_size=3, seed=1), {}),
-    "images": (lambda: tff.image_real_nvp((4, 4, 1), num_scales=1, num_couplings=1, num_blocks=0, filters=4, seed=1), {"dequantize": 256}),
+    "images": (
+        lambda: tff.image_real_nvp((4, 4, 1), num_scales=1, num_couplings=1, num_blocks=0, filters=4, seed=1),
+        {"dequantize": 256},
+    ),
 }
 READ_EXPORT = """
 import sys
