@@ -169,7 +169,7 @@ def test_another_permutation_is_not_taken_for_the_same_flow(tmp_path):
     """With another seed, a flow has other permutations, which are no weights; without one they are always the same."""
 
     def made(seed):
-        model = tff.FlowModel(tff.real_nvp(6, num_layers=2, hidden_units=[8], mixing="permute", seed=seed))
+        model = tff.FlowModel(tff.real_nvp(6, num_layers=3, hidden_units=[8], mixing="permute", seed=seed))
         model.compile(optimizer="adam", jit_compile=False)
         return model
 
