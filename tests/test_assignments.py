@@ -4,6 +4,7 @@ import importlib.util
 import pathlib
 import re
 
+import jupyter_client
 import nbclient
 import nbformat
 import pytest
@@ -17,12 +18,22 @@ build = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(build)
 
 
-def run(notebook, folder, monkeypatch):
-    monkeypatch.setenv("TFP_FLOWS_SMOKE", "1")
-    monkeypatch.setenv("MPLBACKEND", "agg")
-    nbclient.NotebookClient(
-        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": folder}}
-    ).execute()
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel, which imports TensorFlow once; `run` empties its namespace."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFP_FLOWS_SMOKE", "1")
+        patch.setenv("MPLBACKEND", "agg")
+        manager = jupyter_client.KernelManager(kernel_name="python3")
+        manager.start_kernel(cwd=str(tmp_path_factory.mktemp("kernel")))
+    yield manager
+    manager.shutdown_kernel(now=True)
+
+
+def run(notebook, kernel):
+    clear = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("%reset -f")])
+    for each in (clear, notebook):
+        nbclient.NotebookClient(each, timeout=600, km=kernel).execute()
     return notebook
 
 
@@ -36,8 +47,8 @@ def roles(notebook):
     [pytest.param(p, marks=pytest.mark.slow) if p.name.startswith("04") else p for p in FOLDERS],
     ids=lambda p: p.name,
 )
-def test_solution_runs(folder, monkeypatch, tmp_path):
-    run(build.source(folder), tmp_path, monkeypatch)
+def test_solution_runs(folder, kernel):
+    run(build.source(folder), kernel)
 
 
 @by_folder
@@ -52,10 +63,10 @@ def test_release_is_generated_and_without_solutions(folder):
 
 
 @by_folder
-def test_release_stops_at_the_first_gap(folder, monkeypatch, tmp_path):
+def test_release_stops_at_the_first_gap(folder, kernel):
     notebook = build.release(folder)
     with pytest.raises(nbclient.exceptions.CellExecutionError, match="NotImplementedError"):
-        run(notebook, tmp_path, monkeypatch)
+        run(notebook, kernel)
     # The first cell that failed is the test of the first function to write.
     failed = next(
         i for i, cell in enumerate(notebook.cells) if any(o.output_type == "error" for o in cell.get("outputs", []))

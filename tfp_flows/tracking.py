@@ -152,7 +152,9 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
     """
     adopted, count = [], {}
     for v in found.variables if variables is None else variables:
-        known = found.keras_variables.get(id(v)) or getattr(v, "_keras_variable", lambda: None)()
+        known = found.keras_variables.get(id(v))
+        if known is None:
+            known = getattr(v, "_keras_variable", lambda: None)()
         if known is not None and (id(v) in found.keras_variables or known.trainable == found.is_trainable(v)):
             adopted.append(known)
             continue

@@ -8,8 +8,10 @@ import pytest
 
 import tfp_flows as tff
 from tfp_flows import data
+from tfp_flows.cli import images, output
 from tfp_flows.cli import main as cli
-from tfp_flows.cli import output as folder
+from tfp_flows.cli.main import FLOWS, split
+from tfp_flows.cli.tables import gaussian_nll
 from tfp_flows.recipes.recipe import RECIPES
 
 
@@ -73,12 +75,12 @@ def test_held_out_score_is_that_of_the_report(fitted, capsys):
 def test_gaussian_baseline_and_split():
     rng = np.random.default_rng(0)
     x = rng.normal(size=[4000, 2]) @ np.array([[2.0, 1.0], [0.0, 0.5]])
-    train, validation, test = cli.split(x, 0)
+    train, validation, test = split(x, 0)
     assert [len(train), len(validation), len(test)] == [2800, 600, 600]
     assert len({tuple(row) for part in (train, validation, test) for row in part}) == 4000
     entropy = 1.0 + np.log(2 * np.pi) + np.log(1.0)  # log |det| of the map is log(2 * 0.5) = 0
-    assert cli.gaussian_nll(train, test).shape == (600,)
-    assert np.mean(cli.gaussian_nll(train, test)) == pytest.approx(entropy, abs=0.1)
+    assert gaussian_nll(train, test).shape == (600,)
+    assert np.mean(gaussian_nll(train, test)) == pytest.approx(entropy, abs=0.1)
 
 
 BAD_FILES = {
@@ -149,24 +151,24 @@ def test_other_bad_usage(fitted, capsys, tmp_path):
 
 def test_overwrite_and_free_names(fitted, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    args = ["fit", "faithful", "--flow", "maf", "--epochs", "1", "--verbose", "0"]
+    args = ["fit", "faithful", "--flow", "made", "--epochs", "1", "--verbose", "0"]
     assert run(capsys, *args)[0] == 0
-    assert os.listdir(tmp_path) == ["faithful-maf"]
-    assert folder.next_name("faithful-maf").name == "faithful-maf-2"
-    before = (tmp_path / "faithful-maf" / "report.json").read_text()
-    code, out, _ = run(capsys, *args, "--out", "faithful-maf", "--overwrite", "--seed", 5)
+    assert os.listdir(tmp_path) == ["faithful-made"]
+    assert output.next_name("faithful-made").name == "faithful-made-2"
+    before = (tmp_path / "faithful-made" / "report.json").read_text()
+    code, out, _ = run(capsys, *args, "--out", "faithful-made", "--overwrite", "--seed", 5)
     assert code == 0
     assert "full-covariance Gaussian" in out
-    assert os.listdir(tmp_path) == ["faithful-maf"]
-    assert (tmp_path / "faithful-maf" / "report.json").read_text() != before
+    assert os.listdir(tmp_path) == ["faithful-made"]
+    assert (tmp_path / "faithful-made" / "report.json").read_text() != before
 
 
 def test_flow_names_are_those_of_the_recipes():
-    assert {*cli.FLOWS, *cli.image_folder.IMAGE_FLOWS} == set(RECIPES)
+    assert {*FLOWS, *images.IMAGE_FLOWS} == set(RECIPES)
 
 
 def test_help_needs_no_tensorflow_and_the_shell_gets_exit_codes():
-    code = "import sys; sys.argv = ['tfp-flows', 'fit', 'nothing.csv']\nfrom tfp_flows import cli\n"
+    code = "import sys; sys.argv = ['tfp-flows', 'fit', 'nothing.csv']\nfrom tfp_flows.cli import main as cli\n"
     code += "status = cli.main(); assert 'tensorflow' not in sys.modules; sys.exit(status)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2

@@ -85,7 +85,7 @@ def imperial():
     masks = [tff.checkerboard_binary_mask((4, 4)), tff.channel_binary_mask(4), tff.checkerboard_binary_mask((2, 2))]
     blocks = []
     for shape, mask in zip(shapes, masks, strict=True):
-        residual = [course.Conv2DResidualBlock(4, 3, 5e-5) for _ in range(2)]
+        residual = [course.Conv2DResidualBlock(4, 3, 5e-5)]
         fns = [course.get_shift_and_log_scale_resnet(shape, 3, 5e-5, residual)]
         fns.append(course.get_shift_and_log_scale_resnet(shape, 3, 5e-5, [4]))
         blocks.append(course.affine_coupling_layer_block(fns, mask))

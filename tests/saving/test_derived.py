@@ -52,7 +52,7 @@ def test_maps_that_are_fitted_without_gradients_travel(kind):
     elif kind == "table":
         flow = tff.table_flow(np.random.default_rng(0).standard_t(2.0, [400, 2]), seed=1)
     else:
-        flow = tff.gaussianization_flow(2, num_layers=2, seed=1)
+        flow = tff.gaussianization_flow(2, num_layers=1, num_components=3, seed=1)
         tff.FlowModel(flow).adapt(X)
     expected = flow.log_prob(X)
     for other in (
@@ -72,7 +72,14 @@ def test_statistics_of_a_normalization_layer_inside_an_encoder_travel():
     np.testing.assert_allclose(twin._encode(tf.constant(C)), flow._encode(tf.constant(C)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "continuous_flow"])
+# By the code that they are described and rebuilt by, those that are left out are the same as one of these.
+ALIKE = ("radial_flow", "nice", "iaf", "made", "spline_autoregressive")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in ALIKE else n for n in RECIPES if n != "continuous_flow"],
+)
 def test_pickles_and_deep_copies_of_recipes(name):
     flow = make_flow(name, 3, conditional_size=2)
     x, c = np.random.default_rng(0).normal(size=[5, 3]), np.random.default_rng(1).normal(size=[5, 2])
@@ -172,7 +179,7 @@ def paths(model, folder):
     [
         ("real_nvp", {}),
         ("spline_coupling", {}),
-        ("maf", {"mixing": "permute"}),
+        pytest.param("maf", {"mixing": "permute"}, marks=pytest.mark.slow),  # as real_nvp
         ("maf", {"mixing": "lu"}),
         ("glow", {}),
     ],
@@ -182,7 +189,7 @@ def test_weights_mean_the_same_in_every_process_without_a_seed(name, options, tm
         keras.utils.set_random_seed(seed)  # as another process
         if name == "glow":
             return tff.FlowModel(tff.glow((4, 4, 1), num_scales=1, num_steps=2, filters=4))
-        return tff.FlowModel(getattr(tff, name)(5, num_layers=4, hidden_units=[8], **options))
+        return tff.FlowModel(getattr(tff, name)(5, num_layers=2, hidden_units=[8], **options))
 
     model = make(1)
     redraw_weights(model.distribution, seed=3, scale=0.2)

@@ -44,10 +44,10 @@ def real_nvp(**options):
     return flow
 
 
-def glow(**options):
+def glow(blocks=1, **options):
     bijector = tfb.Glow(
         output_shape=(4, 4, 2),
-        num_glow_blocks=2,
+        num_glow_blocks=blocks,
         num_steps_per_block=1,
         coupling_bijector_fn=lambda shape: tfb.GlowDefaultNetwork(shape, num_hidden=6),
         exit_bijector_fn=tfb.GlowDefaultExitNetwork,
@@ -65,8 +65,9 @@ CASES = {
     "maf of random order": lambda: maf(input_order="random", hidden_degrees="random"),
     "maf from the right": lambda: maf(input_order="right-to-left", use_bias=False),
     "real_nvp": real_nvp,
-    "nice": lambda: real_nvp(shift_only=True),
+    "nice, which trains as real_nvp does": lambda: real_nvp(shift_only=True),
     "glow": glow,
+    "glow of two scales": lambda: glow(blocks=2),
     "glow without actnorm": lambda: glow(use_actnorm=False),
 }
 

@@ -86,7 +86,9 @@ def tfp_network():
 
 FLOWS = {
     "recipe": lambda: tff.maf(2, num_layers=2, hidden_units=[8], preprocess=tff.standardize(X)),
-    "recipe_of_base": lambda: tff.real_nvp(2, base=tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.1]), tf.ones(2))),
+    "recipe_of_base": lambda: tff.real_nvp(
+        2, num_layers=2, hidden_units=[8], base=tfd.MultivariateNormalDiag(tf.Variable([0.0, 0.1]), tf.ones(2))
+    ),
     "recipe_with_bijector": lambda: tff.planar_flow(2, num_layers=2, preprocess=tfb.Shift(tf.Variable([1.0, 2.0]))),
     "tfp_alone": lambda: tfd.MultivariateNormalTriL(
         tf.Variable([0.0, 1.0]), tfp.util.TransformedVariable(tf.eye(2), tfb.FillScaleTriL())
@@ -461,9 +463,12 @@ def test_a_file_is_read_in_a_process_that_has_only_imported_the_package(tmp_path
 
 
 EXPORTED = {
-    "maf": (lambda: tff.maf(2, num_layers=2, hidden_units=[8], seed=1), {}),
-    "conditional_iaf": (lambda: tff.iaf(2, num_layers=2, hidden_units=[8], conditional_size=3, seed=1), {}),
-    "images": (lambda: tff.image_real_nvp((4, 4, 1), num_couplings=2, filters=4, seed=1), {"dequantize": 256}),
+    "maf": (lambda: tff.maf(2, num_layers=1, hidden_units=[8], seed=1), {}),
+    "conditional_iaf": (lambda: tff.iaf(2, num_layers=1, hidden_units=[8], conditional_size=3, seed=1), {}),
+    "images": (
+        lambda: tff.image_real_nvp((4, 4, 1), num_scales=1, num_couplings=1, num_blocks=0, filters=4, seed=1),
+        {"dequantize": 256},
+    ),
 }
 READ_EXPORT = """
 import sys

@@ -148,7 +148,7 @@ def test_jit_auto_is_xla_and_falls_back(monkeypatch):
 
 @pytest.mark.parametrize("name", ["maf", "planar_flow"])
 def test_float64_is_kept(name):
-    flow = getattr(tff, name)(2, num_layers=2, dtype=tf.float64, seed=1)
+    flow = getattr(tff, name)(2, num_layers=1, dtype=tf.float64, seed=1)
     model = compiled(flow, jit_compile=False)
     x = X.astype(np.float64) + 1e-12
     assert model.fit(x, epochs=1, verbose=0, validation_split=0.2).history.keys() == {"loss", "val_loss"}
@@ -221,7 +221,7 @@ def test_bad_datasets_and_arguments(trained):
 @pytest.mark.parametrize("jit_compile", [True, False])
 def test_a_loss_that_turns_nan_stops_and_keeps_finite_weights(jit_compile):
     """Finite data, but a step so long that the next loss overflows."""
-    model = compiled(small("maf"), rate=1e9, jit_compile=jit_compile)
+    model = compiled(small("maf", num_layers=1), rate=1e9, jit_compile=jit_compile)
     with pytest.raises(FloatingPointError, match=r"in epoch \d+, step \d+.*weights are those before"):
         model.fit(1e3 * X, batch_size=20, epochs=5, verbose=0)
     assert all(np.all(np.isfinite(w)) for w in model.get_weights())
@@ -250,11 +250,13 @@ def test_the_step_that_failed_is_counted_within_its_epoch():
         compiled().fit(tf.data.Dataset.from_tensor_slices(batches), epochs=2, steps_per_epoch=4, verbose=0)
 
 
-@pytest.mark.parametrize("name", ["planar_flow", "nice", "real_nvp", "maf", "iaf"])
+@pytest.mark.parametrize(
+    "name", ["planar_flow", pytest.param("nice", marks=pytest.mark.slow), "real_nvp", "maf", "iaf"]
+)
 def test_save_and_load_are_exact(name, tmp_path):
-    kwargs = (
-        {"num_layers": 2} if name == "planar_flow" else {"num_layers": 2, "hidden_units": [8], "activation": "tanh"}
-    )
+    kwargs = {"num_layers": 2 if name in ("real_nvp", "nice") else 1}
+    if name != "planar_flow":
+        kwargs |= {"hidden_units": [8], "activation": "tanh"}
     model = compiled(getattr(tff, name)(2, preprocess=tff.standardize(X), **kwargs), jit_compile=False)
     model.fit(X, epochs=1, verbose=0)
     path = tmp_path / "flow.keras"
@@ -380,7 +382,7 @@ import tfp_flows as tff
 x = tff.data.moons().sample(64, seed=1)
 def run(strategy):
     with strategy.scope():
-        model = tff.FlowModel(tff.planar_flow(2, num_layers=2, seed=1))
+        model = tff.FlowModel(tff.planar_flow(2, num_layers=1, seed=1))
         model.compile(optimizer=keras.optimizers.SGD(0.05), jit_compile=False)
     data = tf.data.Dataset.from_tensor_slices(x).batch(32)
     return model.fit(data, epochs=3, verbose=0).history["loss"], model

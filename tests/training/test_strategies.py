@@ -66,7 +66,7 @@ def compiled(case):
     if case in ("coupling", "stream"):
         model = tff.FlowModel(tff.real_nvp(2, normalization="actnorm", **coupling))
     elif case == "batch_norm":
-        model = tff.FlowModel(tff.maf(2, num_layers=2, hidden_units=[16], normalization="batch_norm", seed=1))
+        model = tff.FlowModel(tff.maf(2, num_layers=1, hidden_units=[16], normalization="batch_norm", seed=1))
     elif case == "conditional":
         model = tff.FlowModel(tff.real_nvp(2, conditional_size=2, **coupling))
     elif case == "variational":
