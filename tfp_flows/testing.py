@@ -64,7 +64,7 @@ def _close(actual, expected, tolerance, what: str) -> None:
 
 
 def check_moves(bijector: tfb.Bijector, x: tf.Tensor) -> None:
-    """The map is finite, and not the identity: else most other checks would hold for nothing."""
+    """Check that the map is finite, and not the identity: else most other checks would hold for nothing."""
     y = bijector.forward(tf.identity(x)).numpy()
     assert np.all(np.isfinite(y)), "forward is not finite"
     if y.shape == tuple(x.shape):
@@ -156,7 +156,7 @@ def check_gradients(bijector: tfb.Bijector, x: tf.Tensor) -> None:
 
 
 def check_jacobian_zeros(bijector: tfb.Bijector, x: tf.Tensor, allowed: np.ndarray) -> None:
-    """The Jacobian of the inverse is zero wherever `allowed`, of shape `[D, D]` (output, input), is false."""
+    """Check that the Jacobian of the inverse is zero wherever `allowed`, of shape `[D, D]` (output, input), is false."""
     j = jacobian(bijector.inverse, tf.identity(x), max(bijector.forward_min_event_ndims, 1))
     leaks = np.argwhere(np.any(j != 0, axis=0) & ~allowed)
     assert len(leaks) == 0, f"output {leaks[0][0]} depends on input {leaks[0][1]}" if len(leaks) else ""
@@ -237,7 +237,7 @@ def check_bijector(
 
 
 def check_saving(make: Callable[[], tfb.Bijector], event_shape: Sequence[int]) -> None:
-    """A description with the same weights, a pickle and a deep copy are the same map, and share no variable.
+    """Check that a description with the same weights, a pickle and a deep copy are the same map, and share no variable.
 
     They need the decorator `tff.serializable`, as `model.save` does.
     """
@@ -252,7 +252,7 @@ def check_saving(make: Callable[[], tfb.Bijector], event_shape: Sequence[int]) -
 
 
 def check_normalized(distribution, limit: float = 12.0, resolution: int = 500, tolerance: float = 5e-3) -> None:
-    """The density of a two-dimensional distribution integrates to 1 over `[-limit, limit]^2`."""
+    """Check that the density of a two-dimensional distribution integrates to 1 over `[-limit, limit]^2`."""
     step = 2.0 * limit / resolution
     axis = -limit + step * (np.arange(resolution) + 0.5)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
@@ -262,7 +262,7 @@ def check_normalized(distribution, limit: float = 12.0, resolution: int = 500, t
 
 
 def check_above_entropy(distribution, x: np.ndarray, entropy: float, errors: float = 4.0) -> None:
-    """The mean NLL of `x` is not below the entropy, in nats, of the density that `x` was drawn from: no density's is."""
+    """Check that the mean NLL of `x` is not below the entropy, in nats, of the density that `x` was drawn from: no density's is."""
     nll = -np.asarray(distribution.log_prob(tf.constant(x, distribution.dtype)), np.float64)
     lowest = entropy - errors * np.std(nll) / np.sqrt(len(nll))
     assert np.all(np.isfinite(nll)), "log_prob is not finite"
@@ -270,7 +270,7 @@ def check_above_entropy(distribution, x: np.ndarray, entropy: float, errors: flo
 
 
 def correlated_normal(event_size: int) -> tuple[Callable[[int, int], np.ndarray], float]:
-    """A normal distribution whose neighboring coordinates have correlation 0.8: `draw(n, seed)`, and its entropy in nats."""
+    """Return a normal distribution whose neighboring coordinates have correlation 0.8: `draw(n, seed)`, and its entropy in nats."""
     mix = np.linalg.cholesky(0.8 ** np.abs(np.subtract.outer(np.arange(event_size), np.arange(event_size))))
     entropy = 0.5 * event_size * np.log(2.0 * np.pi * np.e) + np.sum(np.log(np.diag(mix)))
     return lambda n, seed: np.random.default_rng(seed).normal(size=[n, event_size]) @ mix.T, float(entropy)
@@ -303,7 +303,7 @@ def check_density(distribution: tfd.Distribution, n: int = 5, tolerance: float =
 
 
 def check_fit_moves_every_weight(distribution: tfd.Distribution, x: np.ndarray, jit_compile="auto") -> None:
-    """A few steps of `FlowModel.fit` change every trainable weight and lower the NLL."""
+    """Check that a few steps of `FlowModel.fit` change every trainable weight and lower the NLL."""
     model = FlowModel(distribution)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=jit_compile)
     before = [w.numpy().copy() for w in model.trainable_variables]

@@ -13,7 +13,7 @@ Beta = float | Callable[[tf.Tensor], tf.Tensor]
 
 
 def linear_annealing(start: float = 0.01, stop: float = 1.0, steps: int = 10_000) -> Callable:
-    """A weight that grows linearly from `start` to `stop` within `steps` training steps, and then stays.
+    """Return a weight that grows linearly from `start` to `stop` within `steps` training steps, and then stays.
 
     The defaults are those of Rezende and Mohamed (2015, arXiv:1505.05770, section 4.3), `min(1, 0.01 + t / 10000)`. It is a
     Keras schedule; any other of `keras.optimizers.schedules` works as `beta` too.
@@ -39,7 +39,7 @@ def linear_annealing(start: float = 0.01, stop: float = 1.0, steps: int = 10_000
 
 
 def check_beta(beta: Beta) -> Beta:
-    """Returns a weight, or a function of the step, or raises a `ValueError`."""
+    """Return a weight, or a function of the step, or raises a `ValueError`."""
     if callable(beta):
         return beta
     if isinstance(beta, numbers.Real) and math.isfinite(beta) and beta >= 0:
@@ -50,5 +50,5 @@ def check_beta(beta: Beta) -> Beta:
 
 
 def beta_at(beta: Beta, step, dtype: tf.DType) -> tf.Tensor:
-    """The weight at a step."""
+    """Return the weight at a step."""
     return tf.cast(beta(step) if callable(beta) else beta, dtype)

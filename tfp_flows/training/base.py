@@ -11,7 +11,7 @@ from tfp_flows.training.resuming import step_seed
 
 
 def mean_of_rows(values: tf.Tensor) -> tf.Tensor:
-    """The mean, or zero of no rows: a replica may get nothing of a last batch."""
+    """Return the mean, or zero of no rows: a replica may get nothing of a last batch."""
     return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
 
 
@@ -37,7 +37,7 @@ class TrainedModel(FitsUnderKeras):
         self.seed = 0
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
-        """Makes networks and variables that were found those of this model."""
+        """Make networks and variables that were found those of this model."""
         self._networks = [*self._networks, *found.layers]
         self._legacy_layers = [*self._legacy_layers, *found.legacy_layers]
         self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
@@ -56,7 +56,7 @@ class TrainedModel(FitsUnderKeras):
     # --- the objective ---
 
     def loss_terms(self, batch, seed: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        """Returns the terms of each row of a batch, `[N]`, in nats.
+        """Return the terms of each row of a batch, `[N]`, in nats.
 
         Args:
           batch: What the dataset yields.
@@ -69,15 +69,15 @@ class TrainedModel(FitsUnderKeras):
         raise NotImplementedError
 
     def total_loss(self, terms: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Returns the loss of a batch without penalties: the weighted mean of `terms["loss"]`."""
+        """Return the loss of a batch without penalties: the weighted mean of `terms["loss"]`."""
         del training
         return mean_of_rows(terms["loss"] * terms["weight"] if "weight" in terms else terms["loss"])
 
     def after_step(self) -> None:
-        """Called after each training step, for variables that are no weights, such as moving statistics."""
+        """Run after each training step, for variables that are no weights, such as moving statistics."""
 
     def _log_means(self, *names: str) -> None:
-        """Logs the means of terms under their names."""
+        """Log the means of terms under their names."""
         self._means = [*self._means, *(keras.metrics.Mean(name=name) for name in names)]
 
     def _training_step(self, data):
@@ -103,7 +103,7 @@ class TrainedModel(FitsUnderKeras):
         return self.compute_metrics(None, None, -terms["loss"], sample_weight=terms.get("weight"))
 
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
-        """The networks' own losses, such as regularization: those of Keras 3, which this model tracks, and of Keras 2."""
+        """Return the networks' own losses, such as regularization: those of Keras 3, which this model tracks, and of Keras 2."""
         losses = [*self.losses, *(loss for layer in self._legacy_layers for loss in layer.losses)]
         return sum((tf.cast(loss, dtype) for loss in losses), tf.zeros([], dtype))
 
@@ -125,11 +125,11 @@ class TrainedModel(FitsUnderKeras):
         self._guard.apply(self.optimizer, tape.gradient(loss, weights, output_gradients=scale), weights, loss)
 
     def _snapshot(self) -> list[tuple]:
-        """The weights that are not trained, such as moving statistics, as they are at the beginning of a step."""
+        """Return the weights that are not trained, such as moving statistics, as they are at the beginning of a step."""
         return [(w, tf.identity(w.value)) for w in self.non_trainable_weights]
 
     def _restore(self, before: list[tuple]) -> None:
-        """Takes them back after a step whose loss was not finite, and after those that follow it."""
+        """Take them back after a step whose loss was not finite, and after those that follow it."""
         for weight, old in before:
             weight.assign(tf.where(self._guard.failed, old, weight.value))
 

@@ -13,7 +13,7 @@ PREFETCHED = 2  # batches
 
 
 class Order:
-    """Which batches an epoch has.
+    """The batches of each epoch, and their order.
 
     Batches are counted through all passes over the data: an epoch is a pass, or `steps_per_epoch` batches, which may
     begin anywhere in a pass. An iterator gives those from `start` to the end of the epoch that `start` is in.
@@ -30,11 +30,11 @@ class Order:
             self.start = tf.Variable(0, trainable=False, dtype=tf.int64)
 
     def begin(self, epoch: int, step: int) -> None:
-        """The next iterator begins with this step of this epoch."""
+        """Let the next iterator begin with this step of this epoch."""
         self.start.assign(epoch * self.per_epoch + step)
 
     def batches(self, a_pass: Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-        """The batches of one epoch, from a function of a seed `[2]` that makes a pass over the data, without its first so many
+        """Return the batches of one epoch, from a function of a seed `[2]` that makes a pass over the data, without its first so many
         batches.
         """
         per_pass, per_epoch = self.per_pass, self.per_epoch
@@ -58,20 +58,20 @@ class Order:
 
 
 def order_of_rows(rows: int, seed: tf.Tensor, shuffle: bool) -> tf.Tensor:
-    """The rows of a pass, by the seed `[2]` of that pass."""
+    """Return the rows of a pass, by the seed `[2]` of that pass."""
     order = tf.range(rows, dtype=tf.int64)
     return tf.random.experimental.stateless_shuffle(order, seed) if shuffle else order
 
 
 def pipeline(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset as training reads it: ahead of the step, and each worker its part of every batch."""
+    """Return the dataset as training reads it: ahead of the step, and each worker its part of every batch."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return without_autotuning(dataset.with_options(options).prefetch(PREFETCHED))
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """The dataset, with iterators that end at once.
+    """Return the dataset, with iterators that end at once.
 
     tf.data's tuning thread can sleep through the end of its iterator (seen in TF 2.21), and whoever waits for the end waits
     for the thread's next look, whose period doubles: at times as long as the epoch itself was.

@@ -18,7 +18,7 @@ _BATCH_HOOKS = tuple(f"on_{kind}batch_{end}" for kind in ("", "train_", "test_")
 
 
 def traced(function, *args):
-    """Returns the concrete function of a `tf.function` that nobody differentiates, and which is freed with its model."""
+    """Return the concrete function of a `tf.function` that nobody differentiates, and which is freed with its model."""
     with forgetting():
         concrete = function.get_concrete_function(*args)
     unregister_gradients(concrete.graph)
@@ -43,7 +43,7 @@ class Step:
         self.largest = tf.Variable(0, trainable=False, dtype=tf.int32)
 
     def __call__(self, data, jit_compile: bool):
-        """The logs of a step, from inside of the function that Keras makes."""
+        """Return the logs of a step, from inside of the function that Keras makes."""
         as_it_is = traced(self._traced, data)
         flat = [t for t in tf.nest.flatten(data) if t is not None]
         if not jit_compile:
@@ -73,7 +73,7 @@ def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
 
 
 def steps_per_execution(data: Any, callbacks: Sequence[keras.callbacks.Callback], limits: Sequence[int | None]) -> int:
-    """Returns a number of steps that fits an epoch: one where a callback looks at batches, else up to 16.
+    """Return a number of steps that fits an epoch: one where a callback looks at batches, else up to 16.
 
     Args:
       data: What `fit` trains on.

@@ -1,4 +1,4 @@
-"""From integers to the real line: the noise that makes a density of images a bound on their probability."""
+"""Dequantization: noise that turns the density of images into a bound on the probability of their integers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What models ask of a flow before they take it."""
+"""Checks of the distribution that a model is given, and of data against its support."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfp_flows.distribution import FlowDistribution
 
 
 def check_distribution(name: str, distribution) -> None:
-    """Raises a `ValueError` unless `distribution` is one over events that are one tensor of reals each, without a batch."""
+    """Raise a `ValueError` unless `distribution` is one over events that are one tensor of reals each, without a batch."""
     tfd = tfp.distributions
     # `tfp.experimental.util.make_trainable` returns a module that makes its distribution anew for each call.
     if not isinstance(distribution, (tfd.Distribution, tfp.experimental.util.DeferredModule)):
@@ -51,7 +51,7 @@ def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> Non
 
 
 def check_support(name: str, events: np.ndarray | None, distribution: tfp.distributions.Distribution) -> None:
-    """Raises a `ValueError` if an event lies on or outside of the bounds that the flow's outermost bijectors have.
+    """Raise a `ValueError` if an event lies on or outside of the bounds that the flow's outermost bijectors have.
 
     Args:
       name: Name of the argument, for the message.

@@ -32,7 +32,7 @@ def _refuse_class_weight(options: dict) -> None:
 
 
 class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
-    """How a model with its own training and evaluation steps runs under Keras: compiled by XLA where that pays, and guarded.
+    """Runs a model with its own training and evaluation steps under Keras: compiled by XLA where that pays, and guarded.
 
     Subclasses define `_training_step(data)` and `_evaluation_step(data)`, which return logs.
     """
@@ -57,7 +57,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         steps_per_execution: int | str = "auto",
         **kwargs,
     ):
-        """As `keras.Model.compile`, without a loss: the model has its own.
+        """Prepare training like `keras.Model.compile`, without a loss: the model has its own.
 
         Args:
           optimizer: Any Keras optimizer, or its name.
@@ -114,7 +114,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         )
 
     def _before_compile(self) -> None:
-        """What a subclass looks at again in `compile`."""
+        """Run in `compile`, for what a subclass has to look at again."""
 
     @staticmethod
     def _checked_optimizer(optimizer) -> keras.optimizers.Optimizer:
@@ -166,7 +166,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         return not self.run_eagerly and not self._is_distributed()
 
     def _run(self, kind: str, step: Callable, data) -> dict:
-        """A step by its own function, which stays when Keras makes its functions anew."""
+        """Return a step by its own function, which stays when Keras makes its functions anew."""
 
         def after_data(data):
             # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
@@ -203,7 +203,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             self.jit_compile = before
 
     def _as_logs(self, logs: dict) -> dict:
-        """As Keras can reduce them: over several workers it sums along an axis, which a scalar has not."""
+        """Reshapes scalar logs to [1] where Keras reduces them along axis 0, with several workers."""
         if not workers(self.distribute_strategy):
             return logs
         return {key: tf.reshape(value, [1]) for key, value in logs.items()}
@@ -268,7 +268,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             _compat_keras.forget_functions(self)
 
     def _build_optimizer(self) -> None:
-        """Makes the optimizer's variables: inside of the training step they would have it traced twice."""
+        """Make the optimizer's variables: inside of the training step they would have it traced twice."""
         optimizer = getattr(self, "optimizer", None)
         if optimizer is not None and not optimizer.built:
             with self.distribute_strategy.scope():
@@ -276,7 +276,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
 
     @contextlib.contextmanager
     def _executing(self, steps: int):
-        """A setting of `steps_per_execution` for a while, with the functions that Keras traces for it.
+        """Return a setting of `steps_per_execution` for a while, with the functions that Keras traces for it.
 
         Outside of `fit` it is 1: `predict` would unroll its steps, and `evaluate(steps=...)` run over.
         """
@@ -299,7 +299,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         self.train_function, self.test_function, self.predict_function = found
 
     def evaluate(self, *args, **kwargs):
-        """As `keras.Model.evaluate`."""
+        """Evaluate like `keras.Model.evaluate`."""
         if _compat_keras.is_validation_in_fit(kwargs):  # whose batches are counted by its setting
             return super().evaluate(*args, **kwargs)
         self._forget_sizes()
@@ -312,12 +312,12 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             step.largest.assign(0)
 
     def predict(self, *args, **kwargs):
-        """As `keras.Model.predict`."""
+        """Predicts like `keras.Model.predict`."""
         with stream_errors(), self._executing(1):
             return super().predict(*args, **kwargs)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **kwargs):
-        """As `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
+        """Trains like `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
         _refuse_class_weight({"class_weight": class_weight})
         self._check_metrics()
         self._guard.reset()

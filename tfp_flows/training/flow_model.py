@@ -118,7 +118,7 @@ class FlowModel(SavableModel):
         self._adopt(found, variables)
 
     def _condition(self, conditional_input) -> dict:
-        """The keywords that hand a condition to the distribution."""
+        """Return the keywords that hand a condition to the distribution."""
         return {} if self.conditional_size is None else {"conditional_input": conditional_input}
 
     # --- what Keras calls ---
@@ -144,7 +144,7 @@ class FlowModel(SavableModel):
         return self.distribution.log_prob(tf.identity(x), **self._condition(conditional_input))
 
     def unpack(self, data):
-        """Returns events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
+        """Return events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.conditional_size is not None:
             if y is None:
@@ -166,7 +166,7 @@ class FlowModel(SavableModel):
         return batch
 
     def _score(self, events, conditions, seed: tf.Tensor, training: bool) -> tf.Tensor:
-        """The log-density of events, or the bound on their log-probability."""
+        """Return the log-density of events, or the bound on their log-probability."""
         if self.dequantize is None:
             return self(events, conditional_input=conditions, training=training)
         events, excess = self.dequantize(events, seed, self._event_dtype)
@@ -234,12 +234,12 @@ class FlowModel(SavableModel):
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
-        """The mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`; else as `keras.Model.evaluate`."""
+        """Return the mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`; else as `keras.Model.evaluate`."""
         data = self._inputs.dataset(x, y, batch_size, sample_weight)
         return super().evaluate(data, verbose=verbose, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", *, y=None, **kwargs):
-        """The log-density in nats of each row of `x`, or of `y` given `x`; otherwise as `keras.Model.predict`."""
+        """Return the log-density in nats of each row of `x`, or of `y` given `x`; otherwise as `keras.Model.predict`."""
         return super().predict(self._inputs.dataset(x, y, batch_size), verbose=verbose, **kwargs)
 
     # --- data ---
@@ -289,7 +289,7 @@ class FlowModel(SavableModel):
         adapt_layers(bijector, events, len(self._inputs.event_shape), **kwargs)
 
     def _for_bijector(self, batch) -> tuple[tf.Tensor, dict]:
-        """The events of a batch as the bijector takes them, and the keywords of its conditions."""
+        """Return the events of a batch as the bijector takes them, and the keywords of its conditions."""
         events, conditions, _ = self.unpack(batch)
         if self.dequantize is not None:
             events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
@@ -340,7 +340,7 @@ class FlowModel(SavableModel):
     def sample(
         self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
     ) -> tf.Tensor:
-        """Samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled once, at the first call.
+        """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled once, at the first call.
 
         Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides. The leading axes of
         `conditional_input` broadcast to `sample_shape`.

@@ -144,7 +144,7 @@ class FlowVAE(TrainedModel):
         self.built = True
 
     def _posterior_parts(self) -> list:
-        """What the posterior is made of, without its base, which the encoder replaces."""
+        """Return the parts of the posterior but its base, which the encoder replaces."""
         if self.posterior is None:
             return []
         read_condition = [getattr(self.posterior, k, None) for k in ("preprocess_condition", "_preprocess", "_encoder")]
@@ -177,7 +177,7 @@ class FlowVAE(TrainedModel):
     # --- the model ---
 
     def encode(self, x, seed, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Samples `z` of the posterior, `[N, L]`, one for each event, and `log q(z | x)`, `[N]`, in nats.
+        """Return samples `z` of the posterior, `[N, L]`, one for each event, and `log q(z | x)`, `[N]`, in nats.
 
         Args:
           x: Events, `[N, *event_shape]`.
@@ -205,7 +205,7 @@ class FlowVAE(TrainedModel):
         return z, log_q - log_det
 
     def likelihood(self, z, training: bool = False) -> tfd.Distribution:
-        """The distribution of events given latent values `[N, L]`."""
+        """Return the distribution of events given latent values `[N, L]`."""
         return self._likelihood(self.decoder(z, training=training))
 
     def _terms(self, x, seed, training: bool) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,4 +1,4 @@
-"""From what users hand to `fit`, `evaluate` and `predict` to a dataset of checked batches."""
+"""Turns the data given to `fit`, `evaluate` and `predict` into datasets of checked batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tfp_flows.training.validation import (
 
 
 class Glance(NamedTuple):
-    """What was seen of training data: events from the beginning, and conditions from all of it; `None` if there are none."""
+    """Training data seen before training: the first events, and all conditions; `None` where there are none."""
 
     name: str  # of the events' argument
     events: np.ndarray | None = None
@@ -36,7 +36,7 @@ class Glance(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What a batch of a distribution looks like.
+    """The form of a batch of a distribution, with the checks and conversions that follow from it.
 
     A batch is `events` alone; `(conditions, events)` for a conditional distribution; and with weights
     `(conditions or nothing, events or nothing, weights)`, in Keras' order of x, y and sample_weight.
@@ -55,7 +55,7 @@ class Inputs(NamedTuple):
         return check_events(name, x, self.event_shape, self.dtype)
 
     def check(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")):
-        """Checks arrays or a dataset; returns a dataset or generator as it is, arrays as a tuple in Keras' order."""
+        """Check arrays or a dataset; return a dataset or generator as it is, arrays as a tuple in Keras' order."""
         if isinstance(x, (tf.data.Dataset, Stream)):
             if y is not None:
                 raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
@@ -79,7 +79,7 @@ class Inputs(NamedTuple):
         return conditions, events
 
     def check_validation(self, data: Any):
-        """The same for `validation_data`: a dataset, an array, or a tuple in Keras' order of x, y and weights."""
+        """Check `validation_data`: a dataset, an array, or a tuple in Keras' order of x and y."""
         if not isinstance(data, (tuple, list)):
             return self.check(data, None, ("validation_data", "validation_data[1]"))
         names = ("validation_data[0]", "validation_data[1]")
@@ -93,7 +93,7 @@ class Inputs(NamedTuple):
         return self.check(data[0], data[1] if len(data) > 1 else None, names)
 
     def validation_events(self, data: Any) -> np.ndarray | None:
-        """The events of `validation_data` that are arrays."""
+        """Return the events of `validation_data` that are arrays."""
         if data is None or isinstance(data, (tf.data.Dataset, Stream)) or _is_lazy(data):
             return None
         return to_array("validation_data", data[-1] if isinstance(data, (tuple, list)) else data)
@@ -107,7 +107,7 @@ class Inputs(NamedTuple):
         return check_weight(weight, len(data[0]), self.dtype)
 
     def dataset(self, x: Any, y: Any, batch_size: int | None, weight: Any = None):
-        """Checked batches in the order of the rows; a dataset or a generator comes back as it is."""
+        """Return checked batches in the order of the rows; a dataset or a generator comes back as it is."""
         data = self.check(x, y)
         weight = self._weight(data, weight)
         return (
@@ -126,7 +126,7 @@ class Inputs(NamedTuple):
         return {**kwargs, "class_weight": None, "sample_weight": weight_of_classes(kwargs["class_weight"], x)}
 
     def glance(self, x: Any, y: Any) -> Glance:
-        """Looks at what `fit` was given: at all of arrays, and at the beginning of a dataset, which is read once for it.
+        """Look at what `fit` was given: at all of arrays, and at the beginning of a dataset, which is read once for it.
 
         Conditions are read to the end of a dataset whose length is known: those of its beginning may be all alike. Of a dataset
         of unknown length, which may be read from a generator, it is one batch. Generators are left alone.
@@ -140,7 +140,7 @@ class Inputs(NamedTuple):
         return Glance("y", to_array("y", y), to_array("x", x, mixed=True))
 
     def _in_order(self, data: Any, batch_size: int | None) -> Any:
-        """A stream as a dataset; a dataset or a generator as it is."""
+        """Return a stream as a dataset; a dataset or a generator as it is."""
         if not isinstance(data, Stream):
             return data
         return pipeline(data.batches(check_batch_size(batch_size)).map(self._cast))
@@ -164,7 +164,7 @@ class Inputs(NamedTuple):
     def _from_stream(
         self, stream: Stream, batch_size: int, shuffle: bool, steps: int | None, strategy
     ) -> tuple[Any, Order]:
-        """The dataset of training, and its order. Each worker reads its own part."""
+        """Return the dataset of training, and its order. Each worker reads its own part."""
         replicas = strategy.num_replicas_in_sync
 
         def order_of(batches):
@@ -211,7 +211,7 @@ class Inputs(NamedTuple):
         strategy: tf.distribute.Strategy,
         glance: Glance | None = None,
     ) -> tuple[Any, Order | None, dict]:
-        """What `keras.Model.fit` needs: the dataset and the keywords, with `validation_data` as a dataset too.
+        """Return the dataset and the keywords for `keras.Model.fit`, with `validation_data` as a dataset too.
 
         With arrays comes the order of their batches, which a run that is resumed sets.
         """
@@ -261,7 +261,7 @@ MOST_ROWS, MOST_BYTES, MOST_SECONDS = 10_000, 2**26, 2.0  # of events of a datas
 
 
 def _look_at(data: tf.data.Dataset | Stream, conditional_size: int | None) -> Glance:
-    """The first events of a dataset, and its conditions: of very many, every second or fourth."""
+    """Return the first events of a dataset, and its conditions: of very many, every second or fourth."""
     is_stream = isinstance(data, Stream)
     batches = data.batches(1024) if is_stream else data
     known = is_stream or int(data.cardinality()) >= 0
@@ -318,7 +318,7 @@ def weight_of_classes(class_weight: Mapping[int, float], conditions: Any) -> np.
 
 
 def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
-    """Returns `sample_weight` as an array of `rows` finite weights that are not negative."""
+    """Return `sample_weight` as an array of `rows` finite weights that are not negative."""
     weight = np.asarray(weight, dtype=dtype.as_numpy_dtype)
     if weight.shape != (rows,) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
         raise ValueError(f"`sample_weight` must hold {rows} finite weights >= 0, got shape {weight.shape}.")
@@ -363,7 +363,7 @@ def to_dataset(
 
 
 def first_of_pairs_checked(generator: Iterator) -> Iterator:
-    """Yields the batches of a generator for a distribution without conditions, after a look at the first one.
+    """Yield the batches of a generator for a distribution without conditions, after a look at the first one.
 
     Raises:
       ValueError: If it yields pairs of different arrays: nothing would be done with the second.

@@ -74,7 +74,7 @@ class _ModuleLayer(keras.Layer):
 
 
 def log_prob_layer(distribution: tfd.Distribution) -> LogProb:
-    """The layer of a distribution that is in use already, or a new one: a flow that is used twice has its weights once."""
+    """Return the layer of a distribution that is in use already, or a new one: a flow that is used twice has its weights once."""
     known = getattr(distribution, "_keras_layer", None)
     layer = None if known is None else known()
     if layer is None:
@@ -194,7 +194,7 @@ class _BijectorLayer(_ModuleLayer):
 
 
 def _of_rows(both, bijector, x, least_ndims: int, kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-    """The value and one log-det for each row, whatever the rank of the rows."""
+    """Return the value and one log-det for each row, whatever the rank of the rows."""
     value, log_det = both(bijector, x, max(least_ndims, x.shape.rank - 1), **kwargs)
     return value, log_det + tf.zeros(tf.shape(value)[:1], value.dtype)
 
@@ -275,7 +275,7 @@ class Model(keras.Model):
             self._look()
 
     def _look(self) -> None:
-        """Finds what is new in the attributes: lists may have grown, and networks have learned their sizes in a call."""
+        """Find what is new in the attributes: lists may have grown, and networks have learned their sizes in a call."""
         found = tracking.find(*(getattr(self, name, None) for name in self._held))
         known = {id(w.value) for w in self.variables}
         new = [layer for layer in found.layers if any(id(w.value) not in known for w in layer.variables)]
@@ -294,7 +294,7 @@ class Model(keras.Model):
         return result
 
     def compile(self, *args, **kwargs) -> None:
-        """As `keras.Model.compile`."""
+        """Find new weights first; otherwise `keras.Model.compile`."""
         self._look()
         super().compile(*args, **kwargs)
 

@@ -75,7 +75,7 @@ class NonFiniteGuard:
 
 
 def _size(tensors) -> tf.Tensor:
-    """The sum of all absolute values, which is finite if and only if they are (and are not huge).
+    """Return the sum of all absolute values, which is finite if and only if they are (and are not huge).
 
     Small tensors are summed together, since each operation costs time to compile; to copy large ones would cost more.
     """
@@ -114,7 +114,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
             )
 
     def _advice(self) -> str:
-        """What has not been done yet, and the row to look at first."""
+        """Names the remedies that have not been tried, and the row to look at first."""
         clips = any(getattr(self.model.optimizer, key, None) for key in ("global_clipnorm", "clipnorm", "clipvalue"))
         steps = [] if self.guard.scaled else ["standardize the data"]
         steps += [] if clips else ["set global_clipnorm=1 in the optimizer"]

@@ -65,7 +65,7 @@ def _flatten_shapes(shapes: Any) -> list:
 
 
 def as_target(target: Any) -> Any:
-    """Returns a `PinnedTarget` for a pinned joint distribution; else what was given.
+    """Return a `PinnedTarget` for a pinned joint distribution; else what was given.
 
     The method `unnormalized_log_prob` of one with several or named parts cannot be called with one vector, and counts as the
     distribution. That of one part is a function of that part, on its own support.

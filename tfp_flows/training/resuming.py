@@ -37,7 +37,7 @@ class Progress(keras.callbacks.Callback):
         return int(self._of._guard.steps.numpy())  # of this run; an optimizer may count others
 
     def note(self, state: np.ndarray) -> None:
-        """Takes the state of a file that was read."""
+        """Take the state of a file that was read."""
         self._restored = np.asarray(state)
 
     def on_train_begin(self, logs=None):
@@ -96,7 +96,7 @@ class Resume(keras.callbacks.Callback):
 
 
 def step_seed(seed: int, step) -> tf.Tensor:
-    """A stateless seed `[2]`. A run that is resumed at a step draws what the uninterrupted one would have drawn."""
+    """Return a stateless seed `[2]`. A run that is resumed at a step draws what the uninterrupted one would have drawn."""
     parts = tf.stack([tf.constant(seed % 2**31, tf.int32), tf.cast(step, tf.int32)])
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:

@@ -27,7 +27,7 @@ class SavableModel(TrainedModel):
     _kept: tuple[str, ...] = ("name", "seed")
 
     def export(self, filepath, format: str = "tf_saved_model") -> None:
-        """Writes a SavedModel that `tf.saved_model.load` runs without this package, for any number of rows.
+        """Write a SavedModel that `tf.saved_model.load` runs without this package, for any number of rows.
 
         `loaded.log_prob(x)` is `{"log_prob": [N]}`, in nats (with `dequantize` the density over events in [0, 1]), and
         `loaded.sample(n, seed)`, with a seed of two int32, is `{"samples": [n, *event_shape]}`; both are signatures too. A
@@ -42,7 +42,7 @@ class SavableModel(TrainedModel):
         export(filepath, self.distribution, self.conditional_size, self, self._draw, variables)
 
     def get_config(self) -> dict:
-        """The description of the distribution, checked by a copy that is made from it.
+        """Return the description of the distribution, checked by a copy that is made from it.
 
         Raises:
           ValueError: If a part of the distribution cannot be described, such as a function; the message says which.
@@ -59,7 +59,7 @@ class SavableModel(TrainedModel):
             random.setstate(state)
 
     def _check_file(self, path: str) -> None:
-        """Loads the file and compares it with this model, once for each structure: Keras may not have written all weights."""
+        """Load the file and compares it with this model, once for each structure: Keras may not have written all weights."""
         if self._read_back == self._checked:
             return
         state = random.getstate()
@@ -70,17 +70,17 @@ class SavableModel(TrainedModel):
             random.setstate(state)
 
     def _parts(self) -> dict[str, Any]:
-        """The descriptions of what the constructor takes."""
+        """Return the descriptions of what the constructor takes."""
         parts = {"distribution": self.distribution, "dequantize": self.dequantize}
         return {key: describe(part) for key, part in parts.items() if part is not None}
 
     def _frozen(self) -> list[int]:
-        """Which weights are not trained, by their positions."""
+        """Return the positions of the weights that are not trained."""
         trained = {id(weight) for weight in self.trainable_weights}
         return [i for i, weight in enumerate(self.weights) if id(weight) not in trained]
 
     def _check_copy(self, make: Callable[[], SavableModel], with_weights: bool = False) -> None:
-        """Raises a `ValueError` unless a copy gives the same log-densities: with these weights, or with those that it has."""
+        """Raise a `ValueError` unless a copy gives the same log-densities: with these weights, or with those that it has."""
         problem = None
         try:
             copy = make()
@@ -121,7 +121,7 @@ class SavableModel(TrainedModel):
 
     @classmethod
     def from_config(cls, config: dict) -> SavableModel:
-        """A model from `get_config()`, with new weights."""
+        """Return a model from `get_config()`, with new weights."""
         parts = {key: from_description(config[key]) for key in cls._described if key in config}
         model = cls(**parts, **{key: config[key] for key in cls._kept if key in config})
         for i in config.get("frozen", ()):

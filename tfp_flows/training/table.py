@@ -95,7 +95,7 @@ def fit_table(
 
 
 def settings_for(rows: int, epochs: int | None, batch_size: int | None, learning_rate: float | None) -> TableTraining:
-    """Returns the settings of `table_training`, with what is given in their place."""
+    """Return the settings of `table_training`, with what is given in their place."""
     chosen = table_training(rows)
     size = chosen.batch_size if batch_size is None else min(positive_int("batch_size", batch_size), chosen.batch_size)
     default = max(20, min(200, -(-3200 // (rows // size))))

@@ -15,7 +15,7 @@ from tfp_flows.data.moments import Moments, moments
 
 
 def check_events(name: str, x: Any, event_shape: tuple[int | None, ...], dtype: tf.DType) -> np.ndarray:
-    """Returns an array of events as a NumPy array of the distribution's dtype.
+    """Return an array of events as a NumPy array of the distribution's dtype.
 
     Args:
       name: Name of the argument, for messages.
@@ -52,7 +52,7 @@ def _check_shape(name: str, array: np.ndarray, event_shape: tuple[int | None, ..
 
 
 def check_levels(name: str, x: Any, event_shape: tuple[int | None, ...], levels: int) -> np.ndarray:
-    """Returns an array of integers `0 .. levels - 1`, as bytes if they fit.
+    """Return an array of integers `0 .. levels - 1`, as bytes if they fit.
 
     Raises:
       ValueError: For other values, a wrong rank or size, or no rows.
@@ -73,7 +73,7 @@ def check_levels(name: str, x: Any, event_shape: tuple[int | None, ...], levels:
 
 
 def check_finite(name: str, array: np.ndarray) -> None:
-    """Raises a `ValueError` that names the first row (and column) which is not finite."""
+    """Raise a `ValueError` that names the first row (and column) which is not finite."""
     # A sum is finite unless something in it is not, or it overflows: only then is it worth a look at every value.
     if np.isfinite(np.sum(array, dtype=np.float64)):
         return
@@ -90,7 +90,7 @@ def check_finite(name: str, array: np.ndarray) -> None:
 def look_at_rows(
     name: str, given: Any, array: np.ndarray, scaled: bool, columns: Sequence[str] | None = None, stacklevel: int = 4
 ) -> None:
-    """Looks for what no density can be fitted to, in the rows `[N, D]` of training data.
+    """Look for what no density can be fitted to, in the rows `[N, D]` of training data.
 
     Args:
       name: Name of the argument, for messages.
@@ -148,7 +148,7 @@ def farthest_value(array: np.ndarray | None) -> tuple[int, int, float] | None:
 
 
 def _check_precision(name: str, found: Moments, dtype: np.dtype, labels: Sequence[str]) -> None:
-    """Raises a `ValueError` for a column whose variation is lost in `dtype`."""
+    """Raise a `ValueError` for a column whose variation is lost in `dtype`."""
     largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))
     lost = (np.spacing(largest.astype(dtype)) > 1e-2 * found.deviation) & (found.highest > found.lowest)
     if np.any(lost):
@@ -160,7 +160,7 @@ def _check_precision(name: str, found: Moments, dtype: np.dtype, labels: Sequenc
 
 
 def look_at_conditions(name: str, given: Any, dtype: tf.DType, read: np.ndarray, stacklevel: int = 4) -> None:
-    """Looks at training conditions `[N, C]`: their scale should be about one where the networks read them.
+    """Look at training conditions `[N, C]`: their scale should be about one where the networks read them.
 
     Args:
       name: Name of the argument, for messages.
@@ -192,7 +192,7 @@ def look_at_conditions(name: str, given: Any, dtype: tf.DType, read: np.ndarray,
 
 
 def _equal_columns(array: np.ndarray) -> tuple[int, int] | None:
-    """The first two columns that hold the same values, if there are any."""
+    """Return the first two columns that hold the same values, if there are any."""
     seen: dict[tuple, int] = {}
     for j, key in enumerate(zip(array[0].tolist(), array[-1].tolist(), array.sum(axis=0).tolist(), strict=True)):
         i = seen.setdefault(key, j)
@@ -202,7 +202,7 @@ def _equal_columns(array: np.ndarray) -> tuple[int, int] | None:
 
 
 def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarray:
-    """Returns an array of conditions `[N, size]` as a NumPy array of the distribution's dtype; integers are fine here.
+    """Return an array of conditions `[N, size]` as a NumPy array of the distribution's dtype; integers are fine here.
 
     Raises:
       ValueError: For another shape, a dtype that is not a number, or a value that is not finite.
@@ -224,7 +224,7 @@ def check_element_spec(
     conditional_size: int | None,
     levels: int | None = None,
 ) -> None:
-    """Checks dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
+    """Check dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
     given = spec
     if conditional_size is not None:
         if not isinstance(spec, (tuple, list)) or len(spec) < 2:

@@ -12,7 +12,7 @@ from tfp_flows import tracking
 
 
 def variables_of(distribution: tfp.distributions.Distribution) -> tuple[tracking.Found, list[tf.Variable]]:
-    """Finds what a distribution depends on, and builds what is built at the first `log_prob`.
+    """Find what a distribution depends on, and builds what is built at the first `log_prob`.
 
     Returns:
       What the search found, and all variables that belong to no Keras layer: those of the search and those of the call.
@@ -51,7 +51,7 @@ def variables_of(distribution: tfp.distributions.Distribution) -> tuple[tracking
 def search(
     module: tf.Module, calls: Sequence[Callable]
 ) -> tuple[tracking.Found, list[tf.Variable], int, Exception | None]:
-    """Searches a module after the first of several calls that works has built what is built late.
+    """Search a module after the first of several calls that works has built what is built late.
 
     Returns:
       What was found, its variables with those that the call read, how many those are, and the first error if no call works.

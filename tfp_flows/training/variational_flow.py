@@ -109,7 +109,7 @@ class VariationalFlow(TrainedModel):
         self.built = True
 
     def call(self, seed, training=None):
-        """Samples and their log-density; Keras hands `training` on to the networks through its call context."""
+        """Return samples and their log-density; Keras hands `training` on to the networks through its call context."""
         del training
         return self.flow.experimental_sample_and_log_prob(self.sample_size, seed=seed)
 
@@ -167,7 +167,7 @@ class VariationalFlow(TrainedModel):
         return super().evaluate(numbers, verbose=verbose, **kwargs)
 
     def _numbers(self, steps: int) -> tf.data.Dataset:
-        """The number of each step, once for each replica."""
+        """Return the number of each step, once for each replica."""
         replicas = self.distribute_strategy.num_replicas_in_sync
         return tf.data.Dataset.range(steps).map(lambda i: tf.fill([replicas], i))
 

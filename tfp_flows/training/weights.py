@@ -16,7 +16,7 @@ from tfp_flows.training.resuming import Progress
 
 
 def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Layer]) -> int:
-    """A number for what was drawn when a flow was made, and is no weight: permutations, and orders of networks."""
+    """Return a number for what was drawn when a flow was made, and is no weight: permutations, and orders of networks."""
     number = 0
     for part in [*modules, *networks]:
         for key in ("_permutation", "permutation", "degrees"):
@@ -27,7 +27,7 @@ def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Laye
 
 
 def check_structure(stored: Any, number: int) -> None:
-    """Raises a `ValueError` if weights in a file belong to another structure."""
+    """Raise a `ValueError` if weights in a file belong to another structure."""
     if stored is not None and int(np.asarray(stored)) != number:
         raise ValueError(
             "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
@@ -48,7 +48,7 @@ class KeepsWeights(keras.Model):
         self._refused: ValueError | None = None  # by `load_own_variables`, since Keras may only warn of it
 
     def save(self, filepath, overwrite: bool = True, **kwargs) -> None:
-        """As `keras.Model.save`. The file appears whole or not at all; an old one stays until the new one is whole."""
+        """Save like `keras.Model.save`. The file appears whole or not at all; an old one stays until the new one is whole."""
         path = pathlib.Path(filepath)
         if path.suffix != ".keras":
             raise ValueError(f"`filepath` must end in .keras, got {str(filepath)!r}.")
@@ -61,10 +61,10 @@ class KeepsWeights(keras.Model):
             self._check_file(part)
 
     def _check_file(self, path: str) -> None:
-        """Raises a `ValueError` unless the file at `path` gives this model back; for models that can be saved."""
+        """Raise a `ValueError` unless the file at `path` gives this model back; for models that can be saved."""
 
     def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
-        """As `keras.Model.save_weights`. A file appears whole or not at all, unless there are several."""
+        """Save like `keras.Model.save_weights`. A file appears whole or not at all, unless there are several."""
         if max_shard_size is not None or not overwrite or not str(filepath).endswith(".weights.h5"):
             super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
         else:
@@ -93,7 +93,7 @@ class KeepsWeights(keras.Model):
             raise
 
     def save_own_variables(self, store) -> None:
-        """The variables, a number for the structure that they belong to, and in `fit` the training progress."""
+        """Return the variables, a number for the structure that they belong to, and in `fit` the training progress."""
         super().save_own_variables(store)
         store["drawn"] = np.int64(self._drawn())
         if self._progress is not None:
@@ -102,7 +102,7 @@ class KeepsWeights(keras.Model):
                 store[f"generator_{i}"] = state
 
     def load_own_variables(self, store) -> None:
-        """The variables; in `fit`, the training progress of the model that wrote the file as well.
+        """Return the variables; in `fit`, the training progress of the model that wrote the file as well.
 
         Raises:
           ValueError: If the file belongs to a flow with other permutations or orders. No weight has been changed by then.
@@ -125,7 +125,7 @@ class KeepsWeights(keras.Model):
         return structure_number([m for root in self._modules() for m in (root, *root.submodules)], self._networks)
 
     def _modules(self) -> list[tf.Module]:
-        """What the model is made of, besides Keras layers."""
+        """Return the modules that the model is made of, besides Keras layers."""
         return [root for root in vars(self).values() if isinstance(root, tf.Module)]
 
     @property

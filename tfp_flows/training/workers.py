@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def workers(strategy: tf.distribute.Strategy) -> int:
-    """How many processes train together; 0 if there is but this one."""
+    """Return the number of processes that train together, or 0 for a single one."""
     cluster = strategy.cluster_resolver
     return 0 if cluster is None else sum(len(tasks) for tasks in cluster.cluster_spec().as_dict().values())
 
@@ -41,7 +41,7 @@ def of_the_first(strategy: tf.distribute.Strategy, values: Sequence[tf.Tensor | 
 
 
 def agree(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:
-    """Gives all processes the variables of the first: what they drew, or read from data or a file, may differ."""
+    """Give all processes the variables of the first: what they drew, or read from data or a file, may differ."""
     values = of_the_first(strategy, variables)
     with strategy.scope():
         for variable, value in zip(variables, values, strict=True):
