@@ -262,7 +262,7 @@ def check_normalized(distribution, limit: float = 12.0, resolution: int = 500, t
 
 
 def check_above_entropy(distribution, x: np.ndarray, entropy: float, errors: float = 4.0) -> None:
-    """Check that the mean NLL of `x` is not below the entropy, in nats, of the density that `x` was drawn from: no density's is."""
+    """Check that the mean NLL of `x` is not below the entropy, in nats, of the density that `x` was drawn from."""
     nll = -np.asarray(distribution.log_prob(tf.constant(x, distribution.dtype)), np.float64)
     lowest = entropy - errors * np.std(nll) / np.sqrt(len(nll))
     assert np.all(np.isfinite(nll)), "log_prob is not finite"
@@ -270,7 +270,7 @@ def check_above_entropy(distribution, x: np.ndarray, entropy: float, errors: flo
 
 
 def correlated_normal(event_size: int) -> tuple[Callable[[int, int], np.ndarray], float]:
-    """Return a normal distribution whose neighboring coordinates have correlation 0.8: `draw(n, seed)`, and its entropy in nats."""
+    """Return `draw(n, seed)` of a normal distribution whose neighbors have correlation 0.8, and its entropy in nats."""
     mix = np.linalg.cholesky(0.8 ** np.abs(np.subtract.outer(np.arange(event_size), np.arange(event_size))))
     entropy = 0.5 * event_size * np.log(2.0 * np.pi * np.e) + np.sum(np.log(np.diag(mix)))
     return lambda n, seed: np.random.default_rng(seed).normal(size=[n, event_size]) @ mix.T, float(entropy)

@@ -103,7 +103,7 @@ class TrainedModel(FitsUnderKeras):
         return self.compute_metrics(None, None, -terms["loss"], sample_weight=terms.get("weight"))
 
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
-        """Return the networks' own losses, such as regularization: those of Keras 3, which this model tracks, and of Keras 2."""
+        """Return the networks' own losses, such as regularization: those of Keras 3, which are tracked, and of Keras 2."""
         losses = [*self.losses, *(loss for layer in self._legacy_layers for loss in layer.losses)]
         return sum((tf.cast(loss, dtype) for loss in losses), tf.zeros([], dtype))
 

@@ -34,9 +34,7 @@ class Order:
         self.start.assign(epoch * self.per_epoch + step)
 
     def batches(self, a_pass: Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
-        """Return the batches of one epoch, from a function of a seed `[2]` that makes a pass over the data, without its first so many
-        batches.
-        """
+        """Return the batches of one epoch; `a_pass(seed, skip)` is a pass over the data without its first `skip` batches."""
         per_pass, per_epoch = self.per_pass, self.per_epoch
 
         def from_here(_):

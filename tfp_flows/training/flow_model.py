@@ -234,7 +234,7 @@ class FlowModel(SavableModel):
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
-        """Return the mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`; else as `keras.Model.evaluate`."""
+        """Return the mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`, like `keras.Model.evaluate`."""
         data = self._inputs.dataset(x, y, batch_size, sample_weight)
         return super().evaluate(data, verbose=verbose, **kwargs)
 
@@ -340,7 +340,7 @@ class FlowModel(SavableModel):
     def sample(
         self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
     ) -> tf.Tensor:
-        """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled once, at the first call.
+        """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
 
         Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides. The leading axes of
         `conditional_input` broadcast to `sample_shape`.

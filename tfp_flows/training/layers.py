@@ -74,7 +74,7 @@ class _ModuleLayer(keras.Layer):
 
 
 def log_prob_layer(distribution: tfd.Distribution) -> LogProb:
-    """Return the layer of a distribution that is in use already, or a new one: a flow that is used twice has its weights once."""
+    """Return the layer of a distribution that is in use, or a new one: a flow that is used twice has its weights once."""
     known = getattr(distribution, "_keras_layer", None)
     layer = None if known is None else known()
     if layer is None:
