@@ -512,3 +512,15 @@ def test_a_prediction_repeats_and_dequantizes_other_batches_with_other_noise():
     np.testing.assert_array_equal(first, again)
     x[-1, 0] = 3 - x[-1, 0]
     assert np.all(model.predict(x, verbose=0) != first)
+
+
+def test_networks_of_one_flow_and_of_neighboring_seeds_share_no_weights():
+    def kernels(seed):
+        flow = tff.image_real_nvp((4, 4, 1), filters=4, num_blocks=1, seed=seed)
+        return [v.numpy() for v in flow.trainable_variables if v.shape.rank == 4]
+
+    first, second = kernels(1), kernels(2)
+    assert all(np.any(k != 0) for k in first)
+    for i, kernel in enumerate(first):
+        others = [*first[:i], *second]
+        assert not any(k.shape == kernel.shape and np.array_equal(k, kernel) for k in others)

@@ -72,7 +72,7 @@ class _ConvNetwork(keras.layers.Layer):
         self.conditional_size = None
         if conditional_size is not None:
             self.conditional_size = positive_int("conditional_size", conditional_size)
-        self._seeds = iter(split_seed(resolve_seed(seed), num_layers + 1))
+        self._seeds = iter(split_seed(resolve_seed(seed), 2 * num_layers + 1))  # with the last one of each block
         self._first = self._convolution(self.filters, 3)
         self._condition = None
 
@@ -89,7 +89,7 @@ class _ConvNetwork(keras.layers.Layer):
                 filters,
                 size,
                 gain=0.0 if zero else 1.0,
-                seed=next(self._seeds) if not zero else 0,
+                seed=next(self._seeds),
                 dtype=self.dtype_policy,
             )
         start = "zeros" if zero else keras.initializers.HeNormal(next(self._seeds))
