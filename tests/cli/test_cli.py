@@ -10,8 +10,7 @@ import tfp_flows as tff
 from tfp_flows import data
 from tfp_flows.cli import images, output
 from tfp_flows.cli import main as cli
-from tfp_flows.cli.main import FLOWS, split
-from tfp_flows.cli.tables import gaussian_nll
+from tfp_flows.cli.tables import FLOWS, gaussian_nll, split
 from tfp_flows.recipes.recipe import RECIPES
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import sys
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from tfp_flows import data
-from tfp_flows.cli.output import UsageError, load_tensorflow, write_folder
+from tfp_flows.cli.output import UsageError
 from tfp_flows.cli.recipes import recipe_names
+from tfp_flows.cli.tables import split
 
 IMAGE_FLOWS = recipe_names("image_shape")
+STEPS = 3200  # of training, about, unless --epochs says otherwise
 
 
 def read_images(path: str) -> np.ndarray:
@@ -37,90 +38,91 @@ def read_images(path: str) -> np.ndarray:
     return images
 
 
-def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int) -> int:
-    """Fits a flow to a file of images, reports bits per dimension on held-out ones, and writes a folder."""
-    images = read_images(args.source)
-    if len(images) < 10:
-        raise UsageError(f"{args.source}: {len(images)} images are too few to hold some out; at least 10 are needed.")
-    if images.max() == images.min():
-        raise UsageError(f"{args.source}: every pixel is {images.max()}: there is nothing to learn.")
-    # Bytes, unless the file uses few of their levels: then as many as it uses.
-    levels = 256 if 64 < images.max() < 256 else int(images.max()) + 1
-    order = np.random.default_rng(args.seed).permutation(len(images))
-    held = max(1, round(held_out_part * len(images)))
-    train, validation, test = images[order[2 * held :]], images[order[held : 2 * held]], images[order[:held]]
+class ImageTask:
+    """What `tfp-flows fit` does for an array of images; `cli.main.fit` says when."""
 
-    load_tensorflow()
-    import keras
-    import tensorflow as tf
+    def __init__(self, args):
+        self.args, images = args, read_images(args.source)
+        if len(images) < 10:
+            raise UsageError(
+                f"{args.source}: {len(images)} images are too few to hold some out; at least 10 are needed."
+            )
+        if images.max() == images.min():
+            raise UsageError(f"{args.source}: every pixel is {images.max()}: there is nothing to learn.")
+        self.name, self.shape = pathlib.Path(args.source).stem, images.shape[1:]
+        # Bytes, unless the file uses few of their levels: then as many as it uses.
+        self.levels = 256 if 64 < images.max() < 256 else int(images.max()) + 1
+        self.train, self.validation, self.test = split(images, args.seed)
 
-    from tfp_flows.recipes.recipe import RECIPES
-    from tfp_flows.training import FlowModel
-    from tfp_flows.training.batch_order import without_autotuning
+    def fit(self) -> tuple[Any, dict[str, list[float]]]:
+        """Return the trained model and its history."""
+        import keras
+        import tensorflow as tf
 
-    keras.utils.set_random_seed(args.seed)
-    try:
-        flow = RECIPES[args.flow](images.shape[1:], seed=args.seed)
-    except ValueError as error:
-        raise UsageError(f"{args.source}: {error}") from error
-    model = FlowModel(flow, dequantize=levels, seed=args.seed, name="flow")
-    batch = min(args.batch_size, max(1, len(train) // 4))
-    steps = len(train) // batch
-    epochs = args.epochs or max(5, min(200, -(-steps_wanted // steps)))
-    warmup = min(200, epochs * steps // 10)
-    rate = keras.optimizers.schedules.CosineDecay(
-        1e-5, max(1, epochs * steps - warmup), warmup_target=args.learning_rate or 1e-3, warmup_steps=warmup
-    )
-    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=10.0))
-    shape = " x ".join(map(str, images.shape[1:]))
-    print(
-        f"{len(train)} images {shape} of {levels} levels to train, {len(validation)} to validate, {len(test)} held out; "
-        f"{args.flow} with {model.count_params()} weights, {epochs} epochs",
-        flush=True,
-    )
-    rows = tf.data.Dataset.from_tensor_slices(train)
-    rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
-    rows = without_autotuning(rows.prefetch(2))
-    history = model.fit(
-        rows,
-        epochs=epochs,
-        validation_data=validation,
-        validation_batch_size=min(len(validation), 500),
-        verbose=args.verbose,
-    )
-    scores = model.predict(test, batch_size=min(len(test), 500), verbose=0)
-    bits = -np.asarray(scores, np.float64) / (np.log(2.0) * np.prod(images.shape[1:]))
-    if not np.all(np.isfinite(bits)):
-        raise FloatingPointError("a held-out image has a log-density that is not finite.")
-    report: dict[str, Any] = {
-        "source": pathlib.Path(args.source).stem,
-        "images": list(images.shape[1:]),
-        "columns": [],
-        "levels": levels,
-        "flow": args.flow,
-        "seed": args.seed,
-        "epochs": len(history.history["loss"]),
-        "held_out_rows": len(test),
-        "bits_per_dim": float(np.mean(bits)),
-        "bits_per_dim_standard_error": float(np.std(bits) / np.sqrt(len(bits))),
-        "uniform_bits_per_dim": float(np.log2(levels)),
-        "history": {k: [float(v) for v in vs] for k, vs in history.history.items()},
-    }
-    print(
-        f"\nheld-out images, {len(test)}: {report['bits_per_dim']:.3f} bits per dimension (standard error "
-        f"{report['bits_per_dim_standard_error']:.3f}); a uniform guess needs {np.log2(levels):.3f}",
-        flush=True,
-    )
-    write_folder(
-        out,
-        model,
-        report,
-        lambda folder: np.save(folder / "held_out.npy", test),
-        lambda path: draw_images(path, model, report, test),
-        args.overwrite,
-    )
-    print(f"wrote {out}{os.sep}")
-    return 0
+        from tfp_flows.recipes.recipe import RECIPES
+        from tfp_flows.training import FlowModel
+        from tfp_flows.training.batch_order import without_autotuning
+
+        args, train, validation = self.args, self.train, self.validation
+        try:
+            flow = RECIPES[args.flow](self.shape, seed=args.seed)
+        except ValueError as error:
+            raise UsageError(f"{args.source}: {error}") from error
+        model = FlowModel(flow, dequantize=self.levels, seed=args.seed, name="flow")
+        batch = min(args.batch_size, max(1, len(train) // 4))
+        steps = len(train) // batch
+        epochs = args.epochs or max(5, min(200, -(-STEPS // steps)))
+        warmup = min(200, epochs * steps // 10)
+        rate = keras.optimizers.schedules.CosineDecay(
+            1e-5, max(1, epochs * steps - warmup), warmup_target=args.learning_rate or 1e-3, warmup_steps=warmup
+        )
+        model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=10.0))
+        print(
+            f"{len(train)} images {' x '.join(map(str, self.shape))} of {self.levels} levels to train, {len(validation)} to "
+            f"validate, {len(self.test)} held out; {args.flow} with {model.count_params()} weights, {epochs} epochs",
+            flush=True,
+        )
+        rows = tf.data.Dataset.from_tensor_slices(train)
+        rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
+        options = {"validation_data": validation, "validation_batch_size": min(len(validation), 500)}
+        rows = without_autotuning(rows.prefetch(2))
+        return model, model.fit(rows, epochs=epochs, verbose=args.verbose, **options).history
+
+    def report(self, model: Any) -> dict[str, Any]:
+        """Return the scores of the held-out images."""
+        bits = bits_per_dim(model, self.test, self.shape)
+        if not np.all(np.isfinite(bits)):
+            raise FloatingPointError("a held-out image has a log-density that is not finite.")
+        return {
+            "images": list(self.shape),
+            "columns": [],
+            "levels": self.levels,
+            "bits_per_dim": float(np.mean(bits)),
+            "bits_per_dim_standard_error": float(np.std(bits) / np.sqrt(len(bits))),
+            "uniform_bits_per_dim": float(np.log2(self.levels)),
+        }
+
+    def print_report(self, report: dict[str, Any]) -> None:
+        """Print the report."""
+        print(
+            f"\nheld-out images, {len(self.test)}: {report['bits_per_dim']:.3f} bits per dimension (standard error "
+            f"{report['bits_per_dim_standard_error']:.3f}); a uniform guess needs {report['uniform_bits_per_dim']:.3f}",
+            flush=True,
+        )
+
+    def write_held_out(self, folder: pathlib.Path) -> None:
+        """Write the held-out images into the folder."""
+        np.save(folder / "held_out.npy", self.test)
+
+    def draw(self, path: pathlib.Path, model: Any, report: dict[str, Any]) -> None:
+        """Draw the picture of the folder."""
+        draw_images(path, model, report, self.test)
+
+
+def bits_per_dim(model: Any, images: np.ndarray, shape) -> np.ndarray:
+    """Return the bits per dimension of each image."""
+    log_prob = np.asarray(model.predict(images, batch_size=min(len(images), 500), verbose=0), np.float64)
+    return -log_prob / (np.log(2.0) * np.prod(shape))
 
 
 def score_images(args, model, report: dict) -> int:
@@ -131,8 +133,7 @@ def score_images(args, model, report: dict) -> int:
             f"{args.file}: images of shape {list(images.shape[1:])} up to {images.max()}, the flow has {report['images']} and "
             f"{report['levels']} levels."
         )
-    log_prob = np.asarray(model.predict(images, batch_size=min(len(images), 500), verbose=0), np.float64)
-    bits = -log_prob / (np.log(2.0) * np.prod(report["images"]))
+    bits = bits_per_dim(model, images, report["images"])
     print(
         f"{len(images)} images: {np.mean(bits):.4f} bits per dimension (standard error {np.std(bits) / np.sqrt(len(bits)):.4f})"
     )

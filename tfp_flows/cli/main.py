@@ -1,4 +1,4 @@
-"""`tfp-flows fit | sample | score | plot`: a density for a table of numbers, from the shell."""
+"""`tfp-flows fit | sample | score | plot`: a density for a table of numbers, or for images, from the shell."""
 
 from __future__ import annotations
 
@@ -7,155 +7,32 @@ import os
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tfp_flows import data
 from tfp_flows.cli import images
 from tfp_flows.cli.output import UsageError, draw, free_folder, load, load_tensorflow, next_name, write_folder
-from tfp_flows.cli.recipes import recipe_names
-from tfp_flows.cli.tables import Source, fit_default, fit_flow, fit_gaussian, gaussian_nll, warn_of_rows
-
-FLOWS = recipe_names("event_size")
-# The default, which is a flow over a fitted base, and the density that flows are compared with.
-TABLE_FLOWS = ("auto", "gaussian")
-HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
-STEPS = 3200  # of training on images, about, unless --epochs says otherwise
-
-
-def load_source(source: str, rows: int, seed: int) -> Source:
-    """The data that SOURCE names: a built-in density, `faithful`, or a file."""
-    if source in data.densities:
-        density = data.densities[source]()
-        return Source(source, density.sample(rows, seed=seed).astype(np.float64), ["x1", "x2"], density)
-    if source == "faithful":
-        values, columns = data.faithful()
-        return Source(source, values.astype(np.float64), columns, None)
-    if pathlib.Path(source).suffix.lower() not in (".csv", ".npy"):
-        names = ", ".join([*data.densities, "faithful"])
-        raise UsageError(f"{source}: neither a .csv or .npy file nor one of {names}.")
-    table = data.read_table(source)
-    data.check_trainable(source, table)
-    if len(table.values) < 10:
-        raise UsageError(f"{source}: {len(table.values)} rows are too few to hold some out; at least 10 are needed.")
-    _check_range(source, table.values, table.columns)
-    for name, column in zip(table.columns, table.values.T, strict=True):
-        if np.spacing(np.float32(np.max(np.abs(column)))) > 1e-2 * np.std(column):
-            raise UsageError(
-                f"{source}: column {name!r} varies by {np.std(column):.3g} around {np.mean(column):.6g}, which is too "
-                "little to be seen in float32: subtract a constant from it."
-            )
-    return Source(pathlib.Path(source).stem, table.values, table.columns, None)
-
-
-def split(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training, validation and test rows, shuffled."""
-    order = np.random.default_rng(seed).permutation(len(values))
-    held = max(1, round(HELD_OUT * len(values)))
-    return values[order[2 * held :]], values[order[held : 2 * held]], values[order[:held]]
+from tfp_flows.cli.tables import FLOWS, TABLE_FLOWS, TableTask, columns_of
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Fits a flow to SOURCE, reports its NLL on held-out rows, and writes a folder."""
+    """Fit a flow to SOURCE, report how well it describes what was held out, and write a folder."""
     out = free_folder(args.out, args.overwrite)  # before any work is done
-    if args.flow in images.IMAGE_FLOWS:
-        out = out or next_name(f"{pathlib.Path(args.source).stem}-{args.flow}")
-        return images.fit_images(args, out, HELD_OUT, STEPS)
-    source = load_source(args.source, args.rows, args.seed)
-    out = out or next_name(f"{source.name}-{args.flow}")
-    train, validation, test = split(source.values, args.seed)
-    spread = train.max(axis=0) - train.min(axis=0)
-    if np.any(spread == 0):
-        column = source.columns[int(np.argmin(spread))]
-        raise UsageError(f"{args.source}: column {column!r} is constant in the training rows: leave it out.")
-
+    task = images.ImageTask(args) if args.flow in images.IMAGE_FLOWS else TableTask(args)
+    out = out or next_name(f"{task.name}-{args.flow}")
     load_tensorflow()
     import keras
 
     keras.utils.set_random_seed(args.seed)
-    warn_of_rows(args.source, train, source.columns)
-    fit_model = {"gaussian": fit_gaussian, "auto": fit_default}.get(args.flow, fit_flow)
-    model, history = fit_model(args, source, train, validation, len(test))
-    scores = -np.asarray(model.log_prob(test), dtype=np.float64)
-    fitted = np.concatenate([train, validation]) if args.flow == "auto" else train
-    gaussian = gaussian_nll(fitted, test)
-    units = float(np.sum(np.log(train.std(axis=0))))  # standardized nats = nats - units
-    report: dict[str, Any] = {
-        "source": source.name,
-        "columns": source.columns,
-        "flow": args.flow,
-        "seed": args.seed,
-        "epochs": len(history["loss"]),
-        "held_out_rows": len(test),
-        "nll": float(np.mean(scores)),
-        "nll_standard_error": float(np.std(scores) / np.sqrt(len(scores))),
-        "gaussian_nll": float(np.mean(gaussian)),
-        "gain_over_gaussian": float(np.mean(gaussian - scores)),
-        "gain_standard_error": float(np.std(gaussian - scores) / np.sqrt(len(scores))),
-        "floor": source.density.entropy() if source.density else None,
-        "standardized_offset": -units,
-        "history": {k: [float(v) for v in vs] for k, vs in history.items()},
-    }
-    if not np.isfinite(report["nll"]):
-        raise FloatingPointError(f"the held-out rows have NLL {report['nll']}: look for outliers among them.")
-    _print_report(report)
-    write_folder(
-        out,
-        model,
-        report,
-        lambda folder: data.write_csv(folder / "held_out.csv", test, report["columns"]),
-        lambda path: draw(path, model, report, test),
-        args.overwrite,
-    )
+    model, history = task.fit()
+    report = {"source": task.name, "flow": args.flow, "seed": args.seed, "epochs": len(history["loss"])}
+    report |= {"held_out_rows": len(task.test), **task.report(model)}
+    report["history"] = {key: [float(value) for value in values] for key, values in history.items()}
+    task.print_report(report)
+    write_folder(out, model, report, task.write_held_out, lambda path: task.draw(path, model, report), args.overwrite)
     print(f"wrote {out}{os.sep}")
     return 0
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    offset = report["standardized_offset"]
-    print(f"\nheld-out NLL in nats, {report['held_out_rows']} rows    data's units   standardized")
-    error = f"  (standard error {report['nll_standard_error']:.3f})"
-    rows = [(f"flow ({report['flow']})", report["nll"], error)]
-    rows.append(("full-covariance Gaussian", report["gaussian_nll"], ""))
-    if report["floor"] is not None:
-        rows.append(("floor (entropy of the density)", report["floor"], ""))
-    for label, value, note in rows:
-        print(f"  {label:34s} {value:12.3f} {value + offset:14.3f}{note}")
-    if report["floor"] is not None:
-        print(f"  {'flow above the floor':34s} {report['nll'] - report['floor']:12.3f}")
-    gain, error = report["gain_over_gaussian"], report["gain_standard_error"]
-    if report["flow"] != "gaussian" and gain < error:
-        verdict = "is worse than" if gain < -error else "is no better than"
-        print(
-            f"\nThe flow {verdict} a Gaussian on these rows (by {-gain:.3f} nats, standard error {error:.3f}): "
-            "`--flow gaussian` fits that, which is simpler."
-        )
-    print(flush=True)
-
-
-def _columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndarray:
-    """The values of a file in the order of the flow's columns: by name where the file has names, else by position."""
-    if table.named:
-        missing = [name for name in columns if name not in table.columns]
-        if missing:
-            raise UsageError(f"{path}: has no column named {', '.join(map(repr, missing))}.")
-        values = table.values[:, [table.columns.index(name) for name in columns]]
-    elif len(table.columns) == len(columns):
-        values = table.values
-    else:
-        raise UsageError(
-            f"{path}: has {len(table.columns)} columns, the flow has {len(columns)}: {', '.join(columns)}."
-        )
-    _check_range(path, values, columns)
-    return values
-
-
-def _check_range(path: str, values: np.ndarray, columns: Sequence[str]) -> None:
-    """Refuses values that float32, in which flows compute, cannot hold."""
-    for j, name in enumerate(columns):
-        if np.max(np.abs(values[:, j])) > 1e30:
-            raise UsageError(f"{path}: column {name!r} holds values beyond 1e30: rescale it.")
 
 
 def sample(args: argparse.Namespace) -> int:
@@ -185,7 +62,7 @@ def score(args: argparse.Namespace) -> int:
     if "images" in report:
         return images.score_images(args, model, report)
     table = data.read_table(args.file)
-    values = _columns_of(args.file, table, report["columns"])
+    values = columns_of(args.file, table, report["columns"])
     log_prob = np.asarray(model.log_prob(values), dtype=np.float64)
     worst = int(np.argmin(log_prob))
     error = np.std(log_prob) / np.sqrt(len(log_prob))

@@ -1,16 +1,24 @@
-"""Flows for the tables of the command `tfp-flows fit`. Loads TensorFlow at the first use."""
+"""Tables of numbers for the commands: rows, flows, and the report."""
 
 from __future__ import annotations
 
 import argparse
+import pathlib
 import sys
 import warnings
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfp_flows import data
-from tfp_flows.cli.output import UsageError
+from tfp_flows.cli.output import UsageError, draw
+from tfp_flows.cli.recipes import recipe_names
+
+FLOWS = recipe_names("event_size")
+# The default, which is a flow over a fitted base, and the density that flows are compared with.
+TABLE_FLOWS = ("auto", "gaussian")
+HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
 
 
 class Source(NamedTuple):
@@ -20,6 +28,38 @@ class Source(NamedTuple):
     values: np.ndarray
     columns: list[str]
     density: data.Density | None
+
+
+def load_source(source: str, rows: int, seed: int) -> Source:
+    """The data that SOURCE names: a built-in density, `faithful`, or a file."""
+    if source in data.densities:
+        density = data.densities[source]()
+        return Source(source, density.sample(rows, seed=seed).astype(np.float64), ["x1", "x2"], density)
+    if source == "faithful":
+        values, columns = data.faithful()
+        return Source(source, values.astype(np.float64), columns, None)
+    if pathlib.Path(source).suffix.lower() not in (".csv", ".npy"):
+        names = ", ".join([*data.densities, "faithful"])
+        raise UsageError(f"{source}: neither a .csv or .npy file nor one of {names}.")
+    table = data.read_table(source)
+    data.check_trainable(source, table)
+    if len(table.values) < 10:
+        raise UsageError(f"{source}: {len(table.values)} rows are too few to hold some out; at least 10 are needed.")
+    check_range(source, table.values, table.columns)
+    for name, column in zip(table.columns, table.values.T, strict=True):
+        if np.spacing(np.float32(np.max(np.abs(column)))) > 1e-2 * np.std(column):
+            raise UsageError(
+                f"{source}: column {name!r} varies by {np.std(column):.3g} around {np.mean(column):.6g}, which is too "
+                "little to be seen in float32: subtract a constant from it."
+            )
+    return Source(pathlib.Path(source).stem, table.values, table.columns, None)
+
+
+def split(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return training, validation and test rows, shuffled."""
+    order = np.random.default_rng(seed).permutation(len(values))
+    held = max(1, round(HELD_OUT * len(values)))
+    return values[order[2 * held :]], values[order[held : 2 * held]], values[order[:held]]
 
 
 def gaussian_nll(train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -43,6 +83,103 @@ def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
         look_at_rows(source, train, train.astype(np.float32), scaled=True, columns=columns)
     for warning in caught:
         print(f"tfp-flows: warning: {warning.message}", file=sys.stderr)
+
+
+class TableTask:
+    """What `tfp-flows fit` does for a table; `cli.main.fit` says when."""
+
+    def __init__(self, args: argparse.Namespace):
+        self.args = args
+        self.source = load_source(args.source, args.rows, args.seed)
+        self.name = self.source.name
+        self.train, self.validation, self.test = split(self.source.values, args.seed)
+        spread = self.train.max(axis=0) - self.train.min(axis=0)
+        if np.any(spread == 0):
+            column = self.source.columns[int(np.argmin(spread))]
+            raise UsageError(f"{args.source}: column {column!r} is constant in the training rows: leave it out.")
+
+    def fit(self) -> tuple[Any, dict[str, list[float]]]:
+        """Return the trained model and its history."""
+        warn_of_rows(self.args.source, self.train, self.source.columns)
+        fit_model = {"gaussian": fit_gaussian, "auto": fit_default}.get(self.args.flow, fit_flow)
+        return fit_model(self.args, self.source, self.train, self.validation, len(self.test))
+
+    def report(self, model: Any) -> dict[str, Any]:
+        """Return the scores of the held-out rows."""
+        scores = -np.asarray(model.log_prob(self.test), dtype=np.float64)
+        fitted = np.concatenate([self.train, self.validation]) if self.args.flow == "auto" else self.train
+        gaussian = gaussian_nll(fitted, self.test)
+        if not np.all(np.isfinite(scores)):
+            raise FloatingPointError(f"the held-out rows have NLL {np.mean(scores)}: look for outliers among them.")
+        return {
+            "columns": self.source.columns,
+            "nll": float(np.mean(scores)),
+            "nll_standard_error": float(np.std(scores) / np.sqrt(len(scores))),
+            "gaussian_nll": float(np.mean(gaussian)),
+            "gain_over_gaussian": float(np.mean(gaussian - scores)),
+            "gain_standard_error": float(np.std(gaussian - scores) / np.sqrt(len(scores))),
+            "floor": self.source.density.entropy() if self.source.density else None,
+            # Standardized nats are nats minus the logarithms of the deviations.
+            "standardized_offset": -float(np.sum(np.log(self.train.std(axis=0)))),
+        }
+
+    def print_report(self, report: dict[str, Any]) -> None:
+        """Print the report."""
+        _print_report(report)
+
+    def write_held_out(self, folder: pathlib.Path) -> None:
+        """Write the held-out rows into the folder."""
+        data.write_csv(folder / "held_out.csv", self.test, self.source.columns)
+
+    def draw(self, path: pathlib.Path, model: Any, report: dict[str, Any]) -> None:
+        """Draw the picture of the folder."""
+        draw(path, model, report, self.test)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    offset = report["standardized_offset"]
+    print(f"\nheld-out NLL in nats, {report['held_out_rows']} rows    data's units   standardized")
+    error = f"  (standard error {report['nll_standard_error']:.3f})"
+    rows = [(f"flow ({report['flow']})", report["nll"], error)]
+    rows.append(("full-covariance Gaussian", report["gaussian_nll"], ""))
+    if report["floor"] is not None:
+        rows.append(("floor (entropy of the density)", report["floor"], ""))
+    for label, value, note in rows:
+        print(f"  {label:34s} {value:12.3f} {value + offset:14.3f}{note}")
+    if report["floor"] is not None:
+        print(f"  {'flow above the floor':34s} {report['nll'] - report['floor']:12.3f}")
+    gain, error = report["gain_over_gaussian"], report["gain_standard_error"]
+    if report["flow"] != "gaussian" and gain < error:
+        verdict = "is worse than" if gain < -error else "is no better than"
+        print(
+            f"\nThe flow {verdict} a Gaussian on these rows (by {-gain:.3f} nats, standard error {error:.3f}): "
+            "`--flow gaussian` fits that, which is simpler."
+        )
+    print(flush=True)
+
+
+def columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndarray:
+    """The values of a file in the order of the flow's columns: by name where the file has names, else by position."""
+    if table.named:
+        missing = [name for name in columns if name not in table.columns]
+        if missing:
+            raise UsageError(f"{path}: has no column named {', '.join(map(repr, missing))}.")
+        values = table.values[:, [table.columns.index(name) for name in columns]]
+    elif len(table.columns) == len(columns):
+        values = table.values
+    else:
+        raise UsageError(
+            f"{path}: has {len(table.columns)} columns, the flow has {len(columns)}: {', '.join(columns)}."
+        )
+    check_range(path, values, columns)
+    return values
+
+
+def check_range(path: str, values: np.ndarray, columns: Sequence[str]) -> None:
+    """Refuses values that float32, in which flows compute, cannot hold."""
+    for j, name in enumerate(columns):
+        if np.max(np.abs(values[:, j])) > 1e30:
+            raise UsageError(f"{path}: column {name!r} holds values beyond 1e30: rescale it.")
 
 
 def fit_default(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
