@@ -1,6 +1,7 @@
 """Imports point one way, and every public name is reachable and documented."""
 
 import ast
+import importlib
 import inspect
 import pathlib
 import re
@@ -80,6 +81,11 @@ def test_all_is_complete_and_documented():
     assert len(set(tff.__all__)) == len(tff.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tff.nothing  # noqa: B018
+
+
+def test_public_modules_can_be_imported_from():
+    for name in ("callbacks", "data", "destructors", "diagnostics", "layers", "plots", "streams", "testing"):
+        assert importlib.import_module(f"tfp_flows.{name}") is getattr(tff, name)
 
 
 def test_modules_stay_small():

@@ -51,3 +51,8 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
     __all__ += ["callbacks", "course", "data", "destructors", "diagnostics", "layers", "plots", "streams", "testing"]
     __all__ += bases.__all__ + bijectors.__all__ + distribution.__all__ + dynamics.__all__ + latent.__all__
     __all__ += networks.__all__ + recipes.__all__ + saving.__all__ + training.__all__ + transformers.__all__
+
+    # `from tfp_flows.layers import LogProb` is as good as `tff.layers.LogProb`, wherever the module lies.
+    for _module in (callbacks, diagnostics, layers, plots, streams):
+        sys.modules[f"{__name__}.{_module.__name__.rsplit('.', 1)[1]}"] = _module
+    sys.modules[f"{__name__}.flows"] = flows = recipes  # the earlier name

@@ -14,6 +14,7 @@ from tfp_flows.recipes.coupling import coupling_flow, nice, real_nvp, spline_cou
 from tfp_flows.recipes.gaussianization import gaussianization_flow
 from tfp_flows.recipes.image import glow, image_real_nvp
 from tfp_flows.recipes.planar import planar_flow, radial_flow, sylvester_flow
+from tfp_flows.recipes.recipe import RECIPES as RECIPES
 from tfp_flows.recipes.table import table_flow, table_training
 
 __all__ = [
