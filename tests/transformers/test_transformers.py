@@ -10,6 +10,7 @@ from cases import TRANSFORMERS
 import tfp_flows as tff
 from tfp_flows import testing
 from tfp_flows.numerics import lower_normal_tail, normal_quantile
+from tfp_flows.transformers import quantile_spline
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 by_name = pytest.mark.parametrize("name", TRANSFORMERS)
@@ -265,3 +266,11 @@ def test_the_normal_quantile_has_two_derivatives():
     mills = np.sqrt(np.pi / 2) * scipy.special.erfcx(-x / np.sqrt(2))
     np.testing.assert_allclose(first, mills, rtol=1e-10)
     np.testing.assert_allclose(outer.gradient(first, lower), mills * (1.0 + x * mills), rtol=1e-6)
+
+
+def test_a_quantile_spline_maps_quantiles_to_those_of_the_normal_distribution():
+    x = np.random.default_rng(1).exponential(size=[10_000, 1])
+    t = tff.QuantileSplineTransformer(30)
+    z = quantile_spline._knots(30, len(x))
+    found, _ = t.inverse(tf.constant(np.quantile(x, scipy.stats.norm.cdf(z)))[:, None], tf.constant(t.adapt(x)))
+    np.testing.assert_allclose(found[:, 0], z, atol=1e-9)
