@@ -73,6 +73,13 @@ def test_data_needs_numpy_only():
         assert not re.search(r"^(import|from) (tensorflow|keras)", path.read_text(encoding="utf-8"), re.M)
 
 
+@pytest.mark.parametrize("name", ["bijectors", "destructors", "dynamics", "networks", "recipes", "transformers"])
+def test_rooms_list_what_they_import(name):
+    found = vars(getattr(tff, name))
+    own = {n for n, v in found.items() if str(getattr(v, "__module__", "")).startswith("tfp_flows") and n[0] != "_"}
+    assert own <= set(found["__all__"])
+
+
 def test_all_is_complete_and_documented():
     for name in tff.__all__:
         value = getattr(tff, name)

@@ -66,6 +66,7 @@ def test_tolerances_and_evaluations():
         evaluations.append(float(layer.num_evaluations))
     assert errors[1] < 1e-5 < errors[0] < 0.1
     assert evaluations[0] < evaluations[1]
+    assert layer.num_evaluations.name == "num_evaluations:0"
 
 
 def test_condition_has_the_gradient_of_differences():

@@ -83,3 +83,9 @@ def test_each_of_many_narrow_clusters_gets_a_component(seed):
     distance = np.linalg.norm(layer.loc.numpy()[:, None] - centers, axis=-1)
     np.testing.assert_array_equal(np.sort(np.argmin(distance, axis=1)), np.arange(16))
     assert np.max(np.min(distance, axis=1)) < 0.1
+
+
+def test_of_very_many_sorted_rows_all_parts_count():
+    layer = MixtureBijector(1, 2, seed=1)
+    layer.adapt(np.repeat([-1.0, 1.0], 40_000)[:, None] + 0.1 * np.sin(np.arange(80_000.0))[:, None])
+    np.testing.assert_allclose(np.sort(layer.loc, axis=0), [[-1.0], [1.0]], atol=0.02)

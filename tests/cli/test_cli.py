@@ -194,12 +194,14 @@ def test_faithful_beats_the_gaussian(seed, capsys, tmp_path):
     assert report["nll"] < report["gaussian_nll"]
 
 
-def test_the_least_likely_row_is_counted_from_one(fitted, capsys, tmp_path):
+def test_the_least_likely_row_is_counted_from_one(fitted, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     values = np.tile([[100.0, -5.0, 0.0]], [6, 1])
     values[3] += 30.0
     data.write_csv(tmp_path / "x.csv", values, ["length", "width, $cm$_$", "height"])
     _, out, _ = run(capsys, "score", fitted / "fit", tmp_path / "x.csv")
     assert "least likely: data row 4," in out
+    assert os.listdir(tmp_path) == ["x.csv"]  # scores are written where `--out` says, or nowhere
 
 
 def test_standardized_nats_are_those_of_data_of_deviation_one(fitted):
@@ -207,3 +209,11 @@ def test_standardized_nats_are_those_of_data_of_deviation_one(fitted):
     deviation = data.read_table(fitted / "table.csv").values.std(axis=0)
     assert report["standardized_offset"] == pytest.approx(-np.sum(np.log(deviation)), abs=0.2)
     assert abs(report["standardized_offset"]) > 1.0
+
+
+def test_equal_columns_are_told_before_the_fit(capsys, tmp_path):
+    data.write_csv(tmp_path / "x.csv", np.random.default_rng(0).normal(size=[100, 2])[:, [0, 0, 1]], ["a", "b", "c"])
+    code, _, err = run(capsys, "fit", tmp_path / "x.csv", "--flow", "gaussian", "--out", tmp_path / "y")
+    assert code == 0
+    assert "tfp-flows: warning: " in err
+    assert "are equal" in err

@@ -243,3 +243,9 @@ def test_a_multi_scale_class_of_the_learner_that_does_not_tell_its_shapes():
         assert model.sample(3).shape == (3, 4, 4, 1)
         assert np.all(np.isfinite(model.log_prob(images)))
         assert len(model.trainable_weights) > 0
+
+
+def test_the_loop_refuses_a_flow_without_variables():
+    dataset = course.get_dataset(tff.data.moons().sample(64, seed=1), 64, 32)
+    with pytest.raises(ValueError, match="no trainable variables"):
+        course.train_model(course.base_distribution(), keras.optimizers.SGD(0.1), dataset, 1, keras.metrics.Mean())

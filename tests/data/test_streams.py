@@ -12,6 +12,7 @@ from stopping import Stop
 
 import tfp_flows as tff
 from tfp_flows.data.moments import moments
+from tfp_flows.training.inputs import Inputs
 
 ROWS = 1000
 TABLE = np.random.default_rng(0).normal(size=[ROWS, 3]).astype(np.float32) * [1.0, 5.0, 0.1] + [0.0, 100.0, -3.0]
@@ -189,6 +190,7 @@ def test_images_of_levels(tmp_path):
     np.save(tmp_path / "images.npy", images)
     source = tff.streams.npy(tmp_path / "images.npy", block_rows=50)
     flow = tff.image_real_nvp((4, 4, 1), num_scales=1, num_couplings=1, filters=4, num_blocks=1, seed=1)
+    assert Inputs((4, 4, 1), tf.float32, None, levels=4).dataset(source, None, 50).element_spec.dtype == tf.uint8
     model = tff.FlowModel(flow, dequantize=4)
     model.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=False)
     model.fit(source, batch_size=50, epochs=1, verbose=0)
@@ -268,6 +270,9 @@ def test_files_that_differ(tmp_path, folder):
         tff.streams.parquet(folder / "0.npy")
     with pytest.raises(ValueError, match="cannot be read as TFRecord"):
         tff.streams.tfrecord(folder / "0.npy", parse)
+    for sizes in ([], [300, 10]):
+        with pytest.raises(ValueError, match=rf"`sizes` must hold .* 1 files, got {len(sizes)}"):
+            tff.streams.tfrecord(folder / "0.tfrecord", parse, sizes=sizes)
     with pytest.raises(ValueError, match="`conditional_size`"):
         tff.streams.npy(folder / "0.npy", conditional_size=3)
 

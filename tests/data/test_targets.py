@@ -74,6 +74,8 @@ def test_shapes_gradients_and_dtypes(name):
 def test_bad_targets_are_named():
     with pytest.raises(ValueError, match="`wall`"):
         targets.u2(wall=-1.0)
+    with pytest.raises(ValueError, match="`box` must be positive"):
+        targets.Target("mine", 2, lambda z: z[..., 0], box=0.0)
     with pytest.raises(ValueError, match="`log_normalizer`"):
         targets.Target("mine", 3, lambda z: z[..., 0])
     with pytest.raises(ValueError, match="two dimensions"):

@@ -148,6 +148,7 @@ def test_paths_follow_the_transition_density():
 def test_the_system_has_the_density_that_it_tells():
     """The transition density integrates to one, and its mean log is the entropy of what is drawn."""
     system = tff.data.kicked_oscillator()
+    assert system.name == "kicked_oscillator"
     path = system.sample(5000, seed=1)
     axis_q, axis_v = np.linspace(-0.4, 0.4, 161), np.linspace(-2.0, 2.0, 401)
     for past in path[::1700]:

@@ -4,8 +4,10 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 import tfp_flows as tff
+from tfp_flows.evaluation.plots import DATA_COLOR, SAMPLE_COLOR
 
 X = tff.data.moons().sample(300, seed=1)
 Z = np.random.default_rng(0).normal(size=[200, 4])
@@ -37,6 +39,10 @@ def test_density_shows_the_density():
 def test_data_and_samples_share_limits():
     left, right = tff.plots.data_and_samples(X, X[:50] * 3)
     assert left.get_xlim() == right.get_xlim()
+    for ax, color in ((left, DATA_COLOR), (right, SAMPLE_COLOR)):
+        width = np.ptp([ax.get_xlim(), ax.get_ylim()], axis=1) / np.ptp(X, axis=0)  # of each axis by its own column
+        assert np.all((width > 0.8) & (width < 1.5))
+        assert to_hex(ax.collections[0].get_facecolor()[0]) == to_hex(color)
     assert len(left.collections[0].get_offsets()) == len(right.collections[0].get_offsets()) == 50
 
 
@@ -49,6 +55,8 @@ def test_history():
 def test_corner():
     axes = tff.plots.corner(Z, Z + 1.0, columns=list("abcd"))
     assert axes.shape == (4, 4)
+    assert axes[0, 0].get_legend_handles_labels()[1] == ["data", "samples"]
+    assert len(axes[1, 0].collections) == 2
     assert axes[3, 0].get_xlabel() == "a"
     assert axes[3, 0].get_ylabel() == "d"
     assert drawn(axes[0, 0])

@@ -215,3 +215,30 @@ def test_rank_one_input_as_courses_call_it():
     shift, log_scale = tff.real_nvp_template([4], shift_only=True)(tf.ones([2]), 1)
     assert shift.shape == [1]
     assert log_scale is None
+
+
+def test_masked_kernels_and_biases_are_regularized():
+    template = tff.masked_autoregressive_template(
+        [4],
+        event_size=2,
+        kernel_initializer="ones",
+        bias_initializer="ones",
+        kernel_regularizer=keras.regularizers.L1(1.0),
+        bias_regularizer=keras.regularizers.L1(100.0),
+    )
+    total = float(sum(template.fn.losses))
+    assert total % 100.0 == pytest.approx(np.sum(np.abs(template.trainable_variables[0])))  # the last kernel is zero
+    assert total > 400.0
+
+
+def test_weights_that_a_call_builds_are_there_after_it():
+    bijector = tff.RealNVP(1, shift_and_log_scale_fn=tff.as_template(keras.layers.Dense(4)))
+    assert bijector.trainable_variables == ()
+    bijector.forward(X)
+    assert len(bijector.trainable_variables) == 2
+
+
+def test_a_coupling_layer_must_know_the_size_of_an_event():
+    bijector = tff.RealNVP(1, shift_and_log_scale_fn=lambda x, n: (x, None))
+    with pytest.raises(NotImplementedError, match="must be known"):
+        tf.function(bijector.forward, autograph=False).get_concrete_function(tf.TensorSpec([None, None]))

@@ -47,6 +47,7 @@ def chain_of(layers):
 TO_FIT = {
     "nan": (changed(np.nan), ValueError, r"`x` must be finite in float32, got nan in row 37, column 1"),
     "infinity": (changed(-np.inf), ValueError, "-inf in row 37, column 1"),
+    "several": (changed(np.nan, slice(37, 40)), ValueError, r"nan in row 37, column 1 \(3 such values in all\)"),
     "integers": (np.zeros([5, 2], int), ValueError, r"`x` has dtype int64, but a density is over real numbers"),
     "bool": (np.zeros([5, 2], bool), ValueError, "`x` has dtype bool"),
     "objects": (np.array([["a", 1.0]], object), ValueError, "floating point numbers, got dtype object"),

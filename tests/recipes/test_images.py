@@ -355,6 +355,8 @@ def test_bad_arguments_are_named():
         tff.image_real_nvp((6, 6, 1), num_scales=3)
     with pytest.raises(ValueError, match="`fraction`"):
         tff.MultiScale([tfb.Identity(name="a"), tfb.Identity(name="b")], (4, 4, 1))
+    with pytest.raises(ValueError, match="`params`"):
+        tff.conv_resnet_template(4, 1, image_shape=SHAPE, params=1.5)
     with pytest.raises(ValueError, match="`alpha`"):
         tff.get_preprocess_bijector(0.5)
     with pytest.raises(ValueError, match="`image_shape`"):
@@ -460,6 +462,9 @@ def test_variational_dequantization_in_float64():
 @pytest.mark.parametrize("normalization", ["weight", "batch"])
 @pytest.mark.parametrize("make", [tff.conv_resnet_template, tff.glow_template])
 def test_hidden_kernels_are_drawn_by_the_seed_and_each_for_itself(make, normalization):
+    network = make(6, image_shape=SHAPE, normalization=normalization, seed=1)
+    np.testing.assert_array_equal(network(tf.ones([2, *SHAPE])), 0.0)
+
     def hidden(seed):
         made = make(6, image_shape=SHAPE, normalization=normalization, seed=seed)
         return [w.numpy() for w in made.trainable_weights if len(w.shape) == 4 and w.shape[-1] == 6]

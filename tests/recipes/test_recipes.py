@@ -11,6 +11,7 @@ from cases import RECIPES, make_flow
 
 import tfp_flows as tff
 from tfp_flows import testing
+from tfp_flows.bijectors.composition import layers_of
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 # Of a continuous flow the bijector's tests and those of test_continuous.py run always.
@@ -196,3 +197,11 @@ def test_bad_arguments_are_named(name, argument, value):
 def test_bad_hidden_units(hidden_units):
     with pytest.raises(ValueError, match="hidden_units"):
         tff.maf(2, hidden_units=hidden_units)
+
+
+def test_spline_couplings_are_mixed_by_lu_maps_by_default():
+    def mixing(**options):
+        layers = layers_of(tff.spline_coupling(3, num_layers=3, hidden_units=[4], seed=1, **options).bijector)
+        return sum(isinstance(layer, tff.LULinear) for layer in layers)
+
+    assert (mixing(), mixing(mixing="permute")) == (1, 0)

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
+from tfp_flows.training.inputs import Inputs
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 RNG = np.random.default_rng(0)
@@ -150,3 +151,12 @@ def test_a_line_of_names_may_hold_signs_of_missing_values(tmp_path):
     (tmp_path / "missing.csv").write_text("NA,NA\n1.0,2.0\n")
     with pytest.raises(tff.data.TableError, match="the value is missing"):
         tff.data.read_csv(tmp_path / "missing.csv")
+
+
+def test_of_a_long_dataset_the_first_events_are_looked_at(monkeypatch):
+    monkeypatch.setattr("tfp_flows.training.inputs.MOST_SECONDS", 1e9)
+    inputs = Inputs((2,), tf.float32, None)
+    rows = np.zeros([30_000, 2], "float32")
+    for given, seen, whole in ((rows, 12_000, False), (rows[:8000], 8000, True)):
+        glance = inputs.glance(tf.data.Dataset.from_tensor_slices(given).batch(4000), None)
+        assert (len(glance.events), glance.whole) == (seen, whole)

@@ -280,3 +280,13 @@ def test_aggregation_and_names_are_those_of_the_variable():
     model = tff.FlowModel(flow_over(tfb.Scale(v)))
     (weight,) = model.trainable_weights
     assert (weight.aggregation, weight.name, weight.value is v) == ("mean", "a_scale", True)
+
+
+def test_a_second_model_knows_what_was_frozen_after_the_first():
+    network = made()
+    flow = flow_over(tfb.MaskedAutoregressiveFlow(network))
+    first = tff.FlowModel(flow)
+    assert len(first.trainable_weights) == 6
+    network.trainable = False
+    second = tff.FlowModel(flow_over(tfb.Chain([tfb.Shift(tf.Variable([0.0, 0.0])), flow.bijector])))
+    assert len(second.trainable_weights) == 1

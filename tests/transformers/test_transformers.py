@@ -10,6 +10,7 @@ from cases import TRANSFORMERS
 import tfp_flows as tff
 from tfp_flows import testing
 from tfp_flows.numerics import lower_normal_tail, normal_quantile
+from tfp_flows.transformers import quantile_spline
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 by_name = pytest.mark.parametrize("name", TRANSFORMERS)
@@ -144,7 +145,7 @@ def test_spline_is_smooth_at_its_knots_and_linear_outside():
 def test_mixture_of_gaussians_is_that_of_tfp():
     t = tff.GaussianMixtureTransformer(3)
     y, params = draw(t, n=60)
-    log_weight, log_scale, shift = t._split(params)
+    log_weight, log_scale, shift = t.split(params)
     sigma = tf.exp(-log_scale)
     mixture = tfd.MixtureSameFamily(tfd.Categorical(logits=log_weight), tfd.Normal(-shift * sigma, sigma))
     x, log_slope = t.inverse(y, params)
@@ -198,7 +199,8 @@ def test_in_a_coupling_layer(name, flow):
         [8], input_units=1, output_units=2, transformer=TRANSFORMERS[name], activation="tanh", dtype=tf.float64, seed=1
     )
     testing.redraw_weights(template)
-    bijector, x = flow(num_masked=1, bijector_fn=template), testing.draw_events([3])
+    argument = "shift_and_log_scale_fn" if name in ("affine", "shift") else "bijector_fn"
+    bijector, x = flow(num_masked=1, **{argument: template}), testing.draw_events([3])
     testing.check_moves(bijector, x)
     testing.check_round_trip(bijector, x)
     testing.check_log_det(bijector, x)
@@ -238,14 +240,14 @@ def test_bad_arguments_are_named(make, argument):
 def test_a_fit_does_not_depend_on_the_order_of_many_rows(make):
     x = np.sort(np.random.default_rng(1).normal(size=[30_000, 1]), axis=0)
     t = make(4)
-    z, _ = t.inverse(tf.constant(x), tf.constant(t.fit(x)))
+    z, _ = t.inverse(tf.constant(x), tf.constant(t.adapt(x)))
     np.testing.assert_allclose([np.mean(z), np.std(z)], [0.0, 1.0], atol=0.02)
 
 
 def test_a_quantile_spline_is_straight_beyond_about_the_fifth_row_from_each_end():
     x = np.sort(np.random.default_rng(1).normal(size=[10_000, 1]), axis=0)
     t = tff.QuantileSplineTransformer(30)
-    _, log_slope = t.inverse(tf.constant(x), tf.constant(t.fit(x)))
+    _, log_slope = t.inverse(tf.constant(x), tf.constant(t.adapt(x)))
     for slope in (log_slope.numpy()[:, 0], log_slope.numpy()[::-1, 0]):
         np.testing.assert_allclose(slope[:4], slope[0], rtol=1e-12)
         assert np.abs(slope[8] - slope[0]) > 1e-4
@@ -264,3 +266,11 @@ def test_the_normal_quantile_has_two_derivatives():
     mills = np.sqrt(np.pi / 2) * scipy.special.erfcx(-x / np.sqrt(2))
     np.testing.assert_allclose(first, mills, rtol=1e-10)
     np.testing.assert_allclose(outer.gradient(first, lower), mills * (1.0 + x * mills), rtol=1e-6)
+
+
+def test_a_quantile_spline_maps_quantiles_to_those_of_the_normal_distribution():
+    x = np.random.default_rng(1).exponential(size=[10_000, 1])
+    t = tff.QuantileSplineTransformer(30)
+    z = quantile_spline._knots(30, len(x))
+    found, _ = t.inverse(tf.constant(np.quantile(x, scipy.stats.norm.cdf(z)))[:, None], tf.constant(t.adapt(x)))
+    np.testing.assert_allclose(found[:, 0], z, atol=1e-9)
