@@ -1,9 +1,9 @@
 """Normalizing flows for TensorFlow Probability, trained through Keras 3.
 
-Importing the package loads TensorFlow and Keras, and registers its classes with Keras: `keras.models.load_model` finds a class
-only where it is imported. The command line alone does without, so that it answers `--help` at once.
+Importing the package loads TensorFlow and Keras and registers its classes with Keras: `keras.models.load_model` finds only
+classes that were imported. The command line does not import TensorFlow at first, so that `--help` answers at once.
 
-The public names are those of the rooms below, each of which lists its own in `__all__`.
+The public names are those in the `__all__` lists of the subpackages below.
 """
 
 import pathlib

@@ -12,7 +12,7 @@ import keras
 
 @contextlib.contextmanager
 def open_to_new_weights(layer: keras.Layer):
-    """Lets a layer that was built take more weights: a network inside may learn its sizes in the first call."""
+    """Allow a built layer to add weights: a network inside may learn its sizes in the first call."""
     tracker = layer._tracker
     locked, tracker.locked = tracker.locked, False
     try:

@@ -14,25 +14,25 @@ from tensorflow.python.framework import ops
 tfb = tfp.bijectors
 
 
-# TFP's constructors return instances of these private classes where a part is no `CompositeTensor`, as no bijector with a
-# network is. The public classes, their subclasses, are `CompositeTensor`s, whose components are their tensor arguments: a
-# `tf.Module` that holds one would lose the variables of the bijector.
+# TFP's constructors return instances of these private classes if a part is not a `CompositeTensor`, and bijectors with
+# networks are not. The public subclasses are `CompositeTensor`s whose components are their tensor arguments. A `tf.Module`
+# that holds one would lose the variables of the bijector.
 Blockwise, Chain, Invert = (cls.__bases__[0] for cls in (tfb.Blockwise, tfb.Chain, tfb.Invert))
 TransformedDistribution = tfp.distributions.TransformedDistribution.__bases__[0]
 
 
 def set_input_depth(real_nvp: tfb.RealNVP, size: int) -> None:
-    """Tells TFP's `RealNVP` the size of its events, of which its subclasses and tests ask as `_masked_size`."""
+    """Set the event size of TFP's `RealNVP`, whose subclasses and tests read it from `_masked_size`."""
     real_nvp._input_depth = size
 
 
 @contextlib.contextmanager
 def forgetting():
-    """Takes what is traced meanwhile out of TFP's cache of bijectors.
+    """Remove from TFP's bijector cache whatever is traced inside this context.
 
-    `Bijector._cache` is a global table. It holds a log-det by a weak reference to the point; but in a graph the log-det keeps
-    the point alive, and so the table would keep every graph until the process ends. Its entries are of use only while a graph
-    is traced. TFP has no public way to clear it.
+    `Bijector._cache` is a global table. It stores a log-det under a weak reference to the point. In a graph the log-det keeps
+    the point alive, so the table would keep every graph until the process ends. Its entries are useful only while a graph is
+    traced. TFP has no public way to clear it.
     """
     cached = tfb.Bijector._cache.storage
     before = set(map(id, list(cached)))
@@ -45,10 +45,10 @@ def forgetting():
 
 
 def unregister_gradients(graph: tf.Graph) -> None:
-    """Forgets the custom gradients of a graph that nobody differentiates.
+    """Unregister the custom gradients of a graph that nobody differentiates.
 
-    TensorFlow registers the gradient of each call of a `tf.custom_gradient` in a global table, and with it the graph, for
-    ever. Keras' optimizers make one in each step, to sum gradients over replicas, even if there is one.
+    TensorFlow registers the gradient of each call of a `tf.custom_gradient` in a global table, which keeps the graph alive
+    forever. Keras' optimizers add one in each step to sum gradients over replicas, even if there is only one.
     """
     registered = ops.gradient_registry._registry
     for op in graph.get_operations():
@@ -57,7 +57,7 @@ def unregister_gradients(graph: tf.Graph) -> None:
 
 
 def _gradient_name(op: tf.Operation) -> str | None:
-    """The name of a gradient that was registered for this one operation."""
+    """Return the name of the gradient that was registered for this operation, if any."""
     try:
         name = op.get_attr("_gradient_op_type").decode()
     except ValueError:

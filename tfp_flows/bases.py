@@ -18,8 +18,8 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 __all__ = ["MultivariateStudentT"]
 
 DEGREES_OF_FREEDOM = (50.0, 20.0, 10.0, 6.0, 4.0, 3.0, 2.0)  # that `adapt` tries
-_MARGIN = 2.0  # nats by which a Student t must be likelier than the normal, for its one parameter more
-_RIDGE = 1e-6  # of the variances, so that columns that depend on each other have a density
+_MARGIN = 2.0  # nats that a Student t must gain over the normal to justify its extra parameter
+_RIDGE = 1e-6  # relative to the variances, so that linearly dependent columns have a density
 
 
 @serializable
@@ -30,8 +30,8 @@ class MultivariateStudentT(tfd.Distribution):
     distribution with mean `loc` and covariance `L L'`, and a new one is the standard normal. The parameters are variables that
     are saved with a flow and are not trained.
 
-    A flow that starts as the identity over it starts as that density: early stopping then never ends below a full-covariance
-    Gaussian, and far rows meet a tail that the rows have shown.
+    A flow that starts as the identity starts with this density. Early stopping then never ends worse than a full-covariance
+    Gaussian, and outliers meet a tail as heavy as that of the rows.
 
     Cost of `log_prob` and of a sample: `O(D^2)` for each event.
 
@@ -86,9 +86,9 @@ class MultivariateStudentT(tfd.Distribution):
         return {}
 
     def adapt(self, rows) -> None:
-        """Sets the parameters to the likeliest ones of `rows` `[N, D]`, by expectation maximization.
+        """Set the parameters to their maximum likelihood values for `rows` `[N, D]`, by expectation maximization.
 
-        The normal distribution is taken unless a Student t is likelier by more than 2 nats in all.
+        The normal distribution is used unless a Student t raises the total log-likelihood by more than 2 nats.
 
         Raises:
           ValueError: If `rows` has another shape, fewer than two rows, or a value that is not finite.
@@ -104,7 +104,7 @@ class MultivariateStudentT(tfd.Distribution):
         self.inverse_df.assign(inverse_df)
 
     def copy(self, **override):
-        """Returns the same distribution with other arguments; what was adapted goes along."""
+        """Return a copy with some arguments overridden. Adapted parameters are copied too."""
         other = super().copy(**override)
         if other.event_size == self.event_size:
             for name in ("loc", "scale_tril", "inverse_df"):
@@ -127,7 +127,7 @@ class MultivariateStudentT(tfd.Distribution):
         scale, size = tf.convert_to_tensor(self.scale_tril), float(self.event_size)
         flat = tf.transpose(tf.reshape(x - self.loc, [-1, self.event_size]))
         white = tf.linalg.triangular_solve(scale, flat)
-        # In units of the largest coordinate, whose square may overflow.
+        # The square of the largest coordinate may overflow, so compute in units of it.
         unit = tf.maximum(tf.reduce_max(tf.abs(white), axis=0), 1.0)
         unit = tf.where(tf.math.is_finite(unit), unit, tf.ones_like(unit))
         scaled = tf.reshape(tf.reduce_sum(tf.square(white / unit), axis=0), tf.shape(x)[:-1])
@@ -166,7 +166,7 @@ class MultivariateStudentT(tfd.Distribution):
 
 
 def fit_student_t(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Location, lower triangular scale and inverse degrees of freedom of the likeliest distribution of `rows` `[N, D]`."""
+    """Return location, lower triangular scale and inverse degrees of freedom that maximize the likelihood of `rows`."""
     size = rows.shape[1]
     ridge = _RIDGE * np.diag(rows.var(axis=0) + np.finfo(np.float64).tiny)
     mean, covariance = rows.mean(axis=0), np.cov(rows, rowvar=False, bias=True).reshape(size, size) + ridge

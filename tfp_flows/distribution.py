@@ -26,7 +26,7 @@ LOG_PROB_LAYERS: list[Callable] = []
 
 
 def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> None:
-    """Raises a `ValueError` unless `bijector` is `None` or one for conditions of that size."""
+    """Raise a `ValueError` unless `bijector` is `None` or one for conditions of that size."""
     if bijector is None:
         return
     if conditional_size is None:
@@ -84,7 +84,7 @@ class FlowDistribution(TransformedDistribution):
         self._keep(distribution, bijector, preprocess_condition, validate_args, name)
 
     def _keep(self, distribution, bijector, preprocess_condition, validate_args, name, parameters=None) -> None:
-        """The constructor; `parameters` are the arguments of a subclass, from which `copy` makes it again."""
+        """Return the constructor; `parameters` are the arguments of a subclass, from which `copy` makes it again."""
         parameters = parameters or {
             "distribution": distribution,
             "bijector": bijector,
@@ -114,7 +114,7 @@ class FlowDistribution(TransformedDistribution):
         return super()._parameter_properties(dtype, num_classes)  # TFP warns where a new constructor inherits them
 
     def _split_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict, dict]:
-        """The keywords of base and bijector, from those of a public method."""
+        """Return the keywords of base and bijector, from those of a public method."""
         known = ("conditional_input", "bijector_kwargs", "distribution_kwargs")
         unknown = [name for name in kwargs if name not in known]
         if unknown:
@@ -135,21 +135,21 @@ class FlowDistribution(TransformedDistribution):
         return kwargs.get("distribution_kwargs", {}), nested
 
     def bijector_kwargs(self, conditional_input) -> dict[str, Any]:
-        """The keywords, in TFP's nested form, that hand a condition to every conditional layer of the bijector."""
+        """Return the keywords, in TFP's nested form, that hand a condition to every conditional layer of the bijector."""
         check_condition(conditional_input, self.conditional_size)
         condition = tf.cast(tf.convert_to_tensor(conditional_input), self.dtype)
         return conditional_kwargs(self.bijector, self._encode(condition))
 
     def _encode(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns what the layers read of a condition."""
+        """Return what the layers read of a condition."""
         return condition if self.preprocess_condition is None else self.preprocess_condition.inverse(condition)
 
     def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns what the first network that reads a condition is given."""
+        """Return what the first network that reads a condition is given."""
         return self._encode(condition)
 
     def with_base(self, distribution: tfd.Distribution) -> FlowDistribution:
-        """Returns the same flow over another base distribution; it shares the layers, and all that reads the condition."""
+        """Return the same flow over another base distribution; it shares the layers, and all that reads the condition."""
         return FlowDistribution(
             distribution, self.bijector, preprocess_condition=self.preprocess_condition, name=self.name
         )
@@ -197,12 +197,12 @@ class FlowDistribution(TransformedDistribution):
             raise NotImplementedError(f"`{name}` is not implemented for flows whose log-det depends on the event.")
 
     def _is_plain(self) -> bool:
-        """Whether base and bijector have nothing that needs TFP's general treatment."""
+        """Return whether base and bijector have nothing that needs TFP's general treatment."""
         # There is no public way to ask whether a bijector is injective.
         return self.bijector._is_injective and self.batch_shape == self.distribution.batch_shape
 
     def log_prob(self, value, name: str = "log_prob", **kwargs):
-        """The log-density of `value`, in nats; of a symbolic `keras.Input`, the output of a `tff.layers.LogProb`."""
+        """Return the log-density of `value`, in nats; of a symbolic `keras.Input`, the output of a `tff.layers.LogProb`."""
         if keras.utils.is_keras_tensor(value):
             return LOG_PROB_LAYERS[-1](self)(value, **kwargs)
         return super().log_prob(value, name=name, **kwargs)

@@ -17,7 +17,7 @@ __all__ = ["at_temperature", "interpolate"]
 
 
 def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistribution:
-    """The flow with the standard deviation of its base multiplied by a temperature, its layers shared.
+    """Return the flow with the standard deviation of its base multiplied by a temperature, its layers shared.
 
     Below 1, samples come from nearer to the middle of the distribution: cleaner images, less variety (Kingma and Dhariwal
     2018, section 6).

@@ -13,7 +13,7 @@ DEFAULT_LOG_SCALE_BOUND = 5.0
 
 
 def bound_log_scale(log_scale: tf.Tensor, bound: float | None = DEFAULT_LOG_SCALE_BOUND) -> tf.Tensor:
-    """Bounds a log-scale smoothly to the open interval `(-bound, bound)`.
+    """Bound a log-scale smoothly to the open interval `(-bound, bound)`.
 
     `bound_log_scale(x) = x / sqrt(1 + (x / bound)^2)`: the identity to second order at 0, infinitely
     differentiable, and with algebraic tails, so that a saturated unit keeps a usable gradient where a `tanh`
@@ -47,7 +47,7 @@ def unbound_log_scale(bounded: np.ndarray, bound: float) -> np.ndarray:
 
 
 def sum_log_det(log_slope: tf.Tensor, like: tf.Tensor, event_ndims: int = 1) -> tf.Tensor:
-    """Sums logarithms of slopes, which may still have to be broadcast to the shape of `like`, over the event."""
+    """Sum logarithms of slopes, which may still have to be broadcast to the shape of `like`, over the event."""
     if log_slope.shape != like.shape or not like.shape.is_fully_defined():
         log_slope = tf.broadcast_to(log_slope, tf.shape(like))
     return tf.reduce_sum(log_slope, axis=list(range(-event_ndims, 0)))
@@ -95,7 +95,7 @@ def log_normal_tails(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def normal_quantile(log_lower: tf.Tensor, log_upper: tf.Tensor) -> tf.Tensor:
-    """The standard normal quantile of `p`, from `log p` and `log(1 - p)`: Newton steps for `log Phi(z)` in the lower tail.
+    """Return the standard normal quantile of `p`, from `log p` and `log(1 - p)`: Newton steps for `log Phi(z)` in the lower tail.
 
     In the tail `log Phi` is concave and nearly quadratic: three steps from a rational approximation reach machine
     precision. Two more carry first and second derivatives.
@@ -122,7 +122,7 @@ def solve_increasing(
     *,
     max_iterations: int = 100,
 ) -> tf.Tensor:
-    """Solves `fn(s, *args) = 0` for `s`, elementwise, where `fn` increases in `s`.
+    """Solve `fn(s, *args) = 0` for `s`, elementwise, where `fn` increases in `s`.
 
     Newton's method kept inside a shrinking bracket: a step that leaves the bracket, or is longer than half of the
     step before, is replaced by bisection. It stops when no element moves any more. The loop is one
@@ -167,7 +167,7 @@ def solve_increasing(
 # loops, and eager mode runs it at the speed of a graph.
 @functools.partial(tf.function, autograph=False, reduce_retracing=True)
 def _iterate(fn, bracket, max_iterations, *args):
-    """The loop of `solve_increasing`, without gradients."""
+    """Return the loop of `solve_increasing`, without gradients."""
     lower, upper, start = bracket(*args)
     start = tf.clip_by_value(start, lower, upper)
     eps = float(np.finfo(start.dtype.as_numpy_dtype).eps)  # NumPy 1 would promote float32 by its own scalars
@@ -201,7 +201,7 @@ def _iterate(fn, bracket, max_iterations, *args):
 
 
 def real_dtype(dtype) -> tf.DType:
-    """Returns `dtype`, by any of its names, if flows can compute in it: float32 or float64."""
+    """Return `dtype`, by any of its names, if flows can compute in it: float32 or float64."""
     try:
         found = tf.as_dtype(dtype)
     except TypeError as error:

@@ -38,7 +38,7 @@ class Record:
 
 
 def _snapshot(value: Any) -> Any:
-    """A copy of lists, dicts and arrays, which may change after the call."""
+    """Return a copy of lists, dicts and arrays, which may change after the call."""
     if type(value) in (list, tuple):
         return type(value)(map(_snapshot, value))
     if type(value) is dict:

@@ -10,7 +10,7 @@ _FIRST_DRAWN = 2**32  # seeds that nobody gave are at least this
 
 
 def resolve_seed(seed: int | None) -> int:
-    """Returns `seed`, or one drawn from Python's generator, which `keras.utils.set_random_seed` seeds.
+    """Return `seed`, or one drawn from Python's generator, which `keras.utils.set_random_seed` seeds.
 
     Args:
       seed: A non-negative integer or `None`.
@@ -29,7 +29,7 @@ def resolve_seed(seed: int | None) -> int:
 
 
 def structure_seed(seed: int) -> int:
-    """Returns the seed of what is drawn at construction and is not a weight, such as permutations and orders.
+    """Return the seed of what is drawn at construction and is not a weight, such as permutations and orders.
 
     It is `seed` where a user gave one, else 0: the same code then builds the same structure in every process, and weights
     mean the same wherever they are loaded.
@@ -41,5 +41,5 @@ def structure_seed(seed: int) -> int:
 
 
 def split_seed(seed: int, count: int) -> list[int]:
-    """Derives `count` independent seeds from one."""
+    """Derive `count` independent seeds from one."""
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]

@@ -43,7 +43,7 @@ class Found(NamedTuple):
     ] = ()  # the outermost Keras 2 layers, whose `losses` belong to the training loss
 
     def is_trainable(self, variable: tf.Variable) -> bool:
-        """Whether a variable of `variables` is to be trained."""
+        """Return whether a variable of `variables` is to be trained."""
         return variable.trainable and id(variable) not in self.frozen
 
     @property
@@ -54,7 +54,7 @@ class Found(NamedTuple):
 
 
 def find(*roots: Any) -> Found:
-    """Finds the Keras 3 layers and the variables that an object depends on.
+    """Find the Keras 3 layers and the variables that an object depends on.
 
     Walks attributes of `tf.Module`s (hence bijectors and distributions) and of other objects, containers, bound
     methods, `functools.partial`, and of functions the closure, the defaults and the globals that their code names.
@@ -90,7 +90,7 @@ def find(*roots: Any) -> Found:
 
 
 def parts(variable: tf.Variable) -> list:
-    """The variable and, under a `tf.distribute` strategy, its copies on each replica, which are what a tape sees."""
+    """Return the variable and, under a `tf.distribute` strategy, its copies on each replica, which are what a tape sees."""
     copies = variable.values if isinstance(variable, tf.distribute.DistributedValues) else ()
     return [variable, *copies]
 
@@ -119,7 +119,7 @@ class Mirror(tf.Module):
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks again for variables; cheap if nothing is new."""
+        """Look again for variables; cheap if nothing is new."""
         found = find(self.fn)
         # A variable whose layer was frozen must not reach `trainable_variables`, and a tf.Variable cannot be frozen.
         weights = [w.value for layer in found.layers for w in layer.variables if w.trainable == w.value.trainable]
@@ -134,12 +134,12 @@ class Mirror(tf.Module):
 
 
 def clean_name(name: str) -> str:
-    """A Keras name for a variable: no ":0" and no "/" (which TFP's names have and Keras forbids)."""
+    """Return a Keras name for a variable: no ":0" and no "/" (which TFP's names have and Keras forbids)."""
     return name.split(":")[0].strip("/").replace("/", "_") or "variable"
 
 
 def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[keras.Variable]:
-    """Wraps each variable in a `keras.Variable` that shares its storage, with a unique name.
+    """Wrap each variable in a `keras.Variable` that shares its storage, with a unique name.
 
     Whatever hangs on a variable goes along: constraint, aggregation, synchronization, and whether it is trained. (TFP keeps
     the masks of its MADE networks by constraints alone.) A variable that is Keras' already stays as it is.
@@ -174,7 +174,7 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
 
 
 def _constraint_of(variable: tf.Variable) -> Callable | None:
-    """The constraint of a `tf.Variable` as Keras 3 calls it: its own function wants a tensor."""
+    """Return the constraint of a `tf.Variable` as Keras 3 calls it: its own function wants a tensor."""
     constraint = getattr(variable, "constraint", None)
     return None if constraint is None else _Constraint(constraint)
 
@@ -194,7 +194,7 @@ def _unique(variables: Iterable) -> list:
 
 
 def _is_part_of_another(index: int, layers: list[keras.Layer]) -> bool:
-    """Whether the weights of a layer are all weights of another found one (of equal ones, the first stays)."""
+    """Return whether the weights of a layer are all weights of another found one (of equal ones, the first stays)."""
     own = {id(w) for w in layers[index].variables}
     for i, other in enumerate(layers):
         weights = {id(w) for w in other.variables}
@@ -207,7 +207,7 @@ _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, 
 
 
 def _walk(roots: list) -> Iterator[keras.Layer | keras.Variable | tf.Variable | tf.Module]:
-    """Yields the Keras 3 layers, the variables and the Keras 2 layers reachable from `roots`.
+    """Yield the Keras 3 layers, the variables and the Keras 2 layers reachable from `roots`.
 
     It does not enter Keras 3 layers; Keras 2 layers are entered, since TFP's hold other modules.
     """
@@ -229,7 +229,7 @@ def _walk(roots: list) -> Iterator[keras.Layer | keras.Variable | tf.Variable | 
 
 
 def is_legacy_layer(item: Any) -> bool:
-    """Whether `item` is a Keras 2 layer (of tf_keras, or of tf.keras in legacy mode), which is a `tf.Module`."""
+    """Return whether `item` is a Keras 2 layer (of tf_keras, or of tf.keras in legacy mode), which is a `tf.Module`."""
     # Asked of the class: the weights of a Keras 2 model that is not built raise an error.
     return isinstance(item, tf.Module) and all(hasattr(type(item), key) for key in ("call", "weights", "losses"))
 

@@ -1,4 +1,4 @@
-"""Starting from data: what layers share that do, and the walk that adapts the layers of a flow in turn."""
+"""Data-dependent initialization: helpers for layers, and functions that adapt the layers of a flow in turn."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MOST_ROWS = 2**17
 
 
 def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
-    """The events of a batch `[..., size]`, or of an iterator of batches, as rows in float64.
+    """Return the events of a batch `[..., size]`, or of an iterator of batches, as rows in float64.
 
-    For layers whose start needs all rows at once, such as quantiles. Of more than 131,072 rows every second is left out, or
-    three of four, and so on.
+    For layers that need all rows at once, such as those that start from quantiles. Above 131,072 rows, only every second row
+    is kept, or every fourth, and so on.
 
     Raises:
       ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
@@ -47,18 +47,18 @@ def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
 
 
 def deviation_or_one(deviation: np.ndarray, largest: np.ndarray, dtype: tf.DType) -> np.ndarray:
-    """Deviations to divide by: 1 where a column of absolute values up to `largest` varies by rounding only."""
+    """Return deviations to divide by: 1 where a column with absolute values up to `largest` varies by rounding only."""
     floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, largest)
     return np.where(deviation > floor, deviation, 1.0)
 
 
 def without_far_values(rows: np.ndarray) -> np.ndarray:
-    """Rows `[N, D]`, each column clipped to its middle 99 %: a few far rows must not decide how wide the rest is."""
+    """Clip each column of rows `[N, D]` to its middle 99 %, so that a few outliers do not decide the scale."""
     return np.clip(rows, *np.quantile(rows, [0.005, 0.995], axis=0))
 
 
 def waits_for_data(bijector: tfb.Bijector) -> bool:
-    """Whether a layer is still to be adapted by `fit`."""
+    """Return whether `fit` has yet to adapt this layer."""
     return any(map(_waits, (bijector, *bijector.submodules)))
 
 
@@ -67,9 +67,9 @@ def _waits(part: Any) -> bool:
 
 
 def adapt_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> None:
-    """Adapts every layer that waits for data to one batch `y`.
+    """Adapt every layer that waits for data to one batch `y`.
 
-    Layers are visited from the data's side, each with what the layers before it make of the batch.
+    Layers are visited from the data's side. Each one sees the batch as transformed by the layers before it.
     """
 
     def visit(part, value, inverse):
@@ -80,7 +80,7 @@ def adapt_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwarg
 
 
 def adapt_layers_by_all(bijector: tfb.Bijector, batches: Callable[[], Iterable], event_ndims: int) -> None:
-    """Like `adapt_layers`, but by all batches `(y, kwargs)`: one pass over them for each layer that waits."""
+    """Adapt layers to all batches `(y, kwargs)`, with one pass over them for each layer that is not adapted yet."""
     waiting: list[FlowBijector] = []
 
     def note(part, value, inverse):

@@ -18,17 +18,17 @@ from tfp_flows.tracking import Mirror
 class AmortizedBijector(FlowBijector):
     """A map of vectors with named variables, each an attribute.
 
-    With `conditional_size`, a network adds to every variable what it computes from the `conditional_input` of a call, so
-    that each event has a map of its own (amortized inference). Its last layer starts at zero.
+    With `conditional_size`, a network computes offsets from the `conditional_input` of a call and adds them to every variable.
+    Each event then has its own map (amortized inference). The last layer of the network starts at zero.
 
-    A subclass passes the start values to `__init__`; its `forward_and_log_det` and `inverse_and_log_det` begin with
+    A subclass passes the initial values to `__init__`. Its `forward_and_log_det` and `inverse_and_log_det` begin with
     `self._values(x, conditional_input)`.
 
     Args:
       event_size: Size `D` of the last axis.
-      start: Start values by the names of the variables.
+      start: Initial values by variable name.
       conditional_size: Size of the condition, or `None`.
-      hidden_units, activation: Of the network.
+      hidden_units, activation: Hidden layer sizes and activation of the network.
       seed: Integer seed of the network's weights.
       dtype, validate_args, name: As in the other bijectors.
     """
@@ -59,7 +59,7 @@ class AmortizedBijector(FlowBijector):
             self._network = Mirror(network)
 
     def _values(self, x: tf.Tensor, conditional_input=None) -> list[tf.Tensor]:
-        """The variables in order, `[*shape]`; with a condition `[..., *shape]`, its leading axes in front."""
+        """Return the variables in order, `[*shape]`. With a condition they have its leading axes in front."""
         self.check_events(x)
         check_condition(conditional_input, self.conditional_size)
         values = [tf.convert_to_tensor(getattr(self, key)) for key in self._shapes]

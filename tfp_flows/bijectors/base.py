@@ -25,15 +25,15 @@ class FlowBijector(tfb.Bijector):
     - pass `event_size` to `__init__`: inputs are then checked to have a last axis of that size;
     - define `adapt(data)`, which sets variables from a batch `[..., D]` on the data's side, or from an iterator of batches, and
       ends with `self._set_adapted()`. `FlowModel.fit` calls it once, unless `adapts_in_fit` is false;
-    - set `is_affine = True`: mean and covariance of a flow then follow from those of its base;
-    - set `gains_by_jit = False`, if XLA compiles it for longer than it saves.
+    - set `is_affine = True`, so that mean and covariance of a flow follow from those of its base;
+    - set `gains_by_jit = False` if XLA compilation takes more time than it saves.
 
-    TFP's methods are derived: each computes the pair and returns half of it. A `FlowDistribution` uses the pair as it is, and
-    not TFP's cache, which in eager mode returns old values after a variable has changed.
+    TFP's methods are derived: each computes the pair and returns half of it. A `FlowDistribution` uses the pair directly and
+    bypasses TFP's cache, which in eager mode returns stale values after a variable has changed.
 
     Args:
       event_size: Size `D` of the last axis, or `None` for any.
-      event_ndims: Rank of an event; of latent events, if `inverse_event_ndims` is given.
+      event_ndims: Rank of an event, or of a latent event if `inverse_event_ndims` is given.
       inverse_event_ndims: Rank of an event in data space, if it differs.
       constant_log_det: Whether the log-det is the same for all events.
       dtype: `tf.float32` or `tf.float64`, or `None` for the dtype of each input.
@@ -77,8 +77,8 @@ class FlowBijector(tfb.Bijector):
         if event_size is not None:
             self.event_size = positive_int("event_size", event_size)
         self.constant_log_det = constant_log_det
-        # TFP takes bijectors with equal `parameters` for equal, and would let them share cached values: so none are passed.
-        # It also takes a map whose Jacobian is constant for affine, and returns wrong moments for an additive coupling.
+        # Pass no `parameters`: TFP considers bijectors with equal `parameters` equal and would let them share cached values.
+        # Pass no constant Jacobian: TFP would consider the map affine and return wrong moments for an additive coupling.
         super().__init__(
             is_constant_jacobian=constant_log_det and self.is_affine,
             forward_min_event_ndims=event_ndims,
@@ -96,32 +96,32 @@ class FlowBijector(tfb.Bijector):
         return {}
 
     def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `forward(x)` and its log-det, computed together and without TFP's cache."""
+        """Return `forward(x)` and its log-det, computed together and without TFP's cache."""
         raise NotImplementedError
 
     def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `inverse(y)` and its log-det, computed together and without TFP's cache."""
+        """Return `inverse(y)` and its log-det, computed together and without TFP's cache."""
         raise NotImplementedError
 
     def adapt(self, data) -> None:
-        """Sets the variables that start from data, of bijectors that have such."""
+        """Set the data-dependent variables. Raises `NotImplementedError` for bijectors that have none."""
         raise NotImplementedError(f"{type(self).__name__} has nothing to adapt to data.")
 
     @property
     def can_adapt(self) -> bool:
-        """Whether the bijector starts from data."""
+        """Whether the bijector has data-dependent initialization."""
         return type(self).adapt is not FlowBijector.adapt
 
     @property
     def adapted(self) -> bool:
-        """Whether the bijector has been adapted, here or before a checkpoint that was restored, or need not be."""
+        """Whether the bijector has been adapted (the flag is saved with the weights) or does not need to be."""
         return not self.can_adapt or bool(self._adapted.numpy() != 0)
 
     def _set_adapted(self) -> None:
         self._adapted.assign(1.0)
 
     def check_events(self, value: tf.Tensor) -> None:
-        """Raises a `ValueError` if events have another size than `event_size`."""
+        """Raise a `ValueError` if the last axis does not have size `event_size`."""
         if self.event_size is None or value.shape.rank is None:
             return
         if value.shape.rank == 0 or value.shape[-1] not in (None, self.event_size):

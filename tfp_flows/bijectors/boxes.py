@@ -15,12 +15,12 @@ from tfp_flows.registry import serializable
 
 @serializable
 class BoxBijector(FlowBijector):
-    """The map between two divisions of the unit cube into boxes, each box onto its partner, seen through the normal CDF.
+    """Map between two partitions of the unit cube into boxes, each box onto its partner, seen through the normal CDF.
 
-    With `u = Phi(y)`, the box of `u` is stretched onto the box of `Phi(x)`, coordinate by coordinate. So a standard normal `x`
-    makes a `y` whose density is `N(y; 0, 1)` times what is constant on each box: the ratio of the volumes of the two boxes.
-    That is the density of a tree, or of a histogram, with normal tails. Beyond the outermost faces logarithms of
-    the tails are scaled, so that outliers stay finite. It is discontinuous where boxes meet.
+    With `u = Phi(y)`, the box of `u` is stretched onto the box of `Phi(x)`, coordinate by coordinate. If `x` is standard
+    normal, `y` has the density `N(y; 0, 1)` times the ratio of the volumes of the two boxes, which is constant on each box.
+    That is the density of a tree or a histogram with normal tails. Beyond the outermost faces the logarithms of the tails
+    are scaled, so that outliers stay finite. The density is discontinuous where boxes meet.
 
     Cost per direction and event: `O(B D)` for `B` boxes.
 
@@ -62,10 +62,10 @@ class BoxBijector(FlowBijector):
         self.boxes = tf.Variable(corners, trainable=False, dtype=self.dtype, name="boxes")
 
     def set_boxes(self, lower, upper, latent_lower, latent_upper) -> None:
-        """Sets the corners, each `[B, D]`, in both spaces. Each set must fill the unit cube, and partners touch the same faces.
+        """Set the corners, each `[B, D]`, in both spaces. Boxes must fill the unit cube; partners must touch the same faces.
 
         Raises:
-          ValueError: If the shape is another, or volumes do not sum to 1, or faces differ.
+          ValueError: If the shape is wrong, volumes do not sum to 1, or faces differ.
         """
         boxes = np.stack([np.asarray(c, np.float64) for c in (lower, upper, latent_lower, latent_upper)])
         if boxes.shape != tuple(self.boxes.shape):
@@ -78,7 +78,7 @@ class BoxBijector(FlowBijector):
         self.boxes.assign(boxes)
 
     def _stretch(self, value, boxes):
-        """From the division of `boxes[:2]` to that of `boxes[2:]`."""
+        """Map from the partition `boxes[:2]` to the partition `boxes[2:]`."""
         log_lower, log_upper = log_normal_tails(value)
         u = tf.exp(log_lower)
         each = u[..., tf.newaxis, :]
@@ -88,7 +88,7 @@ class BoxBijector(FlowBijector):
         found = high > low  # not so for NaN
         ratio = (new_high - new_low) / tf.where(found, high - low, tf.ones_like(low))
         log_ratio = tf.math.log(tf.where(found, ratio, tf.cast(math.nan, value.dtype)))
-        # A face of the cube is infinitely far away: there only logarithms are exact.
+        # The faces of the cube lie at infinity, where only logarithms are exact.
         first, last = low == 0.0, high == 1.0
         inner_low = tf.where(first, tf.ones_like(low), new_low + (u - low) * ratio)
         inner_high = tf.where(last, tf.ones_like(low), (1.0 - new_high) + (high - u) * ratio)

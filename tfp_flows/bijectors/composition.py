@@ -14,11 +14,11 @@ tfb = tfp.bijectors
 
 
 def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None):
-    """Runs `value` through one direction; returns the result, the log-det, and the rank of the result's events.
+    """Run `value` through one direction and return the result, the log-det, and the rank of the result's events.
 
-    `visit(part, value, inverse)` is called at each single bijector before it is evaluated. To a list `outside`, each of TFP's
-    bijectors that may have a bounded domain adds which events lie outside of it; they go on as events inside of it, so that
-    gradients stay finite.
+    `visit(part, value, inverse)` is called for each single bijector before it is evaluated. If `outside` is a list, each TFP
+    bijector that may have a bounded domain appends a mask of the events outside of it. Those events are replaced by events
+    inside of the domain, so that gradients stay finite.
     """
     while isinstance(bijector, _compat_tfp.Invert):
         bijector, inverse = bijector.bijector, not inverse
@@ -55,9 +55,9 @@ def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None
 
 
 def _inside(bijector, value, event_ndims, direction, kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-    """Values inside of the domain of one direction of a bijector, in place of finite ones outside, and where those were.
+    """Replace finite values outside the domain of a bijector's direction by values inside; return them and the mask.
 
-    A point is outside where the map or its log-det is not finite. (TFP's bijectors do not tell their domains.)
+    A point is outside if the map or its log-det is not finite. (TFP's bijectors do not report their domains.)
     """
     probe = tf.stop_gradient(value)
     mapped = getattr(bijector, direction)(tf.identity(probe), **kwargs)
@@ -76,10 +76,10 @@ def _inside(bijector, value, event_ndims, direction, kwargs) -> tuple[tf.Tensor,
 def density_parts(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-    """Like `inverse_and_log_det`, and which events have no density, because they lie outside of the bijector's range.
+    """Return `inverse_and_log_det` and a mask of the events that have no density, because they are outside the range.
 
     Returns:
-      `x`, the log-det, and booleans of the batch shape, or `None` where every event is inside.
+      `x`, the log-det, and a boolean mask of the batch shape, or `None` if every event is inside.
     """
     outside: list[tf.Tensor] = []
     x, log_det, _ = walk(bijector, y, event_ndims, True, kwargs, None, outside)
@@ -89,17 +89,17 @@ def density_parts(
 def forward_and_log_det(
     bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`forward(x)` and its log-det, evaluated once, and never from a cache.
+    """Return `forward(x)` and its log-det, evaluated once and never from a cache.
 
-    TFP asks for the value and for the log-det one after the other: without its cache, which goes stale in eager mode when
-    a variable changes, each network runs twice. Bijectors that have a method `forward_and_log_det(x, **kwargs)`, as those
-    of this package, answer both at once.
+    TFP requests the value and the log-det separately. Its cache goes stale in eager mode when a variable changes, and without
+    the cache each network runs twice. Bijectors with a method `forward_and_log_det(x, **kwargs)`, such as those of this
+    package, return both at once.
 
     Args:
       bijector: Any bijector; `tfb.Chain` and `tfb.Invert` are walked through.
       x: Tensor of shape `[..., *event_shape]`.
       event_ndims: Rank of an event of `x`.
-      **kwargs: As TFP has it: by the names of the bijectors for a `Chain`, else handed on.
+      **kwargs: Keywords of the bijector. For a `Chain`, dictionaries by bijector name, as in TFP.
 
     Returns:
       `y`, and the log-det in nats, of a shape that broadcasts to the batch shape of `x`.
@@ -110,15 +110,15 @@ def forward_and_log_det(
 def inverse_and_log_det(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`inverse(y)` and its log-det; otherwise as `forward_and_log_det`."""
+    """Return `inverse(y)` and its log-det, with the arguments of `forward_and_log_det`."""
     return walk(bijector, y, event_ndims, True, kwargs)[:2]
 
 
 class CompositeBijector(FlowBijector):
-    """A bijector of parts that it runs itself. Keywords of a call go by the names of the parts, as in a `tfb.Chain`.
+    """Base class of bijectors that evaluate their own parts. Keywords go by the names of the parts, as in `tfb.Chain`.
 
-    Subclasses have `bijectors`, their parts, and `walk(value, inverse, run)`: one direction, with `run(part, value,
-    event_ndims)` for each part, which returns the value and the log-det.
+    Subclasses have `bijectors`, their parts, and `walk(value, inverse, run)`, which evaluates one direction. It calls
+    `run(part, value, event_ndims)` for each part, which returns the value and the log-det.
     """
 
     def forward_and_log_det(self, x, **kwargs):
@@ -129,26 +129,26 @@ class CompositeBijector(FlowBijector):
 
 
 def without_invert(bijector: tfb.Bijector) -> tfb.Bijector:
-    """What stands inside of `Invert`, which hands its keywords on as they are."""
+    """Return the bijector inside `Invert`, which passes its keywords on unchanged."""
     while isinstance(bijector, _compat_tfp.Invert):
         bijector = bijector.bijector
     return bijector
 
 
 def members_of(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
-    """The members of a composition, to which TFP hands keywords by name; `None` for a single bijector."""
+    """Return the members of a composition, which get keywords by name, or `None` for a single bijector."""
     bijector = without_invert(bijector)
     composed = isinstance(bijector, (tfb.Composition, CompositeBijector))
     return list(bijector.bijectors) if composed else None
 
 
 def layers_of(bijector: tfb.Bijector) -> list[tfb.Bijector]:
-    """The single bijectors of a composition, in its order; one that occurs twice, twice."""
+    """Return the single bijectors of a composition in order, with repetitions."""
     parts = members_of(bijector)
     return [without_invert(bijector)] if parts is None else [layer for part in parts for layer in layers_of(part)]
 
 
-# Of TFP's bijectors, those that are affine for any arguments.
+# The bijectors of TFP that are affine for any arguments.
 _AFFINE = (
     tfb.Identity,
     tfb.Permute,
@@ -164,7 +164,7 @@ _AFFINE = (
 
 
 def is_affine(bijector: tfb.Bijector) -> bool:
-    """Whether every layer is known to be affine: a class of TFP's above, or one of ours with `is_affine = True`.
+    """Return whether every layer is known to be affine: one of the TFP classes above, or ours with `is_affine = True`.
 
     A constant Jacobian determinant does not make a map affine: additive couplings have one.
     """
@@ -172,10 +172,10 @@ def is_affine(bijector: tfb.Bijector) -> bool:
 
 
 def _is_a(part: tfb.Bijector, classes: tuple[type, ...]) -> bool:
-    # With variables, TFP's constructors return instances of the base classes that are no `CompositeTensor`s.
+    # With variables, TFP's constructors return instances of base classes that are not `CompositeTensor`s.
     return isinstance(part, classes) or any(type(part) is base for cls in classes for base in cls.__bases__)
 
 
 def has_constant_log_det(bijector: tfb.Bijector) -> bool:
-    """Whether the log-det is the same for all events, as for affine maps and for additive couplings."""
+    """Return whether the log-det is the same for all events, as for affine maps and for additive couplings."""
     return all(p.is_constant_jacobian or getattr(p, "constant_log_det", False) for p in layers_of(bijector))

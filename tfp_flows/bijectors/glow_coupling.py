@@ -16,7 +16,7 @@ SCALES = {"sigmoid": tf.sigmoid, "exp": tf.exp}
 
 @serializable
 class GlowCoupling(Mirror):
-    """A `bijector_fn` as `tfb.Glow` makes it of a network with output `h`: `y = scale(h[..., :c] + 2) x + h[..., c:]`.
+    """The `bijector_fn` that `tfb.Glow` builds from a network with output `h`: `y = scale(h[..., :c] + 2) x + h[..., c:]`.
 
     Args:
       network: Keras 3 network from the channels that stay, `[N, H, W, c]`, to as many as move (shifts), or to twice as many.

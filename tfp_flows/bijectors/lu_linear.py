@@ -16,16 +16,16 @@ class LULinear(FlowBijector):
     """Linear map whose inverse is `x = L U P y`, with `P` a fixed permutation (Kingma and Dhariwal 2018, section 3.2).
 
     `L` is lower triangular with a diagonal of ones, `U` upper triangular with a positive diagonal, whose logarithm is
-    bounded by `bound_log_scale`: so the map can never become singular. `log |det dx/dy| = sum(log diag U)`. It starts as the
-    random permutation `P`. The direction that training needs, data to latent, is the one of plain products.
+    bounded by `bound_log_scale`, so that the map never becomes singular. `log |det dx/dy| = sum(log diag U)`. The map starts
+    as the random permutation `P`. Training needs data to latent, which is a plain matrix product.
 
-    Cost per direction and event: `O(D^2)`, and no determinant.
+    Cost per direction and event: `O(D^2)`, without a determinant.
 
-    The trainable variables are `lower` and `upper` `[D, D]`, of which the strict triangles count, and `log_diagonal` `[D]`.
+    The trainable variables are `lower` and `upper` `[D, D]`, whose strict triangles are used, and `log_diagonal` `[D]`.
 
     Args:
       event_size: Integer `D`.
-      seed: Integer seed of the permutation; without one it is the same in every process.
+      seed: Integer seed of the permutation. By default the permutation is the same in every process.
       dtype, validate_args, name: As in the other bijectors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Elementwise maps with parameters of their own, which start from the marginal distributions of data."""
+"""Elementwise maps that start from the marginal distributions of data."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from tfp_flows.transformers import QuantileSplineTransformer, Transformer
 
 @serializable
 class MarginalGaussianization(AmortizedBijector):
-    """A univariate transformer for each dimension, which maps the marginals of data to normal ones.
+    """Map of each dimension by a univariate transformer that makes the marginals of the data normal.
 
     `log |det dy/dx|` is the sum of the logarithms of the derivatives. `adapt(batch)` fits the transformers to a batch on
-    the data's side; before, the map is what the transformer is at zero parameters. `FlowModel.fit` calls it with its first
-    batch, and `FlowModel.adapt` with all of the data.
+    the data's side. Until then the transformers have zero parameters. `FlowModel.fit` calls `adapt` with its first batch, and
+    `FlowModel.adapt` with all of the data.
 
-    With `conditional_size`, a network adds to the parameters what it computes from the `conditional_input` of a call; it starts
-    at zero.
+    With `conditional_size`, a network computes offsets of the parameters from the `conditional_input` of a call. They start at
+    zero.
 
     Cost per direction and event: that of `D` transformers, without a network.
 
@@ -55,7 +55,7 @@ class MarginalGaussianization(AmortizedBijector):
       V. Laparra, G. Camps-Valls and J. Malo, Iterative Gaussianization: from ICA to Random Rotations, 2011, arXiv:1602.00229.
     """
 
-    # Dozens of layers of many operations each: XLA compiles for longer than it saves.
+    # Flows have dozens of these layers, each of many operations: XLA compilation takes more time than it saves.
     gains_by_jit = False
 
     def __init__(
@@ -87,7 +87,7 @@ class MarginalGaussianization(AmortizedBijector):
         )
 
     def adapt(self, data) -> None:
-        """Fits the transformers to a batch `[..., D]` on the data's side, or to an iterator of such batches.
+        """Fit the transformers to a batch `[..., D]` on the data's side, or to an iterator of such batches.
 
         Raises:
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.

@@ -1,4 +1,4 @@
-"""Masked autoregressive flow: TFP's bijector, tracked, and sampled at the price of one pass."""
+"""Masked autoregressive flow: TFP's bijector with tracked variables, and sampling at the cost of one pass."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfp_flows.registry import serializable
 
 tfb = tfp.bijectors
 
-# Up to this size D passes of the network are as quick as one pass in a loop of D steps, and need no compilation.
+# Up to this size, D passes of the network are as fast as one pass in a loop of D steps, and need no compilation.
 _FEW = 3
 
 
@@ -31,11 +31,11 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
       `Chain`, `Invert` and `TransformedDistribution`. `masked_autoregressive_template(..., transformer=...)` is a
       `bijector_fn` for any univariate transformer: splines, mixtures, neural ones.
     - If the function is an `AutoregressiveNetwork`, or a template over one, `forward` costs about one pass of the network
-      instead of D, with the log-det from the same pass. It runs under XLA, whoever calls it: the first call for a batch
-      size compiles for about half a second to two seconds. Sizes are rounded up (to powers of two up to 1024, beyond to
-      one of four sizes per octave) and layers of equal architecture share what is compiled, so that few compilations
-      serve all. Gradients reach inputs, conditions and weights; second derivatives need `unroll_loop=True`.
-      Other functions run TFP's loop of D passes. (For D up to 3, D passes are as quick, and are what is done.)
+      instead of D, with the log-det from the same pass. It always runs under XLA: the first call for a batch size compiles
+      for about half a second to two seconds. To keep compilations rare, batch sizes are rounded up (to powers of two up to
+      1024, beyond to one of four sizes per octave), and layers of equal architecture share their compiled code. Gradients
+      reach inputs, conditions and weights; second derivatives need `unroll_loop=True`. Other functions run TFP's loop of D
+      passes, and so does every function for D up to 3, where D passes are as fast.
 
     Cost per direction and event: inverse (density) one pass of the network; forward (sampling) about one pass in one
     loop of `D` steps (other functions: `D` passes).
@@ -46,7 +46,7 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
       bijector_fn: Callable `(y, **condition_kwargs)` that returns a bijector of scalars.
       is_constant_jacobian: Whether the log-det is the same for all events.
       validate_args, event_ndims, name: As in `tfb.MaskedAutoregressiveFlow`.
-      unroll_loop: As there; it also turns the evaluation in one pass off.
+      unroll_loop: As in `tfb.MaskedAutoregressiveFlow`. It also turns off the evaluation in one pass.
 
     Raises:
       ValueError: If neither or both of the functions are given.
@@ -75,7 +75,7 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
     ):
         self._conditioner = conditioner_of(shift_and_log_scale_fn, bijector_fn, largest_rank=0)
         self._unrolled, self._rank = bool(unroll_loop), event_ndims
-        # Not passed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        # Not passed on: TFP considers a map with constant Jacobian affine, and would return wrong moments.
         self.constant_log_det = bool(is_constant_jacobian)
         tfb.MaskedAutoregressiveFlow.__init__(
             self,
@@ -104,7 +104,7 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
         return one_pass.forward_and_log_det(network, self._conditioner.transformer, x, **condition_kwargs)
 
     def _in_passes(self, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `forward(x)` and its log-det by `D` passes, each of which gets one dimension more right."""
+        """Return `forward(x)` and its log-det by `D` passes, each of which completes one more dimension."""
 
         def one_more(y):
             return self._conditioner.transform("forward", x, y, event_ndims=self._rank, **condition_kwargs)

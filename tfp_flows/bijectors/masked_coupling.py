@@ -24,8 +24,8 @@ tfb = tfp.bijectors
 class AffineCouplingLayer(FlowBijector):
     """Masked coupling `y = b x + (1 - b) (x exp(log_scale(b x)) + shift(b x))` (Dinh et al. 2016, eq. 9).
 
-    `log |det dy/dx| = sum((1 - b) log_scale(b x))`. Values where the mask `b` is 1 stay, and the network reads them; it
-    sees zeros elsewhere. Made in either of two ways, one class for both:
+    `log |det dy/dx| = sum((1 - b) log_scale(b x))`. Values where the mask `b` is 1 stay unchanged, and the network
+    reads them. It sees zeros elsewhere. There are two ways to construct a layer:
 
     - `AffineCouplingLayer(fn, mask)` with a mask that broadcasts to the events, of their rank;
     - `AffineCouplingLayer(fn, mask_type, orientation)` with `"checkerboard"` or `"channel"`, for images `[H, W, C]`.
@@ -37,22 +37,22 @@ class AffineCouplingLayer(FlowBijector):
         `(shift, log_scale)`, each of the shape of the events (if `sliced`, of the half that moves), or to one tensor whose last
         axis is `params` times as long: all shifts, then all log-scales; with another transformer, the parameters of the
         first channel, then of the next.
-      mask: Array or tensor of zeros and ones, or the type of the mask.
-      orientation: Of a mask given by its type: 0 or 1.
-      mask_type: The type of the mask, by keyword.
+      mask: Array or tensor of zeros and ones, or `"checkerboard"` or `"channel"`.
+      orientation: 0 or 1, for a mask given by its type.
+      mask_type: The type of the mask, as a keyword.
       shift_only: Whether the network returns the shift alone (NICE).
       transformer: A `Transformer`, such as `SplineTransformer()`, instead of the affine map.
       log_scale_bound: Bound of the log-scale of the affine map by `bound_log_scale`, or `None` for none.
       sliced: With channel masks: whether the network reads only the channels that stay, `[N, H, W, C / 2]`, and returns the
-        parameters of the others alone, which is half the work. Else it reads zeros in the place of the others.
+        parameters of the others alone, which is half the work. Otherwise it reads zeros in place of the others.
       event_ndims: Rank of the events, if it is not that of the mask.
       validate_args, name: As in the other bijectors.
 
     Attributes:
-      b: The mask, if it was given as one.
+      b: The mask, if it was given as an array.
 
     Raises:
-      ValueError: If the mask is neither, or holds other values than 0 and 1; at a call, if the network's output does
+      ValueError: If the mask is invalid or holds values other than 0 and 1; at a call, if the network's output does
         not fit.
 
     Shapes: `[..., *event_shape]` to the same; the log-det has shape `[...]` and is in nats.
@@ -120,7 +120,7 @@ class AffineCouplingLayer(FlowBijector):
         return getattr(self._conditioner.fn, "conditional_size", None)
 
     def _get_mask(self, shape) -> tf.Tensor:
-        """The mask for events of a shape."""
+        """Return the mask for events of the given shape."""
         if self.mask_type is not None:
             return image_mask(self.mask_type, list(shape), self.orientation)
         if len(shape) != self.b.shape.rank or any(m not in (1, n) for m, n in zip(self.b.shape, shape, strict=True)):
@@ -128,7 +128,7 @@ class AffineCouplingLayer(FlowBijector):
         return self.b
 
     def _params(self, x: tf.Tensor, moves: tf.Tensor, condition_kwargs: dict) -> tf.Tensor:
-        """The network's output for `x` `[N, ...]`, as `[N, ..., params]` for each of the values that it moves."""
+        """Return the network's output for `x` `[N, ...]` as parameters `[N, ..., params]` of the values that move."""
         if "conditional_input" in condition_kwargs or self.conditional_size is not None:
             check_condition(condition_kwargs.get("conditional_input"), self.conditional_size)
         result = tf.nest.map_structure(lambda part: tf.cast(part, x.dtype), self._conditioner(x, **condition_kwargs))
@@ -185,7 +185,7 @@ class AffineCouplingLayer(FlowBijector):
         return tf.where(mask, x, moved), tf.where(mask, zeros, log_slope)
 
     def _move_slice(self, direction: str, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
-        """As `_move_masked` with `channel_binary_mask`: of orientation 0, the second half stays."""
+        """Like `_move_masked` with `channel_binary_mask`. With orientation 0, the second half stays."""
         if x.shape[-1] < 2:
             raise ValueError(f"`sliced` needs two channels or more, got events of shape {x.shape[1:]}.")
         sizes = [x.shape[-1] // 2, x.shape[-1] - x.shape[-1] // 2]

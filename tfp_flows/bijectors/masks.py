@@ -1,4 +1,4 @@
-"""The masks of coupling layers for images: 1 where a value stays and is read, 0 where it is transformed."""
+"""Masks of coupling layers for images: 1 where a value stays and is read, 0 where it is transformed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MASK_TYPES = ("checkerboard", "channel")
 
 
 def check_orientation(orientation: int) -> int:
-    """Returns 0 or 1, or raises a `ValueError`."""
+    """Return the orientation if it is 0 or 1, else raise a `ValueError`."""
     if orientation not in (0, 1):
         raise ValueError(f"`orientation` must be 0 or 1, got {orientation!r}.")
     return int(orientation)
 
 
 def checkerboard_binary_mask(shape: Sequence[int], orientation: int = 0) -> tf.Tensor:
-    """A checkerboard (Dinh et al. 2016, section 3.4), `[H, W, 1]`, float32.
+    """Return a checkerboard mask (Dinh et al. 2016, section 3.4), `[H, W, 1]`, float32.
 
     Args:
       shape: Height and width; further sizes are ignored.
@@ -45,7 +45,7 @@ def checkerboard_binary_mask(shape: Sequence[int], orientation: int = 0) -> tf.T
 
 
 def channel_binary_mask(num_channels: int, orientation: int = 0) -> tf.Tensor:
-    """A mask of channels (Dinh et al. 2016, section 3.4), `[1, 1, C]`, float32: the first half is 0, the rest 1.
+    """Return a channel mask (Dinh et al. 2016, section 3.4), `[1, 1, C]`, float32: the first half is 0, the rest 1.
 
     Args:
       num_channels: Number `C` of channels, at least 2.
@@ -67,7 +67,7 @@ def channel_binary_mask(num_channels: int, orientation: int = 0) -> tf.Tensor:
 
 
 def image_mask(mask_type: str, event_shape: Sequence[int], orientation: int) -> tf.Tensor:
-    """The mask of a type for events `[H, W, C]`."""
+    """Return the mask of the given type for events `[H, W, C]`."""
     one_of("mask_type", mask_type, MASK_TYPES)
     if mask_type == "checkerboard":
         return checkerboard_binary_mask(event_shape, orientation)

@@ -12,11 +12,11 @@ from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.transformers.gaussian_mixture import GaussianMixtureTransformer, fit_mixture
 
-_MOST_ROWS = 2**15  # that a mixture is fitted to, evenly spaced
+_MOST_ROWS = 2**15  # rows that a mixture is fitted to, evenly spaced
 
 
 class _Components(GaussianMixtureTransformer):
-    """The same map, whose parameters are log-weights, log-scales and shifts as they are."""
+    """Mixture map whose parameters are the plain log-weights, log-scales and shifts."""
 
     def _split(self, params):
         return tuple(tf.split(params, 3, axis=-1))
@@ -24,20 +24,20 @@ class _Components(GaussianMixtureTransformer):
 
 @serializable
 class MixtureBijector(FlowBijector):
-    """The map from a standard normal distribution to a mixture of Gaussians with diagonal covariances (Rosenblatt 1952).
+    """Map from a standard normal distribution to a mixture of Gaussians with diagonal covariances (Rosenblatt 1952).
 
     `x_d = Phi^-1(F(y_d | y_1, ..., y_{d-1}))`, where `F` is the conditional CDF of the mixture: a mixture of the components'
-    CDFs, weighted by how well each explains the coordinates before. With a standard normal `x`, the density of `y` is exactly
-    that of the mixture. All parameters can be trained. `adapt(batch)` fits the mixture to a batch on the data's side, by
-    expectation maximization.
+    CDFs, weighted by the density of each component at the preceding coordinates. If `x` is standard normal, the density of `y`
+    is exactly that of the mixture. All parameters are trainable. `adapt(batch)` fits the mixture to a batch on the data's side
+    by expectation maximization.
 
     Cost per direction and event: `inverse` (density) `O(K D)` for `K` components; `forward` (sampling) a scalar solve of cost
-    `O(K)` for each coordinate, one after the other.
+    `O(K)` for each coordinate in turn.
 
     Args:
       event_size: Integer `D`.
       num_components: Integer `K`.
-      seed: Integer seed of the components' places at the start.
+      seed: Integer seed of the initial means.
       dtype, validate_args, name: As in the other bijectors.
 
     Attributes:
@@ -61,7 +61,7 @@ class MixtureBijector(FlowBijector):
       D. I. Inouye and P. Ravikumar, Deep Density Destructors, 2018, ICML.
     """
 
-    # A loop over coordinates with a solve in each.
+    # XLA compilation of a loop over coordinates with a solve in each takes more time than it saves.
     gains_by_jit = False
 
     def __init__(
@@ -84,7 +84,7 @@ class MixtureBijector(FlowBijector):
         self.log_scale = tf.Variable(tf.zeros([num_components, event_size], self.dtype), name="log_scale")
 
     def adapt(self, data) -> None:
-        """Fits the mixture to a batch `[..., D]` on the data's side, or to an iterator of such batches.
+        """Fit the mixture to a batch `[..., D]` on the data's side, or to an iterator of such batches.
 
         Raises:
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
@@ -103,8 +103,8 @@ class MixtureBijector(FlowBijector):
         self._set_adapted()
 
     def _components(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The center `[D]` of the means, log-scales and shifts `[D, K]` that standardize what is left under each component."""
-        center = tf.reduce_mean(self.loc, axis=0)  # far from zero, shifts would cancel what is near
+        """Return the center `[D]` of the means, and log-scales and shifts `[D, K]` that standardize under each component."""
+        center = tf.reduce_mean(self.loc, axis=0)  # subtracted first: far from zero, shifts would cancel
         log_scale = -tf.transpose(self.log_scale)
         return center, log_scale, -tf.transpose(self.loc - center) * tf.exp(log_scale)
 
@@ -135,18 +135,18 @@ class MixtureBijector(FlowBijector):
 
 
 def _params(log_weight: tf.Tensor, log_scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """The transformer's parameters `[..., 3 K]`; scales and shifts broadcast to the weights."""
+    """Return the transformer's parameters `[..., 3 K]`. Scales and shifts broadcast to the weights."""
     zeros = tf.zeros_like(log_weight)
     return tf.concat([log_weight, zeros + log_scale, zeros + shift], axis=-1)
 
 
 def _log_normal(y: tf.Tensor, log_scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """The components' log-densities, but for a constant that is the same for all."""
+    """Return the log-densities of the components up to a common constant."""
     return log_scale - 0.5 * tf.square(y * tf.exp(log_scale) + shift)
 
 
 def _far_apart(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows far from each other: each drawn by its squared distance from those before (Arthur and Vassilvitskii 2007)."""
+    """Draw rows far from each other, by their squared distance from those before (Arthur and Vassilvitskii 2007)."""
     rng = np.random.default_rng(seed)
     chosen = [rows[rng.integers(len(rows))]]
     distance = np.full(len(rows), np.inf)

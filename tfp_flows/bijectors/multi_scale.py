@@ -1,4 +1,4 @@
-"""Multi-scale architecture: part of the channels is latent early, the rest goes through more layers."""
+"""Multi-scale architecture: some channels become latent early, the rest pass through more layers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ tfb = tfp.bijectors
 
 @serializable
 class MultiScale(CompositeBijector):
-    """From one vector of latent values to images, through blocks that each see part of them (Dinh et al. 2016, section 3.6).
+    """Map from one latent vector to images, through blocks that each see part of it (Dinh et al. 2016, section 3.6).
 
-    From the image: the first block's inverse, then part of the channels is latent (factored out), the rest goes through the
-    second block's inverse, and so on; after the last block all is latent. The latent values of all scales are one vector,
-    those factored out first in front, so that the base is one distribution, such as `MultivariateNormalDiag`.
+    From the image: after the first block's inverse, some channels are factored out as latent values. The rest pass through the
+    second block's inverse, and so on. After the last block, all channels are latent. The latent values of all scales form one
+    vector, in the order in which they were factored out, so that the base is one distribution, such as
+    `MultivariateNormalDiag`.
 
     Cost per direction and event: each block once.
 
     Args:
-      blocks: One bijector of images for each scale, from the image's side; forward goes to the image, so that a block that
+      blocks: One bijector of images for each scale, from the image's side. Forward goes to the image, so a block that
         squeezes ends with `tfb.Invert(Squeeze())`.
       image_shape: `[H, W, C]` of the events.
-      fraction: Part of the channels that is factored out after each block but the last, in (0, 1).
+      fraction: Fraction of the channels that is factored out after each block but the last, in (0, 1).
       validate_args, name: As in the other bijectors.
 
     Attributes:
@@ -90,7 +91,7 @@ class MultiScale(CompositeBijector):
         super().__init__(inverse_event_ndims=3, dtype=None, validate_args=validate_args, name=name)
 
     def walk(self, value: tf.Tensor, inverse: bool, run: Callable) -> tuple[tf.Tensor, tf.Tensor]:
-        """One direction, with `run(block, value, event_ndims)` for each block; the value and the log-det."""
+        """Evaluate one direction with `run(block, value, event_ndims)` for each block. Returns the value and the log-det."""
         total = tf.zeros([], value.dtype)
         if inverse:
             latents = []

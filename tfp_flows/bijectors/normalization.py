@@ -1,4 +1,4 @@
-"""Layers that normalize by data: ActNorm, and batch normalization that can be inverted."""
+"""Layers that normalize by data: ActNorm and invertible batch normalization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfp_flows.tracking import Mirror
 
 
 def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each dimension of batches `[..., D]`; a constant one counts as deviation 1."""
+    """Return mean and standard deviation of each dimension of batches `[..., D]`, with 1 for a constant dimension."""
     found = Moments(f"`batch` of {name}", event_size)
     for chunk in chunks:
         shape = np.shape(chunk)
@@ -28,7 +28,7 @@ def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> t
 
 
 class _Affine(FlowBijector):
-    """`y = x * exp(log_scale) + shift` with parameters from a subclass, which start from data."""
+    """`y = x * exp(log_scale) + shift`, with data-dependent initialization of the parameters of a subclass."""
 
     is_affine = True
 
@@ -37,7 +37,7 @@ class _Affine(FlowBijector):
         self._make_variables(self.dtype)
 
     def adapt(self, data) -> None:
-        """Starts from a batch `[..., D]` on the data's side of this layer, or from an iterator of such batches.
+        """Initialize from a batch `[..., D]` on the data's side of this layer, or from an iterator of such batches.
 
         Raises:
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
@@ -57,11 +57,11 @@ class _Affine(FlowBijector):
 
 @serializable
 class ActNorm(_Affine):
-    """Activation normalization (Kingma and Dhariwal 2018): a trainable affine map that starts from a batch of data.
+    """Activation normalization (Kingma and Dhariwal 2018): a trainable affine map with data-dependent initialization.
 
     `y = x exp(log_scale) + shift`, with one `shift` and `log_scale` for each dimension. `adapt(batch)` sets them so
-    that the batch, on the data's side of this layer, becomes standardized latent values; until then the layer is the
-    identity. `FlowModel.fit` calls it once, with its first batch, for every layer of a flow.
+    that a batch on the data's side of this layer becomes standardized latent values. Until then the layer is the identity.
+    `FlowModel.fit` calls it once for every layer of a flow, with its first batch.
 
     Cost per direction and event: `O(D)`.
 
@@ -104,7 +104,7 @@ class ActNorm(_Affine):
 
 
 def _over_replicas(value: tf.Tensor) -> tf.Tensor:
-    """The sum over the replicas of a strategy, which have a part of the batch each."""
+    """Sum over the replicas of a strategy, each of which has part of the batch."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return value
@@ -112,7 +112,7 @@ def _over_replicas(value: tf.Tensor) -> tf.Tensor:
 
 
 class _BatchMoments(keras.layers.Layer):
-    """Keeps mean and variance of the last batch that came through in training mode, which Keras tells it."""
+    """Records mean and variance of the last batch in training mode. A Keras layer, since Keras passes the mode to layers."""
 
     def __init__(self, event_size: int, **kwargs):
         super().__init__(**kwargs)
@@ -133,26 +133,26 @@ class _BatchMoments(keras.layers.Layer):
 
 @serializable
 class BatchNormalization(_Affine):
-    """Batch normalization as a bijector (Dinh et al. 2016, section 3.7) whose inverse is its inverse in both modes.
+    """Batch normalization (Dinh et al. 2016, section 3.7), exactly invertible in training and in inference.
 
-    Data to latent (`inverse`) it is `x = (y - moving_mean) / sqrt(moving_variance + epsilon) * exp(log_gamma) + beta`. The
-    moving statistics are the ones of both modes, of both directions and of the log-det. In training mode (inside of
-    `FlowModel.fit`, or `model(x, training=True)`) a pass from data to latent notes the statistics of its batch, and
-    `update()`, which `FlowModel` calls after each training step, moves the statistics towards them. So forward and inverse
-    always invert each other, and the density is one of single events; `tfb.BatchNormalization`, in training, normalizes
-    by the batch in one direction and by the moving statistics in the other. The price: no gradient flows through the
-    statistics of a batch.
+    Data to latent (`inverse`) it is `x = (y - moving_mean) / sqrt(moving_variance + epsilon) * exp(log_gamma) + beta`. Both
+    modes, both directions and the log-det use the moving statistics. In training mode (inside `FlowModel.fit`, or
+    `model(x, training=True)`) a pass from data to latent records the statistics of its batch. `update()`, which `FlowModel`
+    calls after each training step, moves the moving statistics towards them. So forward and inverse always invert each other,
+    and the density of an event does not depend on its batch. `tfb.BatchNormalization`, by contrast, normalizes by the batch in
+    one direction and by the moving statistics in the other during training. The drawback: no gradient flows through the batch
+    statistics.
 
     Cost per direction and event: `O(D)`.
 
     Args:
       event_size: Integer `D`.
-      momentum: Of the moving statistics, in [0, 1).
+      momentum: Momentum of the moving statistics, in [0, 1).
       epsilon: Added to the variance.
       dtype, validate_args, name: As in the other bijectors.
 
     Attributes:
-      adapted: Whether `adapt(batch)` was called, by which the statistics start as those of a batch.
+      adapted: Whether `adapt(batch)` has set the statistics to those of a batch.
 
     Raises:
       ValueError: For an argument out of range.
@@ -210,7 +210,7 @@ class BatchNormalization(_Affine):
         self._batch.fn.variance.assign(np.square(deviation))
 
     def update(self) -> None:
-        """Moves the statistics towards those of the last batch in training mode; one that is not finite is left out."""
+        """Move the statistics towards those of the last batch in training mode. Skips non-finite statistics."""
         mean, variance = self._batch.fn.mean.value, self._batch.fn.variance.value
         finite = tf.reduce_all(tf.math.is_finite(mean) & tf.math.is_finite(variance))
         rate = tf.where(finite, tf.constant(1.0 - self.momentum, self.dtype), tf.zeros([], self.dtype))

@@ -1,14 +1,14 @@
-"""Sequential evaluation of an autoregressive flow at the price of one pass of its network.
+"""Sequential evaluation of an autoregressive flow at the cost of one pass of its network.
 
 Latent to data, dimension i of `y = forward(x)` needs the parameters that the network computes from the dimensions before
 it. Running the whole network once per dimension costs D passes. But a hidden unit of degree d (Germain et al. 2015) needs
-only the first d dimensions: with the units sorted by degree, step i has to compute the units of degree i, and no other. The
-D steps together do the work of one pass. So does the way back, by which gradients flow: the adjoint of a dimension needs
-the adjoints of those after it, and the units of a degree are visited once, in the opposite order.
+only the first d dimensions. With the units sorted by degree, step i computes only the units of degree i, and the D steps
+together do the work of one pass. The same holds for gradients: the adjoint of a dimension needs the adjoints of those after
+it, and the units of each degree are visited once, in reverse order.
 
-Both loops are `tf.while_loop`s under XLA, over buffers `[units, N]` that are updated in place; a step computes a window of
-rows as wide as the largest degree class. Rows of the window that belong to the next class are computed too early, are
-masked wherever they would be read, and are computed again when their turn has come.
+Both loops are `tf.while_loop`s under XLA, over buffers `[units, N]` that are updated in place. A step computes a window of
+rows as wide as the largest degree class. Rows of the window that belong to the next class are computed too early. They are
+masked wherever they would be read, and are computed again in their own step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tfp_flows.transformers import Transformer
 
 
 class _Plan(NamedTuple):
-    """What the compiled loops depend on besides tensors: layers of equal plans share one compilation."""
+    """Everything besides tensors that the compiled loops depend on. Layers with equal plans share one compilation."""
 
     event_size: int
     degrees: tuple[tuple[int, ...], ...]  # of the hidden units of each layer, sorted
@@ -36,7 +36,7 @@ class _Plan(NamedTuple):
 
 
 def supports(network) -> bool:
-    """Whether a network can be evaluated in one pass: ours, as it is, with an activation that has no weights."""
+    """Return whether a network can be evaluated in one pass: an unmodified MADE whose activation has no weights."""
     if not isinstance(network, AutoregressiveNetwork) or isinstance(network.activation, keras.Layer):
         return False
     own = (AutoregressiveNetwork.call, AutoregressiveNetwork.masked_weights)
@@ -46,7 +46,7 @@ def supports(network) -> bool:
 def forward_and_log_det(
     network: AutoregressiveNetwork, transformer: Transformer, x: tf.Tensor, conditional_input: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The `y` with `y[i] = transformer.forward(x[i], network(y)[i])`, and the log-det of that map.
+    """Return the `y` with `y[i] = transformer.forward(x[i], network(y)[i])`, and the log-det of that map.
 
     Args:
       network: An `AutoregressiveNetwork` with `transformer.params` parameters for each dimension.
@@ -56,7 +56,7 @@ def forward_and_log_det(
 
     Returns:
       `y` of shape `[..., D]` and `log |det dy/dx|` of shape `[...]`, in nats. Gradients flow to `x`, `conditional_input` and
-      every weight; asking for gradients of those gradients raises a `NotImplementedError`.
+      every weight. Second derivatives raise a `NotImplementedError`.
     """
     check_condition(conditional_input, network.conditional_size)
     x, conditional_input, batch_shape = flatten_batch(x, conditional_input)
@@ -73,10 +73,10 @@ def forward_and_log_det(
 
 
 def _bucket(n: tf.Tensor) -> tf.Tensor:
-    """The batch size that is computed for `n` rows: XLA compiles once for each, so there are few of them.
+    """Return the batch size to which `n` rows are padded, one of few, since XLA compiles once for each size.
 
-    Powers of two up to 1024, then four sizes per octave: at most 45 sizes for anything up to a billion rows, and at most
-    a quarter more rows than asked for beyond 1024.
+    Powers of two up to 1024, then four sizes per octave. That is at most 45 sizes for up to a billion rows, and beyond 1024
+    at most a quarter more rows than requested.
     """
     small = tf.constant([2**k for k in range(11)])
     large = tf.constant([2**k * q // 4 for k in range(10, 30) for q in (5, 6, 7, 8)])
@@ -85,7 +85,7 @@ def _bucket(n: tf.Tensor) -> tf.Tensor:
 
 
 def _canonical(network, transformer, conditional_input):
-    """Plan, order of the dimensions (or `None`), kernels and offsets, with dimensions and units sorted by degree."""
+    """Return plan, order of the dimensions (or `None`), kernels and offsets, with dimensions and units sorted by degree."""
     weights = network.masked_weights(conditional_input)
     order = [np.argsort(d, kind="stable") for d in network.degrees]
     outputs = (order[0][:, None] * network.params + np.arange(network.params)).ravel()
@@ -103,14 +103,14 @@ def _reorder(tensor, order, axis):
 
 
 def _differentiable(plan: _Plan, x, *weights):
-    """The forward loop, with its gradient by the backward loop. `weights` are the offsets and then the kernels."""
+    """Run the forward loop, with the backward loop as its gradient. `weights` are the offsets and then the kernels."""
 
     @tf.custom_gradient
     def forward(x, *weights):
         y, log_det = _forward_loop(plan)(*map(tf.stop_gradient, (x, *weights)))
         return (y, log_det), lambda dy, dlog_det: backward(y, dy, dlog_det, *weights)
 
-    # `y` is a constant here, as in every custom gradient: so a second derivative would be wrong, and is refused.
+    # As in every custom gradient, `y` is a constant here. A second derivative would be wrong, so it raises an error.
     @tf.custom_gradient
     def backward(*inputs):
         return _backward_loop(plan)(*map(tf.stop_gradient, inputs)), refuse
@@ -125,14 +125,14 @@ def _differentiable(plan: _Plan, x, *weights):
 
 
 def _windows(degrees: Sequence[int], visited: Sequence[int]) -> tuple[np.ndarray, int]:
-    """First row of the window of each visited degree, and the width that holds the largest class."""
+    """Return the first row of the window of each visited degree, and the width that holds the largest class."""
     degrees = np.asarray(degrees)
     counts = [np.sum(degrees == d) for d in visited]
     return np.searchsorted(degrees, visited), max(1, *counts)
 
 
 class _Hidden:
-    """The hidden layers of one sweep: weights cut into windows, and buffers of values, `[units + width, N]`."""
+    """Hidden layers of one sweep: weights cut into windows, and buffers of values, `[units + width, N]`."""
 
     def __init__(self, plan: _Plan, kernels: Sequence[tf.Tensor], visited: Sequence[int], layers: Sequence[int]):
         self.layers = layers
@@ -146,13 +146,13 @@ class _Hidden:
             self.starts.append(tf.constant(starts, tf.int32))
             self.heights.append(len(plan.degrees[layer]) + width)
             before = width
-        self.padding = before  # rows of the last buffer that belong to no unit
+        self.padding = before  # rows of the last buffer beyond its units
 
     def buffers(self, n, dtype):
         return [tf.zeros([height, n], dtype) for height in self.heights]
 
     def advance(self, step, values, buffers, apply):
-        """Computes the window of this step in every layer; returns the last buffer, and all of them."""
+        """Compute the window of this step in every layer. Returns the last buffer, and all buffers."""
         buffers = list(buffers)
         for i, (starts, blocks) in enumerate(zip(self.starts, self.blocks, strict=True)):
             start = starts[step]
@@ -162,7 +162,7 @@ class _Hidden:
 
 
 def _rows(tensor, start, count):
-    """`count` rows from `start` on, of a tensor that has so many."""
+    """Return `count` rows of a tensor, from row `start`."""
     return tf.slice(tensor, [start, 0], [count, -1])
 
 
@@ -202,7 +202,7 @@ def _forward_loop(plan: _Plan):
 
 @functools.lru_cache(maxsize=256)
 def _backward_loop(plan: _Plan):
-    """Adjoints of `x` and of the weights, given those of `y` and of the log-det.
+    """Return the adjoints of `x` and of the weights, given those of `y` and of the log-det.
 
     `y` solves `X(y) = x` for the data-to-latent map X, one ordinary pass, whose Jacobian J is triangular. So
     `dx = J^-T (dy - dlog_det * grad ildj)`, and the adjoints of the weights are those of `-dx . X - dlog_det * ildj`.
@@ -225,7 +225,7 @@ def _backward_loop(plan: _Plan):
             x, log_slope = plan.transformer.inverse(y, params)
             log_det = tf.reduce_sum(log_slope, axis=-1)
         right = dy - tape.gradient(log_det, y, dlog_det, unconnected_gradients="zero")
-        # Elementwise derivatives: of X by y with the parameters held fixed, by the parameters, and of the activations.
+        # Elementwise derivatives of X with respect to y (parameters fixed) and to the parameters, and of the activations.
         with tf.GradientTape(persistent=True) as inner:
             inner.watch(params)
             alone, _ = plan.transformer.inverse(y, params)

@@ -19,21 +19,21 @@ class PlanarFlow(AmortizedBijector):
     """Planar flow `f(z) = z + u_hat tanh(w.z + b)` (Rezende and Mohamed 2015, eq. 10), in both directions.
 
     `log |det df/dz| = log(1 + (w.u_hat) (1 - tanh(w.z + b)^2))` (eq. 11-12). The constraint of the paper's appendix A.1,
-    `w.u_hat = -1 + softplus(w.u) > -1`, makes `f` invertible. Its inverse has no closed form, but needs one number only,
-    whatever the dimension: with `s = w.z + b`, the scalar equation `s + (w.u_hat) tanh(s) = w.y + b` has exactly one
-    root, which lies within `|w.u_hat|` of the right side. It is found by bracketed Newton steps to machine precision,
-    and then `z = y - u_hat tanh(s)`. Gradients of the inverse come from the implicit function theorem.
+    `w.u_hat = -1 + softplus(w.u) > -1`, makes `f` invertible. Its inverse has no closed form, but in any
+    dimension it needs only one number. With `s = w.z + b`, the scalar equation `s + (w.u_hat) tanh(s) = w.y + b` has exactly
+    one root, which lies within `|w.u_hat|` of the right side. Bracketed Newton steps find it to machine precision, and then
+    `z = y - u_hat tanh(s)`. Gradients of the inverse come from the implicit function theorem.
 
     Cost per direction and event: forward and its log-det `O(D)`; inverse `O(D)` and about 5 to 10 scalar Newton steps.
 
     The trainable variables are `u` `[D]`, `w` `[D]` and `b` `[]`. A new flow is close to the identity: `w` is random,
-    and `u` is the one with `u_hat = 0` plus a small perturbation. With `conditional_size`, a network adds to all three
-    what it computes from the `conditional_input` of a call; it starts at zero.
+    and `u` is the one with `u_hat = 0` plus a small perturbation. With `conditional_size`, a network
+    computes offsets of all three from the `conditional_input` of a call. The offsets start at zero.
 
     Args:
       event_size: Integer `D`, the size of the last axis.
-      conditional_size: Size `C` of the `conditional_input`, of shape `[..., C]`, that every call then needs.
-      hidden_units, activation: Of the network that reads the condition.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]` that every call then needs, or `None`.
+      hidden_units, activation: Hidden layer sizes and activation of the network that reads the condition.
       seed: Integer seed of the initial values; `keras.utils.set_random_seed` decides if `None`.
       dtype: `tf.float32` or `tf.float64`.
       validate_args: Whether to check arguments at run time, at some cost.

@@ -19,15 +19,15 @@ class RadialFlow(AmortizedBijector):
 
     `log |det df/dz| = (D - 1) log(1 + beta_hat h) + log(1 + beta_hat h + beta_hat h' r)` with `h = 1 / (alpha + r)`
     (eq. 14). `alpha = softplus(raw_alpha)` is positive, and `beta_hat = -alpha + softplus(beta) > -alpha` (appendix A.2)
-    makes `f` invertible: it pushes away from the centre `z0`, or pulls towards it. The distance from the centre after
-    the map, `R = r (1 + beta_hat h(r))`, is a quadratic equation of the distance `r` before it, so that the inverse has a
+    makes `f` invertible: it pushes away from the center `z0`, or pulls towards it. The distance from the center after
+    the map, `R = r (1 + beta_hat h(r))`, gives a quadratic equation for the distance `r` before it, so that the inverse has a
     closed form.
 
     Cost per direction and event: `O(D)` in both, with the log-det.
 
     The trainable variables are `center` `[D]`, `raw_alpha` `[]` and `beta` `[]`. A new flow is close to the identity, with
-    a random centre. With `conditional_size`, a network adds to all three what it computes from the `conditional_input` of
-    a call; it starts at zero.
+    a random center. With `conditional_size`, a network computes offsets of all three from the `conditional_input` of a call.
+    The offsets start at zero.
 
     Args:
       event_size, conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
@@ -76,12 +76,12 @@ class RadialFlow(AmortizedBijector):
         )
 
     def _parts(self, x, conditional_input):
-        """The offset from the centre and its length, the centre, `alpha`, and `alpha + beta_hat > 0`."""
+        """Return the offset from the center and its length, the center, `alpha`, and `alpha + beta_hat > 0`."""
         center, raw_alpha, beta = self._values(x, conditional_input)
-        tiny = np.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny)  # so that their product does not vanish
+        tiny = np.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny)  # keeps the product of both from underflowing
         alpha, reach = (tf.maximum(tf.math.softplus(t), tiny) for t in (raw_alpha, beta))
         offset = x - center
-        # The gradient of a norm at zero is not defined: there the square is replaced, and the length is zero.
+        # The gradient of a norm is undefined at zero, so the square is replaced there, and the length is set to zero.
         square = tf.reduce_sum(tf.square(offset), axis=-1)
         away = square > 0
         length = tf.where(away, tf.sqrt(tf.where(away, square, tf.ones_like(square))), tf.zeros_like(square))
@@ -101,7 +101,7 @@ class RadialFlow(AmortizedBijector):
 
     def inverse_and_log_det(self, y, conditional_input=None):
         offset, distance, center, alpha, reach = self._parts(y, conditional_input)
-        # r^2 + p r - R alpha = 0; of its two forms the one without cancellation.
+        # The root of r^2 + p r - R alpha = 0, in the form without cancellation.
         p = reach - distance
         root = tf.sqrt(tf.square(p) + 4.0 * distance * alpha)
         positive = p > 0

@@ -1,4 +1,4 @@
-"""Affine coupling (RealNVP, NICE): TFP's bijector with variables that are tracked."""
+"""Affine coupling (RealNVP, NICE): TFP's bijector with tracked variables."""
 
 from __future__ import annotations
 
@@ -20,21 +20,20 @@ tfb = tfp.bijectors
 class RealNVP(FlowBijector, tfb.RealNVP):
     """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (Dinh et al. 2016, eq. 4-7).
 
-    `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in for `tfb.RealNVP`, with the same arguments. It
-    differs in what it accepts and shows: `shift_and_log_scale_fn` may be any Keras 3 or tf_keras network or function
-    (see `as_template`), `bijector_fn` any function over one, such as `real_nvp_template(..., transformer=...)` for
-    splines and other transformers, and `trainable_variables` lists their weights, also through `Chain`, `Invert` and
-    `TransformedDistribution`. Giving neither function, or both, is an error.
+    `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in replacement for `tfb.RealNVP`, with the same
+    arguments. `shift_and_log_scale_fn` may be any Keras 3 or tf_keras network or function (see `as_template`). `bijector_fn`
+    may be any function over one, such as `real_nvp_template(..., transformer=...)` for splines and other transformers.
+    `trainable_variables` lists their weights, also through `Chain`, `Invert` and `TransformedDistribution`.
 
     Cost per direction and event: one pass of the network, in both directions.
 
     Args:
-      num_masked: Number `k` of leading dimensions that stay and condition the others; if negative, the trailing ones.
-      fraction_masked: The same as a fraction of the event size.
+      num_masked: Number `k` of leading dimensions that stay and condition the others. If negative, trailing dimensions.
+      fraction_masked: `num_masked` as a fraction of the event size.
       shift_and_log_scale_fn: Template, network or callable `(x[:k], output_units, **condition_kwargs)`, which returns
         `(shift, log_scale)` or one tensor.
       bijector_fn: Callable `(x[:k], output_units, **condition_kwargs)` that returns a bijector for the rest.
-      is_constant_jacobian: Whether the log-det is the same for all events, as that of an additive coupling.
+      is_constant_jacobian: Whether the log-det is the same for all events, as for additive couplings.
       validate_args, name: As in `tfb.RealNVP`.
 
     Raises:
@@ -65,7 +64,7 @@ class RealNVP(FlowBijector, tfb.RealNVP):
     ):
         self._conditioner = conditioner_of(shift_and_log_scale_fn, bijector_fn, largest_rank=1)
         self._num_kept, self._fraction_kept = num_masked, fraction_masked
-        # Not passed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        # Not passed on: TFP considers a map with constant Jacobian affine, and would return wrong moments.
         self.constant_log_det = bool(is_constant_jacobian)
         tfb.RealNVP.__init__(
             self,
@@ -82,7 +81,7 @@ class RealNVP(FlowBijector, tfb.RealNVP):
         return getattr(self._conditioner, "conditional_size", None)
 
     def _transform(self, direction: str, value: tf.Tensor, condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns one direction and its log-det, from one evaluation of the conditioner."""
+        """Evaluate one direction and its log-det with one call of the conditioner."""
         value = broadcast_events(value, condition_kwargs.get("conditional_input"))
         size = tf.compat.dimension_value(value.shape[-1])
         if size is None:

@@ -1,4 +1,4 @@
-"""Orthogonal maps as products of Householder reflections, which can start as the axes of data."""
+"""Orthogonal maps as products of Householder reflections, which can start from the axes of data."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 
 STARTS = ("random", "pca", "ica")
-_LOG_COSH_MEAN, _LOG_COSH_DEVIATION = 0.37457, 0.07955  # of normal variables of exactly unit variance
+_LOG_COSH_MEAN, _LOG_COSH_DEVIATION = 0.37457, 0.07955  # for normal variables with sample variance 1
 
 
 @serializable
 class Rotation(FlowBijector):
-    """The orthogonal map `y = Q x` whose `Q` is a product of Householder reflections (Tomczak and Welling 2016), trainable.
+    """Trainable orthogonal map `y = Q x`, with `Q` a product of Householder reflections (Tomczak and Welling 2016).
 
     `Q = H_1 ... H_n` with `H_i = I - 2 v_i v_i' / |v_i|^2`; `log |det dy/dx| = 0`. The columns of `Q` are the axes in data
     space: `inverse` computes the coordinates along them. With `D - 1` reflections, the default, `Q` can be any orthogonal
-    matrix, up to the signs of its columns. All reflections are one matrix by the compact form `Q = I - U' S U`
-    (Schreiber and Van Loan 1989), so that their number costs little.
+    matrix, up to the signs of its columns. The compact form `Q = I - U' S U` (Schreiber and Van Loan 1989) combines all
+    reflections into one matrix, so that many reflections cost little more than one.
 
     A new `Q` is random, uniformly distributed up to signs. With `start="pca"` or `"ica"`, `adapt(batch)` sets it to the axes of
     a batch on the data's side; `FlowModel.fit` calls it once, with its first batch.
@@ -33,19 +33,19 @@ class Rotation(FlowBijector):
 
     Args:
       event_size: Integer `D`.
-      num_reflections: Number of reflections, at least 1; `D - 1`, or 1 if that is more, if `None`.
-      start: `"random"`; `"pca"` for principal axes (where no correlation exceeds 0.2, nearly every axis is one, and `Q` stays
-        random); `"ica"` for independent components of whitened data, by scikit-learn's `FastICA` (where it finds nothing that
-        is not normal, `Q` stays random).
+      num_reflections: Number of reflections, at least 1. If `None`, `D - 1`, or 1 if `D = 1`.
+      start: `"random"`; `"pca"` for principal axes (`Q` stays random if no correlation exceeds 0.2, since then nearly every
+        axis is principal); `"ica"` for independent components of whitened data, by scikit-learn's `FastICA` (`Q` stays random
+        if all components look normal).
       seed: Integer seed of the random start.
       dtype, validate_args, name: As in the other bijectors.
 
     Attributes:
       reflections: Trainable variable `[num_reflections, D]`, the vectors `v_i`.
-      adapted: Whether `adapt` was called, or need not be.
+      adapted: Whether `adapt` was called or is not needed.
 
     Raises:
-      ValueError: For an argument out of range, or axes of data that need more reflections than there are.
+      ValueError: For an argument out of range, or if the axes of data need more than `num_reflections`.
 
     Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is zero.
 
@@ -86,7 +86,7 @@ class Rotation(FlowBijector):
             self._set_adapted()
 
     def adapt(self, data) -> None:
-        """Sets the axes from a batch `[..., D]` on the data's side, or from an iterator of such batches.
+        """Set the axes from a batch `[..., D]` on the data's side, or from an iterator of such batches.
 
         Raises:
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
@@ -101,10 +101,10 @@ class Rotation(FlowBijector):
         self._set_adapted()
 
     def set_axes(self, axes) -> None:
-        """Sets `Q` to the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
+        """Set `Q` to the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
 
         Raises:
-          ValueError: If the matrix has another shape or is not orthogonal, or there are too few reflections.
+          ValueError: If the matrix has the wrong shape or is not orthogonal, or if there are too few reflections.
         """
         axes = np.asarray(axes, np.float64)
         if axes.shape != (self.event_size,) * 2 or not np.allclose(axes.T @ axes, np.eye(self.event_size), atol=1e-4):
@@ -115,7 +115,7 @@ class Rotation(FlowBijector):
             raise ValueError(
                 f"`axes` of {self.event_size} dimensions need {len(vectors)} reflections, there are {count}."
             )
-        # Further ones along the first axis undo each other, or turn the sign of the first column.
+        # The remaining reflections, along the first axis, cancel in pairs or flip the sign of the first column.
         rest = np.tile(np.eye(self.event_size)[:1], [count - len(vectors), 1])
         self.reflections.assign(np.concatenate([vectors, rest]))
         self._set_adapted()
@@ -140,16 +140,16 @@ class Rotation(FlowBijector):
 
 
 def _times(x: tf.Tensor, matrix: tf.Tensor, transpose_b: bool) -> tf.Tensor:
-    """Rows times a matrix, for any batch shape."""
+    """Multiply rows by a matrix, for any batch shape."""
     flat = tf.reshape(x, [-1, matrix.shape[0]])
     return tf.reshape(tf.matmul(flat, matrix, transpose_b=transpose_b), tf.shape(x))
 
 
 def principal_axes(rows: np.ndarray) -> np.ndarray | None:
-    """Eigenvectors of the covariance in columns; `None` where no correlation exceeds 0.2, or six times its sampling error.
+    """Return the eigenvectors of the covariance, or `None` if no correlation exceeds 0.2 or six times its sampling error.
 
-    There, where correlations hold less than 0.02 nats, nearly every axis is principal. (For two variables of equal
-    variance the axes would lie at 45 degrees, always.)
+    Such correlations are worth less than 0.02 nats, and nearly every axis is principal. (For two variables of equal variance
+    the axes would always lie at 45 degrees.)
     """
     covariance = np.atleast_2d(np.cov(rows.T))
     deviation = np.sqrt(np.maximum(np.diag(covariance), np.finfo(np.float64).tiny))
@@ -160,10 +160,10 @@ def principal_axes(rows: np.ndarray) -> np.ndarray | None:
 
 
 def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
-    """Axes of the independent components of rows that are white already, in columns: of a random half of the rows.
+    """Return the axes of the independent components of whitened rows, in columns, fitted to a random half of the rows.
 
-    `None` where that half has fewer than twice as many rows as dimensions, and where what `FastICA` looks for is not there: in
-    the other half no component's mean of `log cosh` is five standard errors away from that of normal data.
+    Returns `None` if that half has fewer than twice as many rows as dimensions. Also returns `None` if all components look
+    normal on the other half: no mean of `log cosh` is five standard errors away from that of normal data.
     """
     try:
         from sklearn.decomposition import FastICA
@@ -185,7 +185,7 @@ def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
 
 
 def _vectors_of(q: np.ndarray) -> np.ndarray:
-    """Householder vectors `[D - 1, D]` (one for `D = 1`) whose reflections, in order, are `q` up to signs of columns."""
+    """Return Householder vectors `[D - 1, D]` (one for `D = 1`) whose reflections make `q`, up to signs of columns."""
     rest, size = q.copy(), len(q)
     vectors = []
     for i in range(max(1, size - 1)):

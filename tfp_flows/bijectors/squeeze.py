@@ -17,8 +17,8 @@ class Squeeze(FlowBijector):
     """Turns each block of `factor x factor` pixels into channels (Dinh et al. 2016, section 3.6): `[H, W, C]` to
     `[H / f, W / f, f f C]`.
 
-    The new channels are ordered by the place in the block, row by row, and within a place as before. Forward squeezes, so
-    that a flow from latent values to images holds `tfb.Invert(Squeeze())`.
+    The new channels are ordered by position in the block, row by row, and then by the old channel. Forward squeezes, so a flow
+    from latent values to images contains `tfb.Invert(Squeeze())`.
 
     Cost per direction: a copy.
 
@@ -27,7 +27,7 @@ class Squeeze(FlowBijector):
       validate_args, name: As in the other bijectors.
 
     Raises:
-      ValueError: If `factor` is less than 2; at a call, if height or width is no multiple of it.
+      ValueError: If `factor` is less than 2; at a call, if height or width is not a multiple of it.
 
     Shapes: `[..., H, W, C]` to `[..., H / f, W / f, f f C]`; the log-det is zero.
 
@@ -103,13 +103,13 @@ class Squeeze(FlowBijector):
 
 
 def get_preprocess_bijector(alpha: float, dtype: tf.DType = tf.float32) -> tfb.Bijector:
-    """`logit(alpha + (1 - 2 alpha) x)`, from values in [0, 1] to the real line (Dinh et al. 2016, section 4.1).
+    """Return the map `logit(alpha + (1 - 2 alpha) x)` from [0, 1] to the real line (Dinh et al. 2016, section 4.1).
 
     Forward preprocesses; a flow from latent values to images ends with `tfb.Invert` of it.
 
     Args:
-      alpha: Distance from 0 and 1 that is kept, in [0, 1/2).
-      dtype: Of the values.
+      alpha: Distance to keep from 0 and 1, in [0, 1/2).
+      dtype: Dtype of the values.
 
     Returns:
       A bijector.

@@ -1,4 +1,4 @@
-"""Standardization fitted on training data, as a bijector, so that densities stay in the data's own units."""
+"""Standardization fitted to training data, as a bijector, so that densities stay in the units of the data."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tfp_flows.registry import serializable
 
 @serializable
 class Standardize(FlowBijector):
-    """The affine map `y = x * scale + shift` from standardized values `x` to data `y`.
+    """Affine map `y = x * scale + shift` from standardized values `x` to data `y`.
 
     `log |det dy/dx| = sum(log(scale))`. `shift` and `scale`, each `[D]`, are the mean and the standard deviation of the
-    training data. They are variables, so that they are saved with a flow's weights, but are not trained. Put it
-    on the data's side of a flow, or give it to a recipe as `preprocess=`.
+    training data. They are variables, saved with a flow's weights but not trained. Put the bijector on the data's side of a
+    flow, or pass it to a recipe as `preprocess=`.
 
     Cost per direction and event: `O(D)`.
 
@@ -37,7 +37,7 @@ class Standardize(FlowBijector):
     """
 
     is_affine = True
-    adapts_in_fit = False  # by the first batch; a `Standardize` is adapted to all rows, or set by hand
+    adapts_in_fit = False  # not by the first batch: a `Standardize` is adapted to all rows, or set by hand
 
     def __init__(
         self,
@@ -52,17 +52,17 @@ class Standardize(FlowBijector):
         self.scale = tf.Variable(tf.ones([event_size], self.dtype), trainable=False, name="scale")
 
     def adapt(self, data) -> None:
-        """Sets `shift` and `scale` to the mean and standard deviation of `data`, an array `[N, D]`, in one pass.
+        """Set `shift` and `scale` to the mean and standard deviation of `data`, an array `[N, D]`, in one pass.
 
         A `tff.streams.Stream`, a `tf.data.Dataset` of batches, or an iterator of arrays is read batch by batch.
 
         Raises:
-          ValueError: If `data` has another shape, fewer than two rows, a value that is not finite, or a constant column.
+          ValueError: If `data` has the wrong shape, fewer than two rows, a non-finite value, or a constant column.
         """
         found = moments("`data`", self.event_size, _chunks_of(data))
         if found.rows < 2:
             raise ValueError(f"`data` must have at least 2 rows to standardize by, got {found.rows}.")
-        # Rounding gives a constant column a tiny deviation, and float32 may underflow a true one.
+        # Rounding gives a constant column a tiny deviation, and a true one may underflow in float32.
         varies = (found.highest > found.lowest) & (found.deviation.astype(self.scale.dtype.as_numpy_dtype) > 0)
         if not np.all(varies):
             column = int(np.argmin(varies))
@@ -70,10 +70,10 @@ class Standardize(FlowBijector):
         self._set(found.mean, found.deviation)
 
     def adapt_to_conditions(self, data) -> None:
-        """Like `adapt`, for conditions `[N, D]`: constant columns, and flags of zeros and ones, stay as they are.
+        """Adapt to conditions `[N, D]`. Constant columns, and columns of zeros and ones, stay unchanged.
 
         Raises:
-          ValueError: If `data` has another shape or a value that is not finite.
+          ValueError: If `data` has the wrong shape or a non-finite value.
         """
         data = np.asarray(data, np.float64)
         found = moments("`data`", self.event_size, [data])
@@ -93,7 +93,7 @@ class Standardize(FlowBijector):
 
 
 def _chunks_of(data: Any) -> Iterable:
-    """The events of data, array by array."""
+    """Return an iterable over the events of data, array by array."""
     if isinstance(data, Stream):
         return data.chunks()
     if isinstance(data, tf.data.Dataset):
@@ -102,7 +102,7 @@ def _chunks_of(data: Any) -> Iterable:
 
 
 def standardize(data, *, dtype: tf.DType = tf.float32, name: str = "standardize") -> Standardize:
-    """Returns the `Standardize` bijector of `data`: fit it on training data only.
+    """Return a `Standardize` bijector fitted to `data`, which should be training data only.
 
     `data` is an array `[N, D]`, or a `tff.streams.Stream` or a `tf.data.Dataset` of batches, which are read batch by batch.
     """

@@ -21,28 +21,28 @@ class SylvesterFlow(AmortizedBijector):
 
     `Q` `[D, M]` has orthonormal columns, `R` and `R~` `[M, M]` are upper triangular, so that
     `log |det df/dz| = sum(log(1 + r_ii r~_ii (1 - tanh(R~ Q' z + b)^2)))` (eq. 13). The map is invertible if
-    `r_ii r~_ii > -1` (theorem 2): `r_ii` is scaled until `r_ii r~_ii = -1 + softplus(t + log(e - 1))`, `t` being the product of
-    the two trainable values. (The paper bounds both by tanh, and their product with them by 1.)
-    With `M = 1` it is the planar flow whose `u` is a multiple of `w`.
+    `r_ii r~_ii > -1` (theorem 2). To ensure this, `r_ii` is scaled so that `r_ii r~_ii = -1 + softplus(t + log(e - 1))`, where
+    `t` is the product of the two trainable values. (The paper bounds both factors by tanh, which bounds their product by 1.)
+    With `M = 1` the map is a planar flow whose `u` is a multiple of `w`.
 
     `Q` comes from `num_reflections` Householder reflections (the paper's H-SNF with `M = D`, O-SNF with `M < D`, whose
-    orthogonalization the reflections replace), or is the identity (`num_reflections=0`: the triangular T-SNF; let a
-    reversal stand between two of them, as the recipe `sylvester_flow` does).
+    orthogonalization the reflections replace), or is the identity (`num_reflections=0`: the triangular T-SNF, between two
+    of which you should put a reversal, as the recipe `sylvester_flow` does).
 
-    The inverse, which no other library has: what is orthogonal to `Q` stays, and the `M` coordinates within it follow
-    one after the other, from the last to the first, each by the planar flow's scalar equation.
+    In the inverse, the part of `y` orthogonal to `Q` stays. The `M` coordinates within `Q` are solved in turn, from the last
+    to the first, each by the planar flow's scalar equation. Other libraries have no inverse.
 
     Cost per direction and event: forward and its log-det `O(D M + M^2)`, and `O(D)` for each reflection (once a call, or once
-    for each condition); inverse the same, and `M` scalar solves in turn.
+    for each condition); inverse the same plus `M` scalar solves in turn.
 
     The trainable variables are `r` and `r_tilde` `[M (M + 1) / 2]` (upper triangles as in `tfp.math.fill_triangular`), `b`
     `[M]` and `reflections` `[num_reflections, D]`. A new flow is close to the identity. With `conditional_size`, a network
-    adds to all of them what it computes from the `conditional_input` of a call; it starts at zero.
+    computes offsets of all of them from the `conditional_input` of a call. The offsets start at zero.
 
     Args:
       event_size: Integer `D`, the size of the last axis.
-      rank: Integer `M <= D`; `D` if `None`.
-      num_reflections: Number of Householder reflections; 4, or `D` if that is less, if `None`.
+      rank: Integer `M <= D`, or `None` for `D`.
+      num_reflections: Number of Householder reflections, or `None` for `min(4, D)`.
       conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
 
     Raises:
@@ -106,7 +106,7 @@ class SylvesterFlow(AmortizedBijector):
         )
 
     def _parts(self, x, conditional_input):
-        """`R` with its constrained diagonal, `R~`, `b`, the reflections, and `1 + r_ii r~_ii`."""
+        """Return `R` with its constrained diagonal, `R~`, `b`, the reflections, and `1 + r_ii r~_ii`."""
         r, r_tilde, b, *rest = self._values(x, conditional_input)
         reflections = rest[0] if rest else None
         r, r_tilde = (tfp.math.fill_triangular(t, upper=True) for t in (r, r_tilde))
@@ -117,7 +117,7 @@ class SylvesterFlow(AmortizedBijector):
         return above + tf.linalg.diag(r_hat), r_tilde, b, reflections, slope
 
     def _reflect(self, x, reflections, order):
-        """`H_1 ... H_n x`, or, from first to last, the transpose of it."""
+        """Return `H_1 ... H_n x`, or, from first to last, the transposed product times `x`."""
         for i in order:
             v = reflections[..., i, :]
             norm2 = tf.reduce_sum(tf.square(v), axis=-1, keepdims=True)
@@ -127,11 +127,11 @@ class SylvesterFlow(AmortizedBijector):
         return x
 
     def _to_coordinates(self, x, reflections):
-        """`Q' x`, the first `M` coordinates of the reflected vector."""
+        """Return `Q' x`, the first `M` coordinates of the reflected vector."""
         return self._reflect(x, reflections, range(self._count))[..., : self.rank]
 
     def _from_coordinates(self, v, reflections):
-        """`Q v`."""
+        """Return `Q v`."""
         paddings = [[0, 0]] * (v.shape.rank - 1) + [[0, self.event_size - self.rank]]
         return self._reflect(tf.pad(v, paddings), reflections, reversed(range(self._count)))
 
@@ -145,7 +145,7 @@ class SylvesterFlow(AmortizedBijector):
         r, r_tilde, b, reflections, slope = self._parts(y, conditional_input)
         target = self._to_coordinates(y, reflections)
         v = tf.stop_gradient(_solve(*map(tf.stop_gradient, (target, r, r_tilde, b, slope))))
-        # As in `solve_increasing`: two Newton steps at the solution, which give the gradients, also the second ones.
+        # As in `solve_increasing`, two Newton steps at the solution give first and second derivatives.
         for _ in range(2):
             t = tf.tanh(tf.linalg.matvec(r_tilde, v) + b)
             residual = v + tf.linalg.matvec(r, t) - target
@@ -158,7 +158,7 @@ class SylvesterFlow(AmortizedBijector):
 
 
 def _solve(target, r, r_tilde, b, slope):
-    """`v` with `v + R tanh(R~ v + b) = target`, from the last coordinate to the first."""
+    """Solve `v + R tanh(R~ v + b) = target` for `v`, from the last coordinate to the first."""
     rank = target.shape[-1]
     batch = tf.broadcast_dynamic_shape(tf.shape(target)[:-1], tf.shape(b)[:-1])
     start = tf.zeros(tf.concat([batch, [rank]], axis=0), target.dtype)

@@ -17,7 +17,7 @@ IMAGE_FLOWS = recipe_names("image_shape")
 
 
 def read_images(path: str) -> np.ndarray:
-    """Images `[N, H, W, C]` of integers from a `.npy` file of shape `[N, H, W]` or `[N, H, W, C]`."""
+    """Read integer images `[N, H, W, C]` from a `.npy` file of shape `[N, H, W]` or `[N, H, W, C]`."""
     if pathlib.Path(path).suffix.lower() != ".npy":
         raise UsageError(f"{path}: images are read from a .npy file of shape [N, H, W] or [N, H, W, C].")
     try:
@@ -38,13 +38,13 @@ def read_images(path: str) -> np.ndarray:
 
 
 def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int) -> int:
-    """Fits a flow to a file of images, reports bits per dimension on held-out ones, and writes a folder."""
+    """Fit a flow to a file of images, report bits per dimension on held-out images, and write a folder."""
     images = read_images(args.source)
     if len(images) < 10:
         raise UsageError(f"{args.source}: {len(images)} images are too few to hold some out; at least 10 are needed.")
     if images.max() == images.min():
         raise UsageError(f"{args.source}: every pixel is {images.max()}: there is nothing to learn.")
-    # Bytes, unless the file uses few of their levels: then as many as it uses.
+    # 256 levels for bytes, unless the file uses few of them: then as many as it uses.
     levels = 256 if 64 < images.max() < 256 else int(images.max()) + 1
     order = np.random.default_rng(args.seed).permutation(len(images))
     held = max(1, round(held_out_part * len(images)))
@@ -124,7 +124,7 @@ def fit_images(args, out: pathlib.Path, held_out_part: float, steps_wanted: int)
 
 
 def score_images(args, model, report: dict) -> int:
-    """Prints the bits per dimension of a file of images under a fitted flow."""
+    """Print the bits per dimension of a file of images under a fitted flow."""
     images = read_images(args.file)
     if list(images.shape[1:]) != report["images"] or images.max() >= report["levels"]:
         raise UsageError(
@@ -144,7 +144,7 @@ def score_images(args, model, report: dict) -> int:
 
 
 def draw_images(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
-    """Held-out images, samples, and the history; without matplotlib it says how to get it."""
+    """Draw held-out images, samples and the history. Without matplotlib, print how to install it."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

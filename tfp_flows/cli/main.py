@@ -18,14 +18,14 @@ from tfp_flows.cli.recipes import recipe_names
 from tfp_flows.cli.tables import Source, fit_default, fit_flow, fit_gaussian, gaussian_nll, warn_of_rows
 
 FLOWS = recipe_names("event_size")
-# The default, which is a flow over a fitted base, and the density that flows are compared with.
+# The default, a flow over a fitted base, and the density that flows are compared with.
 TABLE_FLOWS = ("auto", "gaussian")
-HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
-STEPS = 3200  # of training on images, about, unless --epochs says otherwise
+HELD_OUT = 0.15  # fraction of the rows for the test, and the same again for validation
+STEPS = 3200  # approximate number of training steps on images, unless --epochs is given
 
 
 def load_source(source: str, rows: int, seed: int) -> Source:
-    """The data that SOURCE names: a built-in density, `faithful`, or a file."""
+    """Return the data that SOURCE names: a built-in density, `faithful`, or a file."""
     if source in data.densities:
         density = data.densities[source]()
         return Source(source, density.sample(rows, seed=seed).astype(np.float64), ["x1", "x2"], density)
@@ -50,14 +50,14 @@ def load_source(source: str, rows: int, seed: int) -> Source:
 
 
 def split(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Training, validation and test rows, shuffled."""
+    """Split shuffled rows into training, validation and test rows."""
     order = np.random.default_rng(seed).permutation(len(values))
     held = max(1, round(HELD_OUT * len(values)))
     return values[order[2 * held :]], values[order[held : 2 * held]], values[order[:held]]
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Fits a flow to SOURCE, reports its NLL on held-out rows, and writes a folder."""
+    """Fit a flow to SOURCE, report its NLL on held-out rows, and write a folder."""
     out = free_folder(args.out, args.overwrite)  # before any work is done
     if args.flow in images.IMAGE_FLOWS:
         out = out or next_name(f"{pathlib.Path(args.source).stem}-{args.flow}")
@@ -135,7 +135,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndarray:
-    """The values of a file in the order of the flow's columns: by name where the file has names, else by position."""
+    """Return the values of a file in the order of the flow's columns: by name if the file has names, else by position."""
     if table.named:
         missing = [name for name in columns if name not in table.columns]
         if missing:
@@ -152,14 +152,14 @@ def _columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndar
 
 
 def _check_range(path: str, values: np.ndarray, columns: Sequence[str]) -> None:
-    """Refuses values that float32, in which flows compute, cannot hold."""
+    """Raise a `UsageError` for values that overflow in float32, the dtype of the flow."""
     for j, name in enumerate(columns):
         if np.max(np.abs(values[:, j])) > 1e30:
             raise UsageError(f"{path}: column {name!r} holds values beyond 1e30: rescale it.")
 
 
 def sample(args: argparse.Namespace) -> int:
-    """Draws samples of a fitted flow into a CSV file."""
+    """Write samples of a fitted flow to a CSV file, or to a .npy file for images."""
     out = pathlib.Path(args.out)
     if not out.parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {out.parent} does not exist.")
@@ -178,7 +178,7 @@ def sample(args: argparse.Namespace) -> int:
 
 
 def score(args: argparse.Namespace) -> int:
-    """Prints the log-density of the rows of a file under a fitted flow."""
+    """Print the log-density of the rows of a file under a fitted flow."""
     if args.out and not pathlib.Path(args.out).parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {pathlib.Path(args.out).parent} does not exist.")
     model, report = load(args.dir)
@@ -198,7 +198,7 @@ def score(args: argparse.Namespace) -> int:
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draws the picture of a fitted flow again."""
+    """Draw the picture of a fitted flow again."""
     model, report = load(args.dir)
     out = pathlib.Path(args.out) if args.out else pathlib.Path(args.dir) / "flow.png"
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
@@ -235,7 +235,7 @@ def _seed(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line and its help."""
+    """Return the argument parser of the command line."""
     main_parser = argparse.ArgumentParser(prog="tfp-flows", description="Normalizing flows for tables of numbers.")
     commands = main_parser.add_subparsers(dest="command", required=True)
     number = _positive(int)
@@ -280,7 +280,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, 1 for a failed run, 2 for what the user can mend."""
+    """Run the command line and return the exit code: 0, 1 for a failed run, 2 for a usage error."""
     args = parser().parse_args(argv)
     try:
         return args.run(args)

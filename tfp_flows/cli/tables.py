@@ -1,4 +1,4 @@
-"""Flows for the tables of the command `tfp-flows fit`. Loads TensorFlow at the first use."""
+"""Flows for tables in `tfp-flows fit`. Loads TensorFlow on first use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfp_flows.cli.output import UsageError
 
 
 class Source(NamedTuple):
-    """Rows to fit, and the density that they were drawn from, if it is known."""
+    """Rows to fit, and the density they were drawn from if it is known."""
 
     name: str
     values: np.ndarray
@@ -23,19 +23,19 @@ class Source(NamedTuple):
 
 
 def gaussian_nll(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """NLL of each row of `test` under the Gaussian with the mean and full covariance of `train`."""
+    """Return the NLL of each row of `test` under the Gaussian with the mean and full covariance of `train`."""
     size = train.shape[1]
     covariance = np.cov(train, rowvar=False, bias=True).reshape(size, size)
     sign, log_det = np.linalg.slogdet(covariance)
     if sign <= 0:
-        return np.full(len(test), np.nan)  # columns that depend on each other linearly: there is no such density
+        return np.full(len(test), np.nan)  # linearly dependent columns have no density
     d = test - train.mean(axis=0)
     square = np.sum(d * np.linalg.solve(covariance, d.T).T, axis=-1)
     return 0.5 * (square + log_det + size * np.log(2.0 * np.pi))
 
 
 def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
-    """Prints, line by line, what `FlowModel.fit` would warn of."""
+    """Print the warnings of `FlowModel.fit`, one per line."""
     from tfp_flows.training.events import look_at_rows
 
     with warnings.catch_warnings(record=True) as caught:
@@ -46,7 +46,7 @@ def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
 
 
 def fit_default(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
-    """The default flow, and its history."""
+    """Fit the default flow; return its model and history."""
     from tfp_flows.training.table import FEW_ROWS, NUM_FOLDS, fit_table
 
     rows = len(train) + len(validation)
@@ -60,7 +60,7 @@ def fit_default(args: argparse.Namespace, source: Source, train: np.ndarray, val
 
 
 def fit_flow(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
-    """A recipe, trained with early stopping on the validation rows, and its history."""
+    """Train a recipe with early stopping on the validation rows; return its model and history."""
     import keras
 
     from tfp_flows.bijectors import standardize
@@ -90,7 +90,7 @@ def _rows(train: np.ndarray, validation: np.ndarray) -> str:
 
 
 def fit_gaussian(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
-    """The Gaussian of full covariance as a model, and a history of one epoch."""
+    """Fit a full-covariance Gaussian; return its model and a history of one epoch."""
     from tfp_flows.destructors import DestructorStack, GaussianDestructor
     from tfp_flows.training import FlowModel
 

@@ -1,9 +1,8 @@
-"""The names of public course notebooks, with their signatures, in Keras 3: what learners write there, as it works here.
+"""Functions and classes of public course notebooks, with their names and signatures, in Keras 3.
 
-Notebooks of Coursera's "Probabilistic Deep Learning with TensorFlow 2" and of Imperial College define these functions and
-classes themselves. A port of such a notebook can import them, or check a learner's version against them. Everything else of
-those notebooks is in the package itself: `AffineCouplingLayer`, `Squeeze`, the masks, `get_conv_resnet`,
-`get_preprocess_bijector`, which are here as well.
+In notebooks of Coursera's "Probabilistic Deep Learning with TensorFlow 2" and of Imperial College, learners write these
+functions and classes themselves. A port of such a notebook can import them, or compare a learner's version with them.
+`AffineCouplingLayer`, `Squeeze`, the masks, `get_conv_resnet` and `get_preprocess_bijector` of the package are here too.
 """
 
 from tfp_flows.bijectors import (

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
-    """Returns `x` as a NumPy array, without losing what `np.asarray` drops.
+    """Return `x` as a NumPy array, without losing what `np.asarray` drops.
 
     A data frame may hold columns of floating point numbers, of NumPy's or of pandas' nullable types, which are real
     numbers. If all of its columns are integers or flags, the result is such an array.
@@ -35,7 +35,7 @@ def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
 
 
 def column_names(x: Any) -> list[str] | None:
-    """Returns the names of the columns of a data frame, or `None` for other things."""
+    """Return the names of the columns of a data frame, or `None` for other things."""
     return [str(c) for c in x.columns] if hasattr(x, "columns") and hasattr(x, "dtypes") else None
 
 

@@ -11,7 +11,7 @@ FEWEST_ROWS = 50  # fewer say little of ties
 
 
 def find_degenerate(rows: np.ndarray, columns: Sequence[str] | None = None) -> list[str]:
-    """Looks for what makes the density of a table unbounded.
+    """Look for what makes the density of a table unbounded.
 
     Args:
       rows: Finite array `[N, D]`. Cost: a sort of at most 10,000 values for each column, and one `D x D` eigenvalue problem.

@@ -59,7 +59,7 @@ class Density:
         return self._moments[2]
 
     def standardized_entropy(self) -> float:
-        """The entropy, in nats, of the density standardized along each axis."""
+        """Return the entropy, in nats, of the density standardized along each axis."""
         return self.entropy() - float(np.sum(np.log(self.stddev)))
 
     @cached_property
@@ -84,7 +84,7 @@ class Density:
         raise NotImplementedError
 
     def _box(self) -> tuple[tuple[float, float, float, float], float]:
-        """The rectangle outside of which the density is negligible, and the step of the quadrature."""
+        """Return the rectangle outside of which the density is negligible, and the step of the quadrature."""
         raise NotImplementedError
 
 

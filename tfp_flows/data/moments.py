@@ -29,7 +29,7 @@ class Moments:
         self.lowest, self.highest = np.full(size, np.inf), np.full(size, -np.inf)
 
     def add(self, chunk: Any) -> None:
-        """Takes in a chunk `[n, size]`.
+        """Take in a chunk `[n, size]`.
 
         Raises:
           ValueError: For another shape, or a value that is not finite; the message tells row and column.
@@ -59,7 +59,7 @@ class Moments:
 
 
 def moments(name: str, size: int, chunks: Iterable) -> Moments:
-    """The moments of all rows of the chunks."""
+    """Return the moments of all rows of the chunks."""
     found = Moments(name, size)
     for chunk in chunks:
         found.add(chunk)

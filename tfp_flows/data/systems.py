@@ -31,7 +31,7 @@ class KickedOscillator:
         return v + self._step * (q - q**3 - 0.2 * v), 0.1 + 0.1 / (1.0 + q**2)
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
-        """A path `[n, 2]` of places and velocities, in float32, after a thousand steps to forget its start."""
+        """Return a path `[n, 2]` of places and velocities, in float32, after a thousand steps to forget its start."""
         rng, before = np.random.default_rng(seed), 1000
         normal = rng.normal(size=[before + n, 2])
         kicks = rng.choice([-self._kick, 0.0, self._kick], p=self._weights, size=before + n)
@@ -55,5 +55,5 @@ class KickedOscillator:
 
 
 def kicked_oscillator() -> KickedOscillator:
-    """A particle in a double well with noise and random kicks; its transition density is exact."""
+    """Return a particle in a double well with noise and random kicks; its transition density is exact."""
     return KickedOscillator()

@@ -25,7 +25,7 @@ class Table(NamedTuple):
 
 
 def read_table(path: str | os.PathLike) -> Table:
-    """Reads a `.csv` or `.npy` file of numbers.
+    """Read a `.csv` or `.npy` file of numbers.
 
     Raises:
       TableError: For a missing file, another suffix, and what `read_csv` and `check_table` refuse.
@@ -39,7 +39,7 @@ def read_table(path: str | os.PathLike) -> Table:
 
 
 def read_csv(path: str | os.PathLike) -> Table:
-    """Reads numbers from a CSV file, with or without a line of column names.
+    """Read numbers from a CSV file, with or without a line of column names.
 
     The first line holds names if none of its fields is a number or a missing value. Blank lines are skipped, except
     where they may be a missing value: between the rows of a single column.
@@ -131,7 +131,7 @@ def _read_npy(path: pathlib.Path) -> Table:
 
 
 def check_trainable(path: str | os.PathLike, table: Table) -> None:
-    """Refuses a table to which no density can be fitted.
+    """Refuse a table to which no density can be fitted.
 
     Raises:
       TableError: For fewer than two rows, or a constant column.
@@ -145,7 +145,7 @@ def check_trainable(path: str | os.PathLike, table: Table) -> None:
 
 
 def write_csv(path: str | os.PathLike, values: np.ndarray, columns: Sequence[str]) -> None:
-    """Writes a table with a line of column names. The file appears whole or not at all."""
+    """Write a table with a line of column names. The file appears whole or not at all."""
     path = pathlib.Path(path)
     part = path.with_name(f".{path.name}.part")
     try:

@@ -66,7 +66,7 @@ class Target:
         return f"<tfp_flows.data.Target {self.name}, event_size={self.event_size}>"
 
     def log_prob(self, z) -> tf.Tensor:
-        """The unnormalized log-density at `z` of shape `[..., D]`, of shape `[...]`, in nats."""
+        """Return the unnormalized log-density at `z` of shape `[..., D]`, of shape `[...]`, in nats."""
         z = tf.convert_to_tensor(z)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] not in (None, self.event_size)):
             raise ValueError(f"`z` must have shape [..., {self.event_size}], got {z.shape}.")
@@ -115,7 +115,7 @@ class Target:
 
 
 def _length(z: tf.Tensor) -> tf.Tensor:
-    """The norm, with a finite gradient at the origin."""
+    """Return the norm, with a finite gradient at the origin."""
     return tf.sqrt(tf.reduce_sum(tf.square(z), axis=-1) + np.finfo(z.dtype.as_numpy_dtype).tiny)
 
 
@@ -176,7 +176,7 @@ def u4(box: float = 4.0, wall: float | None = 0.1) -> Target:
 
 
 def ring() -> Target:
-    """A ring of radius 4 and width 0.4, weighted by two bells of width 0.8 at `z1 = +-2`. Normalizes on the plane."""
+    """Return a ring of radius 4 and width 0.4, weighted by two bells of width 0.8 at `z1 = +-2`. Normalizes on the plane."""
 
     def log_prob(z):
         return -0.5 * tf.square((_length(z) - 4.0) / 0.4) + _two(z[..., 0], 2.0, 0.8)

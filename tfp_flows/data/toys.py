@@ -49,7 +49,7 @@ def two_spirals(noise: float = 0.1) -> Density:
 
 
 def swiss_roll(noise: float = 0.1) -> Density:
-    """The spiral `t (cos t, sin t) / 5` for `t` uniform on `[1.5 pi, 4.5 pi]`, with Gaussian noise."""
+    """Return the spiral `t (cos t, sin t) / 5` for `t` uniform on `[1.5 pi, 4.5 pi]`, with Gaussian noise."""
 
     def curve(u, k):
         del k
@@ -82,7 +82,7 @@ class _Banana(Density):
 
 
 def banana() -> Density:
-    """The density of the MAF paper (arXiv:1705.07057, figure 1): `x2 ~ N(0, 4)`, `x1 ~ N(x2^2 / 4, 1)`."""
+    """Return the density of the MAF paper (arXiv:1705.07057, figure 1): `x2 ~ N(0, 4)`, `x1 ~ N(x2^2 / 4, 1)`."""
     return _Banana()
 
 

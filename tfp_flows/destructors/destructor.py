@@ -44,7 +44,7 @@ class Destructor(abc.ABC):
 
     @abc.abstractmethod
     def adapt(self, x: np.ndarray, seed: int) -> tfb.Bijector:
-        """The bijector from latent values to data that was fitted to `x`, of shape `[N, D]` and the flow's dtype."""
+        """Return the bijector from latent values to data that was fitted to `x`, of shape `[N, D]` and the flow's dtype."""
 
 
 class GaussianDestructor(Destructor):
@@ -75,7 +75,7 @@ class _RotatedDestructor(Destructor):
 
     @abc.abstractmethod
     def _density(self, size: int, seed: int, dtype: tf.DType) -> tfb.Bijector:
-        """Returns the layer of the density, to be adapted."""
+        """Return the layer of the density, to be adapted."""
 
     def adapt(self, x, seed):
         size, dtype = x.shape[1], tf.as_dtype(x.dtype)

@@ -56,7 +56,7 @@ def _checked(name: str, x: Any) -> np.ndarray:
 
 
 def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """The differential entropy of samples, in nats: the mean NLL of each half under the RBIG flow of the other half.
+    """Return the differential entropy of samples, in nats: the mean NLL of each half under the RBIG flow of the other half.
 
     On average it is too high by what the flow does not capture, and never too low.
 
@@ -86,7 +86,7 @@ def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimat
 
 
 def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """The total correlation (multi-information) of samples: by how many nats they are not independent.
+    """Return the total correlation (multi-information) of samples: by how many nats they are not independent.
 
     The mean log-density of each half under the RBIG flow of the other half, less that of its first layer, which knows the
     marginals only. It is too low by what the flow does not capture, and too high by what the first layer has missed of the
@@ -120,7 +120,7 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
 
 
 def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """The mutual information of two groups of variables, in nats: what the rows of `x` tell about those of `y`.
+    """Return the mutual information of two groups of variables, in nats: what the rows of `x` tell about those of `y`.
 
     Both groups are Gaussianized on their own, which leaves it as it was, and then jointly: the value is the mean log-density
     of the pair, less those of both alone. With few rows it may be negative, since the joint fit costs more than the two.

@@ -93,7 +93,7 @@ class DestructorStack:
         self.history: dict[str, list[float]] = {}
 
     def fit(self, x, *, validation_data=None, validation_split: float = 0.1, verbose="auto") -> FlowDistribution:
-        """Fits the layers to `x`.
+        """Fit the layers to `x`.
 
         Args:
           x: Array of events `[N, D]`.

@@ -85,10 +85,10 @@ class EncodedFlow(FlowDistribution):
         return super()._encode(tf.reshape(code, tf.concat([batch, tf.shape(code)[-1:]], axis=0)))
 
     def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns what the encoder is given, `[N, *condition_shape]`."""
+        """Return what the encoder is given, `[N, *condition_shape]`."""
         condition = tf.reshape(condition, [-1, *self.condition_shape])
         return condition if self._preprocess is None else self._preprocess.inverse(condition)
 
     def with_base(self, distribution: tfp.distributions.Distribution) -> EncodedFlow:
-        """Returns the same flow, with the same encoder, over another base distribution."""
+        """Return the same flow, with the same encoder, over another base distribution."""
         return self.copy(flow=self._flow.with_base(distribution))

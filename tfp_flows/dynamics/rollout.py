@@ -14,7 +14,7 @@ from tfp_flows.seeds import resolve_seed
 
 
 def rollout(flow: Any, past, steps: int, n: int = 1, *, seed: int | None = None) -> tf.Tensor:
-    """Draws scenario paths: each row is sampled given the window before it, and becomes part of the next window.
+    """Draw scenario paths: each row is sampled given the window before it, and becomes part of the next window.
 
     Args:
       flow: A flow of the next row `[D]`, conditional on a window of `T` rows, given flat (as by `sequence_windows`); or a

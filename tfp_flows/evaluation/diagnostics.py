@@ -77,7 +77,7 @@ def importance_diagnostics(
 
 
 def pareto_k(log_weights) -> float:
-    """The shape `k` of the generalized Pareto distribution that fits the largest importance weights (arXiv:1507.02646).
+    """Return the shape `k` of the generalized Pareto distribution that fits the largest importance weights (arXiv:1507.02646).
 
     Below 0.7 importance sampling from the approximation is reliable, above it is not. Computed by ArviZ
     (`pip install "tfp_flows[diagnostics]"`).
@@ -167,7 +167,7 @@ def _samples_and_values(samples, y) -> tuple[np.ndarray, np.ndarray]:
 
 
 def energy_score(samples, y) -> np.ndarray:
-    """The energy score of forecasts by samples: the mean distance to what happened, less half the mean distance of two samples.
+    """Return the energy score of forecasts by samples: the mean distance to what happened, less half the mean distance of two samples.
 
     A proper score of whole vectors, in the units of `y`: the smaller, the better, and least on average for the true
     distribution.
@@ -203,7 +203,7 @@ def energy_score(samples, y) -> np.ndarray:
 
 
 def probability_integral_transform(samples, y, *, seed: int | None = None) -> np.ndarray:
-    """The rank of what happened among samples, in each dimension: uniform on (0, 1) if the forecasts are calibrated.
+    """Return the rank of what happened among samples, in each dimension: uniform on (0, 1) if the forecasts are calibrated.
 
     Args:
       samples: Array `[n, ..., D]`: `n` samples for each row.

@@ -44,7 +44,7 @@ def _size(n: int) -> float:
 
 
 def _plain(name: str) -> str:
-    """A column name as it is: matplotlib would read what stands between dollar signs as a formula."""
+    """Return a column name as it is: matplotlib would read what stands between dollar signs as a formula."""
     return name.replace("$", r"\$")
 
 
@@ -64,7 +64,7 @@ def density(
     resolution: int = 200,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the density of a two-dimensional flow, with data or samples on top.
+    """Draw the density of a two-dimensional flow, with data or samples on top.
 
     Args:
       flow: A `FlowModel`, a distribution, or anything with `log_prob` for arrays of shape `[N, 2]`.
@@ -106,7 +106,7 @@ def data_and_samples(
     max_points: int = 3000,
     axes: Sequence[Axes] | None = None,
 ) -> Sequence[Axes]:
-    """Draws two-dimensional data beside as many samples, with the same limits.
+    """Draw two-dimensional data beside as many samples, with the same limits.
 
     Args:
       data, samples: Arrays `[N, 2]`.
@@ -128,7 +128,7 @@ def data_and_samples(
 
 
 def history(log: Any, *, label: str | None = None, floor: float | None = None, ax: Axes | None = None) -> Axes:
-    """Draws the training history in nats.
+    """Draw the training history in nats.
 
     Args:
       log: The Keras `History` that `fit` returns, or its `history` dictionary.
@@ -174,7 +174,7 @@ def corner(
     max_points: int = 1500,
     figure: Figure | None = None,
 ) -> np.ndarray:
-    """Draws data against samples for every pair of dimensions, and their histograms on the diagonal.
+    """Draw data against samples for every pair of dimensions, and their histograms on the diagonal.
 
     Args:
       data, samples: Arrays `[N, D]`.
@@ -223,7 +223,7 @@ def corner(
 
 
 def image_grid(images: Any, *, columns: int | None = None, figure: Figure | None = None) -> Figure:
-    """Draws images beside each other, as many to a row as makes a square.
+    """Draw images beside each other, as many to a row as makes a square.
 
     Args:
       images: Array `[N, H, W, C]` with one or three channels: floating point in [0, 1], or integers, the largest of which

@@ -65,13 +65,13 @@ def made_degrees(
 
 
 def made_masks(degrees: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The boolean masks `[inputs, outputs]` of each layer of a MADE; the last one is strict."""
+    """Return the boolean masks `[inputs, outputs]` of each layer of a MADE; the last one is strict."""
     hidden = [a[:, None] <= b for a, b in itertools.pairwise(degrees)]
     return [*hidden, degrees[-1][:, None] < degrees[0]]
 
 
 def _size(name: str, shape: Any) -> int:
-    """The size of the one axis of a shape, given as an integer or a sequence."""
+    """Return the size of the one axis of a shape, given as an integer or a sequence."""
     sizes = list(shape) if np.ndim(shape) else [shape]
     if len(sizes) != 1:
         raise ValueError(f"Parameter `{name}` must describe a rank-1 shape, an integer or [size], got {shape!r}.")
@@ -226,7 +226,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         )
 
     def _mask(self, i: int):
-        """The mask of layer `i`; in graphs as a comparison, since TensorFlow takes a second for a million constant booleans."""
+        """Return the mask of layer `i`; in graphs as a comparison, since TensorFlow takes a second for a million constant booleans."""
         if tf.executing_eagerly():
             return self._masks[i]
         return tf.constant(self._levels[i])[:, tf.newaxis] <= tf.constant(self._levels[i + 1])

@@ -65,7 +65,7 @@ class Conditioner(Mirror):
         return getattr(self.fn, "conditional_size", None)
 
     def parameters(self, x: tf.Tensor, output_units: int | None = None, **condition_kwargs) -> tf.Tensor:
-        """Returns the parameters, of shape `[..., units, transformer.params]`, for `x` of shape `[..., input_units]`."""
+        """Return the parameters, of shape `[..., units, transformer.params]`, for `x` of shape `[..., input_units]`."""
         x = tf.convert_to_tensor(x)
         condition = condition_kwargs.get("conditional_input")
         if self.fn.built:
@@ -81,7 +81,7 @@ class Conditioner(Mirror):
         return tf.reshape(params, tf.concat([tf.shape(params)[:-1], [units, self.transformer.params]], axis=0))
 
     def _build(self, x: tf.Tensor, output_units: int | None, condition: Any) -> None:
-        """Makes the weights of a network that learns its sizes at the first call, as in TFP's own `tfb.RealNVP`."""
+        """Make the weights of a network that learns its sizes at the first call, as in TFP's own `tfb.RealNVP`."""
         with tf.init_scope():
             if isinstance(self.fn, AutoregressiveNetwork):
                 self.fn.build((None, x.shape[-1]))
@@ -101,7 +101,7 @@ class Conditioner(Mirror):
         event_ndims: int = 1,
         **kwargs,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Maps `value` in a direction, `"forward"` or `"inverse"`, by the parameters for `x`; returns it and the log-det."""
+        """Map `value` in a direction, `"forward"` or `"inverse"`, by the parameters for `x`; returns it and the log-det."""
         params = self.parameters(x, output_units, **kwargs)
         result, log_slope = getattr(self.transformer, direction)(value, params)
         return result, sum_log_det(log_slope, result, event_ndims)
@@ -157,7 +157,7 @@ class Template(Conditioner):
         return shift, None if log_scale is None else self.transformer.bounded(log_scale)
 
     def _outputs(self, x: tf.Tensor, output_units: int | None, condition_kwargs: dict) -> tuple:
-        """The shift and the log-scale as the function returns them; either may be `None`."""
+        """Return the shift and the log-scale as the function returns them; either may be `None`."""
         if isinstance(self.fn, DenseNetwork):
             if self.fn.built:
                 check_condition(condition_kwargs.get("conditional_input"), self.fn.conditional_size)
@@ -186,7 +186,7 @@ class Template(Conditioner):
         return tuple(result)
 
     def _flat_call(self, x, args, kwargs):
-        """Calls a network with one batch axis, as Keras models want it, and restores the axes of `x`."""
+        """Call a network with one batch axis, as Keras models want it, and restores the axes of `x`."""
         batch = tf.shape(x)[:-1]
 
         def flatten(t):
@@ -285,7 +285,7 @@ def as_template(
     log_scale_bound: float | None = None,
     name: str | None = None,
 ) -> Conditioner:
-    """Turns a network or function into a shift-and-log-scale template.
+    """Turn a network or function into a shift-and-log-scale template.
 
     The result is honored exactly: the log-scale is bounded only if `log_scale_bound` is given. The variables of the
     network, or of what a function refers to, become part of `trainable_variables` of the bijector that the template is
@@ -323,7 +323,7 @@ def as_template(
 def conditioner_of(
     shift_and_log_scale_fn: Callable | None, bijector_fn: Callable | None, largest_rank: int
 ) -> Conditioner | BijectorFunction:
-    """Returns what computes the maps of a coupling or autoregressive bijector that was given one of two functions.
+    """Return what computes the maps of a coupling or autoregressive bijector that was given one of two functions.
 
     Raises:
       ValueError: If neither or both are given.

@@ -224,7 +224,7 @@ def conv_resnet_template(
     dtype: tf.DType = tf.float32,
     name: str = "conv_resnet",
 ) -> ConvResNet:
-    """A residual convolutional conditioner for `AffineCouplingLayer`, with its weights made.
+    """Return a residual convolutional conditioner for `AffineCouplingLayer`, with its weights made.
 
     Args:
       filters: Channels of the hidden layers.
@@ -279,7 +279,7 @@ def glow_template(
     dtype: tf.DType = tf.float32,
     name: str = "glow_network",
 ) -> GlowNetwork:
-    """The convolutional conditioner of Glow: convolutions of sizes 3, 1 and 3, of which the last starts at zero.
+    """Return the convolutional conditioner of Glow: convolutions of sizes 3, 1 and 3, of which the last starts at zero.
 
     Args, returns and errors are those of `conv_resnet_template`, which has blocks besides.
 
@@ -312,7 +312,7 @@ def _channels(image_shape: Sequence[int]) -> int:
 
 
 def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
-    """The convolutional residual network of the RealNVP course assignment: a Keras 3 model with outputs `[shift, log_scale]`.
+    """Return the convolutional residual network of the RealNVP course assignment: a Keras 3 model with outputs `[shift, log_scale]`.
 
     Two blocks of a 3x3 convolution, batch normalization, a 3x3 convolution back to the channels of the input, batch
     normalization, and the sum with the block's input, with a ReLU after both convolutions; then a 3x3 convolution to shift

@@ -16,7 +16,7 @@ from tfp_flows.seeds import resolve_seed, split_seed
 
 
 def spread_biases() -> keras.initializers.Initializer:
-    """The default for hidden biases: uniform on (-1, 1), the range of standardized data.
+    """Return the default for hidden biases: uniform on (-1, 1), the range of standardized data.
 
     With Keras' zeros, the kinks of all units of a first ReLU layer lie at 0, and what a network of one or two inputs can
     express at the start, and mostly later too, is one kink: on two moons a MAF of five layers then stays above 1.6 nats
@@ -36,7 +36,7 @@ def policy_for(dtype: tf.DType) -> Any:
 
 
 def activation_of(activation: Any) -> Any:
-    """The function of a Keras activation, given by name, as a function, or `None`."""
+    """Return the function of a Keras activation, given by name, as a function, or `None`."""
     try:
         return keras.activations.get(activation)
     except (ValueError, TypeError) as error:
@@ -112,7 +112,7 @@ class DenseNetwork(keras.layers.Layer):
         self.build_sizes(x_shape[-1], self.output_units, condition)
 
     def build_sizes(self, input_units: int, output_units: int | None, conditional_size: int | None = None) -> None:
-        """Makes the weights for given sizes; called by `build`, and by templates that learn them late."""
+        """Make the weights for given sizes; called by `build`, and by templates that learn them late."""
         if output_units is None:
             raise ValueError("`output_units` must be set before the network is built.")
         self.output_units = positive_int("output_units", output_units)

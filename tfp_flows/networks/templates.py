@@ -34,7 +34,7 @@ def real_nvp_template(
     dtype: tf.DType = tf.float32,
     name: str = "real_nvp_template",
 ) -> Conditioner:
-    """A multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
+    """Return a multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
 
     Where TFP's `tfb.real_nvp_default_template` has no trainable variables that anybody sees, bounds nothing and takes
     no conditions, this one is tracked everywhere, starts as the identity and bounds its log-scale smoothly.
@@ -127,7 +127,7 @@ def masked_autoregressive_template(
     dtype: tf.DType = tf.float32,
     name: str = "masked_autoregressive_template",
 ) -> Conditioner:
-    """A MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
+    """Return a MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
 
     Shift and log-scale of dimension i are functions of the dimensions before i (Germain et al. 2015). The masks multiply
     the weights in every call.

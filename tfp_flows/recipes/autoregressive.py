@@ -78,7 +78,7 @@ def autoregressive_layers(
 
 @recipe(like=autoregressive_layers)
 def autoregressive_flow(event_size: int, transformer: Transformer | Sequence[Transformer] | None = None, **options):
-    """An autoregressive flow with any transformer.
+    """Autoregressive flow with any transformer.
 
     Args:
       transformer: The `Transformer` of each layer, or a list with one for each layer, from the base's side; an

@@ -32,7 +32,7 @@ def continuous_flow(
     seed: int,
     dtype: tf.DType = tf.float32,
 ):
-    """A continuous normalizing flow, FFJORD (Grathwohl et al. 2018): free-form dynamics, solved in both directions.
+    """Continuous normalizing flow, FFJORD (Grathwohl et al. 2018): free-form dynamics, solved in both directions.
 
     `flow.bijector.bijectors[0].num_evaluations` tells how many passes the last call took.
 

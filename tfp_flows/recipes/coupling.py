@@ -66,7 +66,7 @@ def coupling_layers(
 
 @recipe(like=coupling_layers)
 def coupling_flow(event_size: int, transformer: Transformer | Sequence[Transformer] | None = None, **options):
-    """A coupling flow with any transformer.
+    """Coupling flow with any transformer.
 
     The layers condition on the first and on the last half of the dimensions in turn.
 

@@ -34,7 +34,7 @@ def gaussianization_flow(
     seed: int,
     dtype: tf.DType = tf.float32,
 ):
-    """A Gaussianization flow (Meng et al. 2020): mixture CDFs for each dimension, and trainable rotations between them.
+    """Gaussianization flow (Meng et al. 2020): mixture CDFs for each dimension, and trainable rotations between them.
 
     Layer by layer, from the data's side, the maps start as Gaussianization of the data: of the first batch in
     `FlowModel.fit`, of all of `x` by `FlowModel.adapt(x)` before. (The paper's mixtures are logistic, with a component for each

@@ -31,7 +31,7 @@ IMAGE_LOG_SCALE_BOUND = 2.0
 
 
 def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> tuple[int, int, int]:
-    """The shape, checked to be divisible as often as it is squeezed."""
+    """Return the shape, checked to be divisible as often as it is squeezed."""
     shape = image_sizes("image_shape", image_shape)
     if shape[0] % 2**squeezes or shape[1] % 2**squeezes:
         raise ValueError(
@@ -91,7 +91,7 @@ class _Builder:
 
 
 def _layers(blocks, image_shape, fraction, alpha, dtype) -> list[tfb.Bijector]:
-    """The scales, and the map to pixels in [0, 1]."""
+    """Return the scales, and the map to pixels in [0, 1]."""
     layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
     if alpha is not None:
         layers.append(tfb.Invert(get_preprocess_bijector(alpha, dtype), name="pixels"))

@@ -28,7 +28,7 @@ def mixing_layer(mixing: str, event_size: int, seed: int, dtype: tf.DType, name:
 
 
 def normalization_layers(normalization: str | None, event_size: int, dtype: tf.DType, name: str) -> list[tfb.Bijector]:
-    """The normalization after a layer, in a list; none for `None`."""
+    """Return the normalization after a layer, in a list; none for `None`."""
     if normalization is None:
         return []
     one_of("normalization", normalization, NORMALIZATIONS)
@@ -37,7 +37,7 @@ def normalization_layers(normalization: str | None, event_size: int, dtype: tf.D
 
 
 def each_layer(transformer: Transformer | Sequence[Transformer], num_layers: int) -> list[Transformer]:
-    """Returns one transformer for each layer.
+    """Return one transformer for each layer.
 
     Raises:
       ValueError: If something else is given, or a list of another length.

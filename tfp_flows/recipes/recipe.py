@@ -80,7 +80,7 @@ def recipe(
     density: str | None = None,
     sampling: str | None = None,
 ) -> Callable[[Callable], Callable[..., FlowDistribution]]:
-    """Turns a function that returns layers into a recipe: a function that returns a `FlowDistribution`.
+    """Turn a function that returns layers into a recipe: a function that returns a `FlowDistribution`.
 
     The function is called with checked sizes and a resolved seed and dtype, and returns bijectors from the base to the data.
     Base, preprocessing and conditions are added here. The signature and the docstring of the recipe are complete: keywords that
@@ -147,7 +147,7 @@ def _complete_signature(fn: Callable, like: Callable | None) -> inspect.Signatur
 
 
 def _complete_doc(fn: Callable, signature: inspect.Signature, facts: Facts) -> str:
-    """The function's docstring with all arguments, what is returned and raised, and the reference."""
+    """Return the function's docstring with all arguments, what is returned and raised, and the reference."""
     head, _, tail = inspect.cleandoc(fn.__doc__).partition("\nExample:")
     head, _, own = head.partition("\nArgs:\n")
     texts = {
@@ -182,7 +182,7 @@ def assemble(
     dtype: tf.DType,
     name: str | None,
 ) -> FlowDistribution:
-    """Returns the distribution of base -> layers in order -> preprocess."""
+    """Return the distribution of base -> layers in order -> preprocess."""
     if base is None:
         base = tfd.MultivariateNormalDiag(tf.zeros([event_size], dtype), tf.ones([event_size], dtype))
     if isinstance(base, str) and base == "trainable":

@@ -26,7 +26,7 @@ class TableTraining(NamedTuple):
 
 
 def table_training(rows: int) -> TableTraining:
-    """Returns settings for a table of `rows` training rows: about 3200 steps, or 800 where rows are few.
+    """Return settings for a table of `rows` training rows: about 3200 steps, or 800 where rows are few.
 
     They were chosen on 5 and checked on 20 public tables of 80 to 19,020 rows, together with `table_flow`. Let the learning
     rate decay to zero by a cosine, clip gradients by `global_clipnorm=1`, and stop early on validation rows, as
@@ -49,7 +49,7 @@ def table_training(rows: int) -> TableTraining:
 def table_flow(
     x, *, seed: int | None = None, dtype: tf.DType = tf.float32, name: str = "table_flow"
 ) -> FlowDistribution:
-    """Returns the default flow for a table: autoregressive splines over a base that is fitted to the rows.
+    """Return the default flow for a table: autoregressive splines over a base that is fitted to the rows.
 
     Columns are standardized. The base is the `MultivariateStudentT` that is likeliest for the rows, so that the untrained flow
     is a full-covariance Gaussian, or a density of heavier tails. Where splines end, far rows meet the tails of the base.
@@ -90,6 +90,6 @@ def table_flow(
 
 
 def adapt_table_flow(flow: FlowDistribution, rows: np.ndarray) -> None:
-    """Fits the base to rows behind the layers of an untrained flow: splines that are the identity, and permutations."""
+    """Fit the base to rows behind the layers of an untrained flow: splines that are the identity, and permutations."""
     chunks = [flow.bijector.inverse(tf.cast(rows[i : i + 8192], flow.dtype)).numpy() for i in range(0, len(rows), 8192)]
     flow.distribution.adapt(np.concatenate(chunks))

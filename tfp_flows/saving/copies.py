@@ -14,7 +14,7 @@ from tfp_flows.saving.writer import describe
 
 
 def reduce(module: tf.Module) -> tuple:
-    """Returns what `pickle` and `copy.deepcopy` need to make a module again.
+    """Return what `pickle` and `copy.deepcopy` need to make a module again.
 
     Raises:
       ValueError: If a part cannot be described, such as a function; the message says where it is.
@@ -23,7 +23,7 @@ def reduce(module: tf.Module) -> tuple:
 
 
 def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
-    """A module from its description, with the values of its variables."""
+    """Return a module from its description, with the values of its variables."""
     module = from_description(text)
     if len(_variables(module)) < len(values) and isinstance(module, tfp.distributions.Distribution):
         size = getattr(module, "conditional_size", None)

@@ -20,7 +20,7 @@ def export(
     sample: Callable,
     variables: Sequence[tf.Variable],
 ) -> None:
-    """Writes `log_prob(x)` and `sample(n, seed)`, with `conditional_input` last, as attributes and signatures.
+    """Write `log_prob(x)` and `sample(n, seed)`, with `conditional_input` last, as attributes and signatures.
 
     Raises:
       ValueError: If `filepath` exists and is not empty.

@@ -24,7 +24,7 @@ _LAYERS = ("Activation", "Conv2D", "Dense", "Flatten", "ReLU", "Reshape")  # whi
 
 
 def from_tfp(flow: Any, *, atol: float = 1e-4) -> Any:
-    """A copy of a flow of TFP, with its weights in Keras 3 networks, that `FlowModel` trains and saves.
+    """Return a copy of a flow of TFP, with its weights in Keras 3 networks, that `FlowModel` trains and saves.
 
     Copied are `tfb.AutoregressiveNetwork`, `tfb.MaskedAutoregressiveFlow` over one, `tfb.RealNVP` over
     `tfb.real_nvp_default_template`, `tfb.Glow` with its default networks or others of Keras 2 `Sequential` layers, and what
@@ -72,7 +72,7 @@ def _described(item: Any) -> Any:
 
 
 def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
-    """The copy of a bijector; `scale` is the function of the scales of a coupling in `tfb.Glow`."""
+    """Return the copy of a bijector; `scale` is the function of the scales of a coupling in `tfb.Glow`."""
     kind = type(item).__name__  # the parts of Glow have no public names
     if isinstance(item, tfb.MaskedAutoregressiveFlow):
         network = item.parameters["shift_and_log_scale_fn"]
@@ -184,7 +184,7 @@ def _autoregressive_network(layer) -> AutoregressiveNetwork:
 
 
 def _keras_3(model) -> keras.Sequential:
-    """A Keras 2 `Sequential` as one of Keras 3."""
+    """Return a Keras 2 `Sequential` as one of Keras 3."""
     layers = []
     for layer in model.layers:
         kind = getattr(keras.layers, type(layer).__name__, None)
@@ -202,7 +202,7 @@ def _keras_3(model) -> keras.Sequential:
 
 
 def _activation(activation: Any) -> Any:
-    """A Keras activation by its name, which it has in both versions."""
+    """Return a Keras activation by its name, which it has in both versions."""
     return activation if activation is None or isinstance(activation, str) else activation.__name__
 
 
@@ -211,7 +211,7 @@ def _nonlocals(fn: Callable | None) -> dict[str, Any]:
 
 
 def _held(fn: Callable, wanted: Callable[[Any], bool]) -> Any:
-    """The first value that a function, or one that it holds, refers to in its closure, of those that are wanted."""
+    """Return the first value that a function, or one that it holds, refers to in its closure, of those that are wanted."""
     queue, seen = [fn], set()
     while queue:
         for value in _nonlocals(queue.pop(0)).values():

@@ -27,7 +27,7 @@ _HOMES = (
 
 
 def from_description(text: str) -> Any:
-    """Makes the object that `describe` has described. It runs no code but constructors of known names.
+    """Make the object that `describe` has described. It runs no code but constructors of known names.
 
     Raises:
       ValueError: If the text is not a description, is of another version, or names what is not registered here.
@@ -164,7 +164,7 @@ class _Reader:
 
 
 def _refuse_functions(config: Any) -> None:
-    """Raises unless every function that a Keras config names was registered: Keras would import any of its own."""
+    """Raise unless every function that a Keras config names was registered: Keras would import any of its own."""
     if isinstance(config, dict):
         if config.get("class_name") == "function" and (
             keras.saving.get_registered_object(str(config.get("registered_name"))) is None

@@ -54,7 +54,7 @@ def describe(item: Any) -> str:
 
 
 def without_values(text: str) -> str:
-    """A description without the values of its variables: what stays the same while they are trained."""
+    """Return a description without the values of its variables: what stays the same while they are trained."""
     described = json.loads(text)
     for node in described["objects"]:
         if "variable" in node:
@@ -65,7 +65,7 @@ def without_values(text: str) -> str:
 
 
 def state_of(item: Any) -> list[tf.Variable]:
-    """The variables that are set from data and not trained alone, in a fixed order: without them a copy is another density.
+    """Return the variables that are set from data and not trained alone, in a fixed order: without them a copy is another density.
 
     Those of modules that start from data (they have a method `adapt`), and of Keras networks those that are
     not trained, such as the statistics of `Normalization` layers.
@@ -165,7 +165,7 @@ class _Writer:
 
 
 def _tfp_arguments(item: Any, path: str) -> dict[str, Any]:
-    """The arguments of an object of TFP's that differ from the defaults."""
+    """Return the arguments of an object of TFP's that differ from the defaults."""
     if isinstance(item, tfp.bijectors.AutoregressiveNetwork):  # a Keras 2 layer, which tells its arguments itself
         return item.get_config()
     known = dict(inspect.signature(type(item).__init__).parameters)
@@ -180,7 +180,7 @@ def _tfp_arguments(item: Any, path: str) -> dict[str, Any]:
 
 
 def _is_activation(item: Callable) -> bool:
-    """Whether Keras knows the function by a name, its own or a registered one."""
+    """Return whether Keras knows the function by a name, its own or a registered one."""
     name = getattr(item, "__name__", None)
     ours = str(getattr(item, "__module__", "")).split(".")[0] == "keras"
     if name is None or not (ours or keras.saving.get_registered_name(item) != name):

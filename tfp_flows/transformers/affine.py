@@ -41,7 +41,7 @@ class AffineTransformer(Transformer):
         return 2
 
     def bounded(self, log_scale: tf.Tensor) -> tf.Tensor:
-        """The log-scale after bounding."""
+        """Return the log-scale after bounding."""
         return bound_log_scale(log_scale, self.log_scale_bound)
 
     def template_output(self, params):

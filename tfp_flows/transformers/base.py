@@ -41,18 +41,18 @@ class Transformer(abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Maps `x` of shape `[...]` with `params` of shape `[..., P]`; returns `y` and `log dy/dx`, of shape `[...]`."""
+        """Map `x` of shape `[...]` with `params` of shape `[..., P]`; returns `y` and `log dy/dx`, of shape `[...]`."""
 
     @abc.abstractmethod
     def inverse(self, y: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The inverse of `forward`; returns `x` and `log dx/dy`, of shape `[...]`."""
+        """Return the inverse of `forward`; returns `x` and `log dx/dy`, of shape `[...]`."""
 
     def template_output(self, params: tf.Tensor):
         """What a TFP template returns for `params`: a bijector; shift and log-scale for those that have no more."""
         return self(params)
 
     def adapt(self, data: np.ndarray) -> np.ndarray:
-        """Returns parameters `[D, P]` that map the columns of `data` `[N, D]` to normal ones, of transformers that can."""
+        """Return parameters `[D, P]` that map the columns of `data` `[N, D]` to normal ones, of transformers that can."""
         raise NotImplementedError(f"{type(self).__name__} cannot be adapted to data.")
 
     @property
@@ -61,7 +61,7 @@ class Transformer(abc.ABC):
         return type(self).adapt is not Transformer.adapt
 
     def __call__(self, params: tf.Tensor) -> tfb.Bijector:
-        """The bijector of scalars for `params` of shape `[..., P]`."""
+        """Return the bijector of scalars for `params` of shape `[..., P]`."""
         return _TransformerBijector(self, params)
 
 

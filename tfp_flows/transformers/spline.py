@@ -60,7 +60,7 @@ class SplineTransformer(Transformer):
         return left, 2.0 * self.bound * widths
 
     def _bin_of(self, value, params, by_height: bool):
-        """The bin of each value (clipped to the interval): its left end, width, bottom, height, and the two slopes."""
+        """Return the bin of each value (clipped to the interval): its left end, width, bottom, height, and the two slopes."""
         k = self.num_bins
         left, width = self._knots(params[..., :k])
         bottom, height = self._knots(params[..., k : 2 * k])
@@ -107,7 +107,7 @@ def rational_quadratic(t, slope, d0, d1):
 
 
 def solve_rational_quadratic(up, slope, d0, d1):
-    """The relative position `t` at which the height within the bin is `up` (eq. 6-8, divided by the height)."""
+    """Return the relative position `t` at which the height within the bin is `up` (eq. 6-8, divided by the height)."""
     bend = d0 + d1 - 2.0 * slope
     a = slope - d0 + up * bend
     b = d0 - up * bend

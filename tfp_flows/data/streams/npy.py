@@ -18,7 +18,7 @@ def npy(
     block_rows: int = 4096,
     window: int = 65536,
 ) -> Stream:
-    """The rows of `.npy` files of shape `[N, *event_shape]`, as a `Stream`.
+    """Return the rows of `.npy` files of shape `[N, *event_shape]`, as a `Stream`.
 
     Args:
       paths: A file, a pattern such as `"data/*.npy"`, or several; each file holds an array of the same dtype and row shape.

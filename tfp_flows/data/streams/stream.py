@@ -115,7 +115,7 @@ class Stream:
 
 
 def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
-    """The files of a path, of a pattern such as `"data/*.npy"`, or of several of them, in the order of their names.
+    """Return the files of a path, of a pattern such as `"data/*.npy"`, or of several of them, in the order of their names.
 
     Raises:
       ValueError: If there is none.
@@ -161,7 +161,7 @@ def read_blocks(
 
 
 def check_block(where: str, rows: np.ndarray, first: int) -> np.ndarray:
-    """Raises a `StreamError` unless the rows of a block are finite."""
+    """Raise a `StreamError` unless the rows of a block are finite."""
     if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(np.sum(rows, dtype=np.float64)):
         bad = np.argwhere(~np.isfinite(rows))
         if len(bad):

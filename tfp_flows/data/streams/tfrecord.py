@@ -22,7 +22,7 @@ def tfrecord(
     sizes: Sequence[int] | None = None,
     window: int = 65536,
 ) -> Stream:
-    """The records of TFRecord files, as a `Stream`. A block is a file; in training several are read in turns.
+    """Return the records of TFRecord files, as a `Stream`. A block is a file; in training several are read in turns.
 
     Args:
       paths: A file, a pattern such as `"data/*.tfrecord"`, or several.
