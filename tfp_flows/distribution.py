@@ -1,4 +1,4 @@
-"""The distribution that the recipes return."""
+"""`FlowDistribution`, which the recipes return."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ tfd = tfp.distributions
 
 __all__ = ["FlowDistribution"]
 
-# What makes a Keras layer of a distribution: `training.layers`, which needs this module, puts its function here.
+# Functions that make a Keras layer of a distribution. `training.layers` imports this module and registers its own here.
 LOG_PROB_LAYERS: list[Callable] = []
 
 
 def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> None:
-    """Raise a `ValueError` unless `bijector` is `None` or one for conditions of that size."""
+    """Raise a `ValueError` unless `bijector` is `None` or fits conditions of size `conditional_size`."""
     if bijector is None:
         return
     if conditional_size is None:
@@ -42,23 +42,23 @@ def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> N
 
 @serializable
 class FlowDistribution(TransformedDistribution):
-    """A transformed distribution that is quick, conditional by one keyword, and right after every weight update.
+    """A transformed distribution that evaluates each layer once, takes conditions by one keyword, and never uses stale caches.
 
-    What differs from `tfd.TransformedDistribution`, whose methods it has:
+    It has the methods of `tfd.TransformedDistribution`, with these differences:
 
-    - Value and log-det of each layer come from one evaluation, in `log_prob` as in `experimental_sample_and_log_prob`.
-    - In eager mode TFP's bijectors cache results by the identity of the tensor, so that a plain `TransformedDistribution`
-      mixes values from before and after a training step when `log_prob` is called twice on the same tensor object. This
-      one never asks the cache.
+    - One evaluation gives the value and the log-det of each layer, in `log_prob` and in `experimental_sample_and_log_prob`.
+    - It bypasses the cache of TFP's bijectors. In eager mode they cache results by tensor identity, so a plain
+      `TransformedDistribution` mixes values from before and after a training step if `log_prob` is called twice on the same
+      tensor object.
     - `conditional_input=c` reaches every conditional layer: `flow.log_prob(y, conditional_input=c)`,
-      `flow.sample(n, conditional_input=c)`. `c` has shape `[..., C]`; in `log_prob` its leading axes broadcast against those of
-      `y`, in `sample` to the sample shape. A missing or unknown keyword is an error. TFP's nested `bijector_kwargs` work
-      too (see `make_bijector_kwargs`).
+      `flow.sample(n, conditional_input=c)`. `c` has shape `[..., C]`. Its leading axes broadcast against those of `y` in
+      `log_prob`, and to the sample shape in `sample`. A missing or unknown keyword is an error. TFP's nested `bijector_kwargs`
+      work too (see `make_bijector_kwargs`).
 
     Args:
       distribution: The base distribution.
       bijector: The map from base to data.
-      preprocess_condition: Bijector whose `inverse` is applied to `conditional_input` first, such as `Standardize(C)`.
+      preprocess_condition: Bijector whose `inverse` is first applied to `conditional_input`, such as `Standardize(C)`.
       validate_args, name: As in `tfd.TransformedDistribution`.
 
     Attributes:
@@ -84,7 +84,7 @@ class FlowDistribution(TransformedDistribution):
         self._keep(distribution, bijector, preprocess_condition, validate_args, name)
 
     def _keep(self, distribution, bijector, preprocess_condition, validate_args, name, parameters=None) -> None:
-        """Return the constructor; `parameters` are the arguments of a subclass, from which `copy` makes it again."""
+        """Construct the distribution. `parameters` are the arguments of a subclass, which `copy` passes again."""
         parameters = parameters or {
             "distribution": distribution,
             "bijector": bijector,
@@ -105,16 +105,16 @@ class FlowDistribution(TransformedDistribution):
             parameters=parameters,
             name=name,
         )
-        # In eager mode the base's `log_prob` alone would cost as much as two layers. (TensorFlow counts traces by
-        # the code of a function, over all objects, and would warn at the fifth flow; not so those of a partial.)
+        # Compiled, because in eager mode the base's `log_prob` alone would cost as much as two layers. A partial, because
+        # TensorFlow counts the traces of a function over all objects and would warn at the fifth flow.
         self._compiled_base_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
-        return super()._parameter_properties(dtype, num_classes)  # TFP warns where a new constructor inherits them
+        return super()._parameter_properties(dtype, num_classes)  # TFP warns if a class with its own constructor inherits them
 
     def _split_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict, dict]:
-        """Return the keywords of base and bijector, from those of a public method."""
+        """Split the keywords of a public method into those of the base and those of the bijector."""
         known = ("conditional_input", "bijector_kwargs", "distribution_kwargs")
         unknown = [name for name in kwargs if name not in known]
         if unknown:
@@ -135,26 +135,26 @@ class FlowDistribution(TransformedDistribution):
         return kwargs.get("distribution_kwargs", {}), nested
 
     def bijector_kwargs(self, conditional_input) -> dict[str, Any]:
-        """Return the keywords, in TFP's nested form, that hand a condition to every conditional layer of the bijector."""
+        """Return the keywords, in TFP's nested form, that pass a condition to every conditional layer of the bijector."""
         check_condition(conditional_input, self.conditional_size)
         condition = tf.cast(tf.convert_to_tensor(conditional_input), self.dtype)
         return conditional_kwargs(self.bijector, self._encode(condition))
 
     def _encode(self, condition: tf.Tensor) -> tf.Tensor:
-        """Return what the layers read of a condition."""
+        """Return the encoded condition that the layers read."""
         return condition if self.preprocess_condition is None else self.preprocess_condition.inverse(condition)
 
     def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
-        """Return what the first network that reads a condition is given."""
+        """Return the condition as the first network reads it."""
         return self._encode(condition)
 
     def with_base(self, distribution: tfd.Distribution) -> FlowDistribution:
-        """Return the same flow over another base distribution; it shares the layers, and all that reads the condition."""
+        """Return this flow over another base distribution. It shares the layers and all networks that read the condition."""
         return FlowDistribution(
             distribution, self.bijector, preprocess_condition=self.preprocess_condition, name=self.name
         )
 
-    # A constant Jacobian is not an affine map: TFP would return wrong moments for additive couplings.
+    # A map with constant Jacobian need not be affine: TFP would return wrong moments for additive couplings.
 
     def _mean(self, **kwargs):
         self._check_affine("mean")
@@ -197,12 +197,12 @@ class FlowDistribution(TransformedDistribution):
             raise NotImplementedError(f"`{name}` is not implemented for flows whose log-det depends on the event.")
 
     def _is_plain(self) -> bool:
-        """Return whether base and bijector have nothing that needs TFP's general treatment."""
-        # There is no public way to ask whether a bijector is injective.
+        """Return whether base and bijector do not need TFP's general method."""
+        # TFP has no public attribute for whether a bijector is injective.
         return self.bijector._is_injective and self.batch_shape == self.distribution.batch_shape
 
     def log_prob(self, value, name: str = "log_prob", **kwargs):
-        """Return the log-density of `value`, in nats; of a symbolic `keras.Input`, the output of a `tff.layers.LogProb`."""
+        """Return the log-density of `value`, in nats. A symbolic `keras.Input` gives the output of a `tff.layers.LogProb`."""
         if keras.utils.is_keras_tensor(value):
             return LOG_PROB_LAYERS[-1](self)(value, **kwargs)
         return super().log_prob(value, name=name, **kwargs)
@@ -222,7 +222,7 @@ class FlowDistribution(TransformedDistribution):
         log_prob = (self._compiled_base_log_prob if compiled else self.distribution.log_prob)(
             x, **base_kwargs
         ) + log_det
-        # So far away that a layer overflows: where the base's density underflows before, it is minus infinity already.
+        # Events so far away that a layer overflows. If the density of the base underflows first, it is minus infinity already.
         axes = list(range(-self.event_shape.rank, 0))
         far = tf.reduce_any(tf.abs(y) > 1e8, axis=axes) & tf.reduce_all(tf.math.is_finite(y), axis=axes)
         lost = far & tf.math.is_nan(log_prob)
@@ -230,7 +230,7 @@ class FlowDistribution(TransformedDistribution):
 
     @functools.cached_property
     def _base_is_bounded(self) -> bool:
-        """Whether the base may have a bounded support, as TFP tells by the bijector that maps real numbers to it."""
+        """Return whether the support of the base may be bounded, judging by TFP's bijector from the real numbers to it."""
         try:
             to_support = self.distribution.experimental_default_event_space_bijector()
         except NotImplementedError:
@@ -238,13 +238,13 @@ class FlowDistribution(TransformedDistribution):
         return to_support is not None and not isinstance(to_support, tfp.bijectors.Identity)
 
     def _inside_base(self, x, outside):
-        """Base values in the support, in place of finite ones outside of it, and which events have no density."""
+        """Replace base values outside the support by values inside; return them and the mask of events without density."""
         ndims = self.distribution.event_shape.rank
         log_prob = self.distribution.log_prob(tf.stop_gradient(x))
         finite = tf.reduce_all(tf.math.is_finite(x), axis=list(range(-ndims, 0)))
         mask = finite & ~tf.math.is_finite(log_prob)
         to_support = self.distribution.experimental_default_event_space_bijector()
-        # Some distributions, such as TFP's exponential one, answer outside of their support as if they were inside.
+        # Some distributions, such as TFP's `Exponential`, return a density outside of their support.
         real = to_support.inverse(tf.stop_gradient(x))
         axes = list(range(-to_support.inverse_event_ndims(ndims), 0))
         mask |= finite & tf.reduce_any(tf.math.is_nan(real), axis=axes)
@@ -284,7 +284,7 @@ class FlowDistribution(TransformedDistribution):
             check_rows(condition, y.shape[:split])
 
     def _check_sample_shape(self, x: tf.Tensor, condition: Any) -> None:
-        """Conditions must broadcast to the sample shape: more of them than samples would share their randomness."""
+        """Check that conditions broadcast to the sample shape. More conditions than samples would share their randomness."""
         if condition is None:
             return
         wanted = x.shape[: x.shape.rank - self.distribution.event_shape.rank]

@@ -1,6 +1,6 @@
-"""Data: densities whose entropy is known, a real data set, and tables from files. Needs NumPy only.
+"""Data: densities with known entropy, a real data set, and tables from files. Needs NumPy only.
 
-`targets`, which needs TensorFlow, is loaded at its first use.
+`targets` needs TensorFlow, and is imported on first use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arrays from what users hand over: arrays, tensors, data frames and masked arrays."""
+"""Conversion of user data to arrays: arrays, tensors, data frames and masked arrays."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 
 def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
-    """Return `x` as a NumPy array, without losing what `np.asarray` drops.
+    """Return `x` as a NumPy array. Unlike `np.asarray`, raise an error for masked and missing values.
 
-    A data frame may hold columns of floating point numbers, of NumPy's or of pandas' nullable types, which are real
-    numbers. If all of its columns are integers or flags, the result is such an array.
+    A data frame may hold floating point columns, of NumPy's or of pandas' nullable types. If all of its columns are integers
+    or booleans, the result is an integer array.
 
     Args:
       name: Name of the argument, for messages.
       x: Array, tensor, data frame or series.
-      mixed: Whether a data frame may hold integers and flags beside real numbers, as conditions do.
+      mixed: Whether a data frame may mix integers and booleans with real numbers, as conditions do.
 
     Raises:
-      ValueError: For masked or missing values, and for columns of a data frame that hold other things; it names the column.
+      ValueError: For masked or missing values, and for data frame columns of other types. The message names the column.
     """
     if isinstance(x, np.ma.MaskedArray):
         if np.ma.is_masked(x):
@@ -35,7 +35,7 @@ def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
 
 
 def column_names(x: Any) -> list[str] | None:
-    """Return the names of the columns of a data frame, or `None` for other things."""
+    """Return the column names of a data frame, or `None` for anything else."""
     return [str(c) for c in x.columns] if hasattr(x, "columns") and hasattr(x, "dtypes") else None
 
 
@@ -57,7 +57,7 @@ def _from_frame(name: str, frame: Any, mixed: bool) -> np.ndarray:
 
 
 def _column(name: str, where: str, column: Any) -> np.ndarray:
-    """One column; those of pandas' nullable types have a dtype whose `kind` is that of the numbers."""
+    """Convert one column. Pandas' nullable types have a dtype whose `kind` is that of the numbers."""
     kind = getattr(column.dtype, "kind", "O")
     if kind not in "fiub":
         raise ValueError(f"{where} has dtype {column.dtype}, where numbers are expected: encode it, or leave it out.")

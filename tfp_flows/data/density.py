@@ -9,7 +9,7 @@ import numpy as np
 
 
 def log_sum_exp(a: np.ndarray) -> np.ndarray:
-    """`log(sum(exp(a)))` over the last axis."""
+    """Return `log(sum(exp(a)))` over the last axis."""
     top = np.max(a, axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
@@ -17,7 +17,7 @@ def log_sum_exp(a: np.ndarray) -> np.ndarray:
 
 
 class Density:
-    """A density on the plane whose entropy is known: the best mean NLL that any model can reach on its samples.
+    """A density on the plane with known entropy, which is the best mean NLL that any model can reach on its samples.
 
     Attributes:
       name: Name, as in `tfp_flows.data.densities`.
@@ -26,7 +26,7 @@ class Density:
     name: str
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
-        """`n` independent samples, of shape `[n, 2]` and dtype float32; the same for the same `seed`.
+        """Draw `n` independent samples, float32 of shape `[n, 2]`. Equal seeds give equal samples.
 
         Raises:
           ValueError: If `n` is not a positive integer.
@@ -36,7 +36,7 @@ class Density:
         return self._sample(int(n), np.random.default_rng(seed)).astype(np.float32)
 
     def log_prob(self, x) -> np.ndarray:
-        """Log-density at `x`, of shape `[..., 2]`, in nats; float64 of shape `[...]`."""
+        """Return the log-density at `x` `[..., 2]`, in nats, float64 of shape `[...]`."""
         x = np.asarray(x, dtype=np.float64)
         if x.ndim < 1 or x.shape[-1] != 2:
             raise ValueError(f"`x` must have shape [..., 2], got {list(x.shape)}.")
@@ -45,7 +45,7 @@ class Density:
         return np.concatenate(chunks).reshape(x.shape[:-1])
 
     def entropy(self) -> float:
-        """Differential entropy in nats, exact or by quadrature to about 1e-4."""
+        """Return the differential entropy in nats, exact or by quadrature to about 1e-4."""
         return float(self._moments[0])
 
     @property
@@ -64,7 +64,7 @@ class Density:
 
     @cached_property
     def _moments(self) -> tuple[float, np.ndarray, np.ndarray]:
-        """Entropy, mean and standard deviation by the trapezoidal rule, which converges fast for smooth densities."""
+        """Compute entropy, mean and standard deviation by the trapezoidal rule, which converges fast for smooth densities."""
         (x0, x1, y0, y1), step = self._box()
         xs, ys = np.arange(x0, x1 + step, step), np.arange(y0, y1 + step, step)
         grid = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -84,12 +84,12 @@ class Density:
         raise NotImplementedError
 
     def _box(self) -> tuple[tuple[float, float, float, float], float]:
-        """Return the rectangle outside of which the density is negligible, and the step of the quadrature."""
+        """Return a rectangle outside of which the density is negligible, and the step of the quadrature."""
         raise NotImplementedError
 
 
 class NoisyCurve(Density):
-    """Points of a curve, or of several, plus isotropic Gaussian noise: the density is an integral along the curve.
+    """Points on one or several curves plus isotropic Gaussian noise. The density is an integral along the curves.
 
     Args:
       name: Name of the density.

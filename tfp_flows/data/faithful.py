@@ -1,4 +1,4 @@
-"""Old Faithful: the real data set that ships with the package."""
+"""The Old Faithful data set, which ships with the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tfp_flows.data.tables import read_csv
 
 
 def faithful() -> tuple[np.ndarray, list[str]]:
-    """272 eruptions of the geyser Old Faithful: `eruptions` and `waiting` to the next one, in minutes.
+    """Load 272 eruptions of the geyser Old Faithful: duration (`eruptions`) and `waiting` to the next, in minutes.
 
     Returns:
       A float32 array of shape `[272, 2]` and the names of its columns.

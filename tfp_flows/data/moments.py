@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each column, from chunks, in one pass and float64."""
+"""Mean and standard deviation of each column, computed from chunks in one pass and in float64."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Moments:
         self.lowest, self.highest = np.full(size, np.inf), np.full(size, -np.inf)
 
     def add(self, chunk: Any) -> None:
-        """Take in a chunk `[n, size]`.
+        """Add a chunk `[n, size]`.
 
         Raises:
-          ValueError: For another shape, or a value that is not finite; the message tells row and column.
+          ValueError: For a wrong shape or a non-finite value. The message gives row and column.
         """
         chunk = to_array("data", chunk).astype(np.float64)
         if chunk.ndim != 2 or chunk.shape[1] != self._size:
@@ -59,7 +59,7 @@ class Moments:
 
 
 def moments(name: str, size: int, chunks: Iterable) -> Moments:
-    """Return the moments of all rows of the chunks."""
+    """Compute the moments of all rows of the chunks."""
     found = Moments(name, size)
     for chunk in chunks:
         found.add(chunk)

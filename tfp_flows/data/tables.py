@@ -1,4 +1,4 @@
-"""Tables of numbers from files, with errors that say where a file is wrong."""
+"""Tables of numbers from files, with errors that locate the problem."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 
 
 class TableError(ValueError):
-    """A file that cannot be used; the message is one line that says where and why."""
+    """An error in a file. The message is one line that says where and why."""
 
 
 class Table(NamedTuple):
-    """Values, float64 of shape `[rows, columns]`, a name for each column, and whether the names are the file's own."""
+    """Values, float64 of shape `[rows, columns]`, column names, and whether the names come from the file."""
 
     values: np.ndarray
     columns: list[str]
@@ -28,7 +28,7 @@ def read_table(path: str | os.PathLike) -> Table:
     """Read a `.csv` or `.npy` file of numbers.
 
     Raises:
-      TableError: For a missing file, another suffix, and what `read_csv` and `check_table` refuse.
+      TableError: For a missing file, an unknown suffix, or values that are missing or not finite numbers.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".csv", ".npy"):
@@ -39,14 +39,14 @@ def read_table(path: str | os.PathLike) -> Table:
 
 
 def read_csv(path: str | os.PathLike) -> Table:
-    """Read numbers from a CSV file, with or without a line of column names.
+    """Read numbers from a CSV file with or without a header line.
 
-    The first line holds names if none of its fields is a number or a missing value. Blank lines are skipped, except
-    where they may be a missing value: between the rows of a single column.
+    The first line is a header if none of its fields is a number or a missing value. Blank lines are skipped, except between
+    the rows of a single column, where they may be a missing value.
 
     Raises:
-      TableError: For text, missing values, rows of another length, no rows, or names that are empty or occur twice;
-        the message tells line and column.
+      TableError: For text, missing values, rows of unequal length, no rows, or names that are empty or occur twice. The
+        message gives line and column.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -57,7 +57,7 @@ def read_csv(path: str | os.PathLike) -> Table:
     if not rows:
         raise TableError(f"{path}: the file has no rows.")
     first = [field.strip() for field in rows[0][1]]
-    # "Na" may be sodium: a line of names has a word that is neither a number nor a sign of a missing one.
+    # "Na" may mean sodium, so a header needs a word that is neither a number nor a code for a missing value.
     named = not any(map(_is_number, first)) and any(field.lower() not in _MISSING for field in first)
     if not named:
         columns = [f"x{i + 1}" for i in range(len(first))]
@@ -131,7 +131,7 @@ def _read_npy(path: pathlib.Path) -> Table:
 
 
 def check_trainable(path: str | os.PathLike, table: Table) -> None:
-    """Refuse a table to which no density can be fitted.
+    """Raise an error for a table to which no density can be fitted.
 
     Raises:
       TableError: For fewer than two rows, or a constant column.
@@ -145,7 +145,7 @@ def check_trainable(path: str | os.PathLike, table: Table) -> None:
 
 
 def write_csv(path: str | os.PathLike, values: np.ndarray, columns: Sequence[str]) -> None:
-    """Write a table with a line of column names. The file appears whole or not at all."""
+    """Write a table with a header line. The write is atomic."""
     path = pathlib.Path(path)
     part = path.with_name(f".{path.name}.part")
     try:

@@ -1,4 +1,4 @@
-"""Targets of variational inference: unnormalized log-densities in TensorFlow, whose normalizers are known.
+"""Targets of variational inference: unnormalized log-densities in TensorFlow with known normalizers.
 
 `tff.data.targets.u1()` and the others return a `Target`; `tff.data.targets.energies` and `tff.data.targets.targets` map
 names to functions.
@@ -19,20 +19,20 @@ _PANEL, _NODES = 0.1, 6
 
 
 class Target:
-    """An unnormalized density `exp(log_prob(z))` on `R^D`, whose integral is known.
+    """An unnormalized density `exp(log_prob(z))` on `R^D` with known integral.
 
     Args:
-      name: Its name.
-      event_size: `D`.
-      log_prob_fn: Callable from `[..., D]` to `[...]`, differentiable, in nats, in float32 and float64.
-      box: Half the side of the square within which the density is taken, or `None` for all of space.
+      name: Name of the target.
+      event_size: Integer `D`.
+      log_prob_fn: Differentiable callable from `[..., D]` to `[...]`, in nats, for float32 and float64.
+      box: Half the side of the square to which the density is restricted, or `None` for all of space.
       wall: Outside of the box the log-density falls as `-((|z_i| - box) / wall)^2 / 2` along each axis, so that gradients
-        lead back; `None` lets it be minus infinity, which no gradient can leave.
-      log_normalizer: `log` of the integral of `exp(log_prob)`, if it is known in closed form; else it is computed by
-        quadrature when it is asked for (`D = 2` with a box).
+        point back. If `None`, it is minus infinity there, and gradients do not point back.
+      log_normalizer: `log` of the integral of `exp(log_prob)` if it is known in closed form. Otherwise it is computed by
+        quadrature on first use (`D = 2` with a box).
 
     Attributes:
-      log_normalizer: In nats. `log_normalizer - ELBO` is the reverse KL divergence of an approximation.
+      log_normalizer: Log of the integral, in nats. `log_normalizer - ELBO` is the reverse KL divergence of an approximation.
 
     Example:
       >>> target = u1()
@@ -66,7 +66,7 @@ class Target:
         return f"<tfp_flows.data.Target {self.name}, event_size={self.event_size}>"
 
     def log_prob(self, z) -> tf.Tensor:
-        """Return the unnormalized log-density at `z` of shape `[..., D]`, of shape `[...]`, in nats."""
+        """Return the unnormalized log-density `[...]` at `z` `[..., D]`, in nats."""
         z = tf.convert_to_tensor(z)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] not in (None, self.event_size)):
             raise ValueError(f"`z` must have shape [..., {self.event_size}], got {z.shape}.")
@@ -90,10 +90,10 @@ class Target:
         return float(np.max(log_terms) + np.log(np.sum(np.exp(log_terms - np.max(log_terms)))))
 
     def quadrature(self, reach: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Points `[n, 2]` and log-weights `[n]` of a Gauss-Legendre rule, for integrals over the plane (`D = 2` only).
+        """Return points `[n, 2]` and log-weights `[n]` of a Gauss-Legendre rule for integrals over the plane (`D = 2` only).
 
         Args:
-          reach: Half the side of the square that is covered; by default the box with its walls, or 8.
+          reach: Half the side of the square. By default it covers the box with its walls, or is 8.
         """
         if self.event_size != 2:
             raise ValueError(f"Quadrature needs two dimensions, {self.name} has {self.event_size}.")
@@ -120,7 +120,7 @@ def _length(z: tf.Tensor) -> tf.Tensor:
 
 
 def _two(z1: tf.Tensor, center: float, scale: float) -> tf.Tensor:
-    """Log of two bells at `+-center`."""
+    """Return the log of two bells at `+-center`."""
     bells = [-0.5 * tf.square((z1 - side * center) / scale) for side in (1.0, -1.0)]
     return tf.reduce_logsumexp(tf.stack(bells), axis=0)
 
@@ -138,12 +138,12 @@ def u1() -> Target:
     def log_prob(z):
         return -0.5 * tf.square((_length(z) - 2.0) / 0.4) + _two(z[..., 0], 2.0, 0.6)
 
-    # The quadrature on [-8, 8]^2; beyond lies less than exp(-100).
+    # From quadrature on [-8, 8]^2, outside of which less than exp(-100) is left.
     return Target("u1", 2, log_prob, log_normalizer=1.8775016)
 
 
 def u2(box: float = 4.0, wall: float | None = 0.1) -> Target:
-    """Energy 2: a sine wave. It is flat along it, so it needs the box, or walls around it (see `Target`)."""
+    """Energy 2: a sine wave. It is flat along the wave, so it needs the box, or walls around it (see `Target`)."""
 
     def log_prob(z):
         return -0.5 * tf.square((z[..., 1] - _wave(z)) / 0.4)
@@ -176,7 +176,7 @@ def u4(box: float = 4.0, wall: float | None = 0.1) -> Target:
 
 
 def ring() -> Target:
-    """Return a ring of radius 4 and width 0.4, weighted by two bells of width 0.8 at `z1 = +-2`. Normalizes on the plane."""
+    """Ring of radius 4 and width 0.4, weighted by two bells of width 0.8 at `z1 = +-2`. Normalizes on the plane."""
 
     def log_prob(z):
         return -0.5 * tf.square((_length(z) - 4.0) / 0.4) + _two(z[..., 0], 2.0, 0.8)

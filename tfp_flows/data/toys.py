@@ -1,4 +1,4 @@
-"""The named two-dimensional densities."""
+"""Named two-dimensional densities."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def two_spirals(noise: float = 0.1) -> Density:
 
 
 def swiss_roll(noise: float = 0.1) -> Density:
-    """Return the spiral `t (cos t, sin t) / 5` for `t` uniform on `[1.5 pi, 4.5 pi]`, with Gaussian noise."""
+    """Spiral `t (cos t, sin t) / 5` for `t` uniform on `[1.5 pi, 4.5 pi]`, with Gaussian noise."""
 
     def curve(u, k):
         del k
@@ -82,7 +82,7 @@ class _Banana(Density):
 
 
 def banana() -> Density:
-    """Return the density of the MAF paper (arXiv:1705.07057, figure 1): `x2 ~ N(0, 4)`, `x1 ~ N(x2^2 / 4, 1)`."""
+    """Banana density of the MAF paper (arXiv:1705.07057, figure 1): `x2 ~ N(0, 4)`, `x1 ~ N(x2^2 / 4, 1)`."""
     return _Banana()
 
 
@@ -112,7 +112,7 @@ def checkerboard() -> Density:
 
 
 class _Pinwheel(Density):
-    """Gaussians that point outwards, twisted by an angle that grows with the distance from the origin."""
+    """Gaussians that point outward, twisted by an angle that grows with the distance from the origin."""
 
     name = "pinwheel"
 
@@ -146,7 +146,7 @@ def _rotate(points, angle):
 
 
 def pinwheel() -> Density:
-    """Five blades around the origin. The twist is a rotation by radius, which keeps areas, so the density is exact."""
+    """Five blades around the origin. The twist rotates by radius, which preserves areas, so the density is exact."""
     return _Pinwheel(blades=5, radial=0.3, tangential=0.08, twist=1.5)
 
 

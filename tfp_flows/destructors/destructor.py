@@ -1,4 +1,4 @@
-"""Destructors: simple densities that are fitted to data, as bijectors that take them apart."""
+"""Destructors: simple densities that are fitted to data and returned as bijectors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ tfb = tfp.bijectors
 
 
 class Destructor(abc.ABC):
-    """Fits a simple density to data, and returns the map to them from normal or uniform values.
+    """Fits a simple density to data and returns the map from normal or uniform values to the data.
 
-    A subclass, or any object with `fit`, is a layer of a `DestructorStack`. Destructors are the inverse of the usual view of
-    a flow: the density of the data is taken apart, one simple piece after the other (Inouye and Ravikumar 2018).
+    A subclass, or any object with a method `adapt(x, seed)`, can be a layer of a `DestructorStack`. A flow usually builds up a
+    density; destructors take the density of the data apart, one simple piece after the other (Inouye and Ravikumar 2018).
 
     Attributes:
-      latent: What the bijector's `inverse` makes of the data: `"normal"` (standard normal) or `"uniform"` (on the unit cube).
+      latent: Distribution that the bijector's `inverse` maps the data to: `"normal"` or `"uniform"` (on the unit cube).
 
     Example:
       >>> class Triangular(tff.destructors.Destructor):
@@ -44,7 +44,7 @@ class Destructor(abc.ABC):
 
     @abc.abstractmethod
     def adapt(self, x: np.ndarray, seed: int) -> tfb.Bijector:
-        """Return the bijector from latent values to data that was fitted to `x`, of shape `[N, D]` and the flow's dtype."""
+        """Fit to `x`, of shape `[N, D]` and the flow's dtype, and return the bijector from latent values to data."""
 
 
 class GaussianDestructor(Destructor):
@@ -69,13 +69,13 @@ class GaussianDestructor(Destructor):
 
 
 class _RotatedDestructor(Destructor):
-    """A simple density in coordinates that were standardized and rotated before."""
+    """A simple density in standardized and rotated coordinates."""
 
     rotation: str | None
 
     @abc.abstractmethod
     def _density(self, size: int, seed: int, dtype: tf.DType) -> tfb.Bijector:
-        """Return the layer of the density, to be adapted."""
+        """Return the layer of the density, which is adapted later."""
 
     def adapt(self, x, seed):
         size, dtype = x.shape[1], tf.as_dtype(x.dtype)
@@ -85,7 +85,7 @@ class _RotatedDestructor(Destructor):
             layers += [Rotation(size, start="pca", seed=axes, dtype=dtype), ActNorm(size, dtype=dtype)]
             layers += [Rotation(size, start="ica", seed=more_axes, dtype=dtype)]
         else:
-            # What an earlier layer has left is standardized well enough.
+            # The output of an earlier layer is close enough to standardized.
             low, mean, high = np.quantile(x, [0.16, 0.5, 0.84], axis=0)
             if np.any(np.abs(mean) > 0.5) or np.any(high - low < 1.0) or np.any(high - low > 4.0):
                 layers += [ActNorm(size, dtype=dtype)]
@@ -99,13 +99,12 @@ class _RotatedDestructor(Destructor):
 
 
 class MarginalDestructor(_RotatedDestructor):
-    """The marginal distributions, after a rotation: one step of Gaussianization. Data are standardized where they are not.
+    """Marginal distributions after a rotation: one step of Gaussianization. Standardizes data if needed.
 
     Args:
-      transformer: Of each dimension; a `QuantileSplineTransformer()` if `None`. `GaussianMixtureTransformer()` fits a mixture
-        to each dimension.
-      rotation: `None`, `"random"`, `"pca"` or `"ica"`, as in `Rotation`; data are whitened before independent components
-        are looked for.
+      transformer: Transformer of each dimension, a `QuantileSplineTransformer()` if `None`. `GaussianMixtureTransformer()`
+        fits a mixture to each dimension.
+      rotation: `None`, `"random"`, `"pca"` or `"ica"`, as in `Rotation`. For `"ica"`, data are whitened first.
 
     Example:
       >>> x = 10.0 * tff.data.moons().sample(500, seed=1).astype("float32")
@@ -127,7 +126,7 @@ class MixtureDestructor(_RotatedDestructor):
 
     Args:
       num_components: Number of components.
-      rotation: As in `MarginalDestructor`.
+      rotation: `None`, `"random"`, `"pca"` or `"ica"`, as in `MarginalDestructor`.
 
     Example:
       >>> x = tff.data.eight_gaussians().sample(2000, seed=1).astype("float32")

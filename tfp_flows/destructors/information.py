@@ -20,7 +20,7 @@ tfb = tfp.bijectors
 
 
 class Estimate(NamedTuple):
-    """A value in nats, and its standard error from the number of samples that were scored, not from the fit."""
+    """A value in nats, and its standard error due to the number of scored samples. It does not include the error of the fit."""
 
     value: float
     standard_error: float
@@ -31,7 +31,7 @@ def _estimate(per_row: np.ndarray) -> Estimate:
 
 
 def _over_folds(x: np.ndarray, folds: int, seed: int, score: Callable[[np.ndarray, np.ndarray, int], np.ndarray]):
-    """Scores of each row by what was fitted to the other folds."""
+    """Score each row by the flow that was fitted to the other folds."""
     folds = positive_int("folds", folds, 2)
     if len(x) < 20 * folds:
         raise ValueError(f"`x` must have at least {20 * folds} rows for {folds} folds, got {len(x)}.")
@@ -56,13 +56,14 @@ def _checked(name: str, x: Any) -> np.ndarray:
 
 
 def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """Return the differential entropy of samples, in nats: the mean NLL of each half under the RBIG flow of the other half.
+    """Estimate the differential entropy of samples, in nats.
 
-    On average it is too high by what the flow does not capture, and never too low.
+    The estimate is the mean NLL of each half under an RBIG flow that was fitted to the other half. On average it is too high
+    by what the flow does not capture, and never too low.
 
     Args:
       x: Samples `[N, D]`.
-      folds: Number of parts of the data; each is scored by what was fitted to the others.
+      folds: Number of parts of the data. Each is scored by a flow that was fitted to the others.
       seed: Integer seed.
       options: Keywords of `rbig`, such as `rotation` and `num_bins`.
 
@@ -86,11 +87,11 @@ def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimat
 
 
 def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """Return the total correlation (multi-information) of samples: by how many nats they are not independent.
+    """Estimate the total correlation (multi-information) of samples, in nats. It is zero for independent columns.
 
-    The mean log-density of each half under the RBIG flow of the other half, less that of its first layer, which knows the
-    marginals only. It is too low by what the flow does not capture, and too high by what the first layer has missed of the
-    marginals, which heavy tails make large.
+    The estimate is the mean log-density of each half under the RBIG flow of the other half, minus that of the first layer
+    alone, which models the marginals. It is too low by what the flow does not capture, and too high by what the first layer
+    misses of the marginals. The latter is large for heavy tails.
 
     Args:
       x, folds, seed, options: As in `entropy`.
@@ -120,13 +121,14 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
 
 
 def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """Return the mutual information of two groups of variables, in nats: what the rows of `x` tell about those of `y`.
+    """Estimate the mutual information of two groups of variables, in nats.
 
-    Both groups are Gaussianized on their own, which leaves it as it was, and then jointly: the value is the mean log-density
-    of the pair, less those of both alone. With few rows it may be negative, since the joint fit costs more than the two.
+    Each group is Gaussianized separately, which does not change the mutual information, and then both jointly. The estimate is
+    the mean log-density of the pair minus those of both groups. With few rows it may be negative, since the joint fit is
+    harder than the separate ones.
 
     Args:
-      x, y: Samples `[N, D]` and `[N, E]`, row by row together.
+      x, y: Samples `[N, D]` and `[N, E]`. Equal rows belong together.
       folds, seed, options: As in `entropy`.
 
     Returns:

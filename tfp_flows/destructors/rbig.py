@@ -27,14 +27,15 @@ def rbig(
 
     `rbig(D).fit(x)` makes every dimension of `x` normal, rotates, makes every dimension normal again, and so on, until the
     total correlation stops falling on held-out rows. The marginal maps are monotone splines through quantiles of the data, with
-    normal tails. What comes back is an ordinary flow: `FlowModel(flow).fit(x)` goes on from there by gradients.
+    normal tails. The result is an ordinary flow: `FlowModel(flow).fit(x)` trains it further by gradients.
 
     Args:
       event_size: Size `D` of the events.
-      rotation: `"pca"` for principal axes, or `"ica"` for independent components by scikit-learn (`pip install
-        tfp_flows[ica]`), with a random rotation where none are left to see; `"random"`.
-      num_bins: Number of bins of each spline. More follow the data more closely, and need more of them.
-      max_layers, patience: As in `DestructorStack`.
+      rotation: `"random"`, `"pca"` for principal axes, or `"ica"` for independent components by scikit-learn (`pip install
+        tfp_flows[ica]`). The last two use a random rotation if the data show no axes.
+      num_bins: Number of bins of each spline. More bins follow the data more closely, and need more data.
+      max_layers: Maximum number of layers to try.
+      patience: Number of dropped layers in a row after which fitting stops.
       seed: Integer seed of the random rotations and of the choice of held-out rows.
       dtype: `tf.float32` or `tf.float64`.
       name: Name of the distribution.

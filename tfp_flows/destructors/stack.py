@@ -1,4 +1,4 @@
-"""Destructors, one on top of the other, as long as held-out data gain from them."""
+"""Stacks of destructors, extended as long as held-out data gain from them."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 _CHUNK = 65536
-_LEAST_GAIN = 1e-4  # nats that count as one
+_LEAST_GAIN = 1e-4  # smallest gain, in nats, for which a layer is kept
 
 
 class DestructorStack:
-    """A flow that is fitted greedily, without gradients: each destructor takes apart what the ones before have left.
+    """A flow that is fitted greedily, without gradients: each destructor is fitted to the output of the previous ones.
 
-    The mean log-likelihood of held-out data decides: a layer that does not raise it is dropped (but for the first, which
-    stays), and the next one fitted in its place; when `patience` layers in a row were, fitting ends. The gain of a layer on
-    held-out data is the fall of the divergence between what is left and a standard normal; for marginal Gaussianization,
-    the fall of the total correlation.
+    A layer that does not raise the mean log-likelihood of held-out data is dropped (except the first), and another one is
+    fitted in its place. Fitting stops after `patience` dropped layers in a row. The gain of a layer on held-out data is the
+    decrease of the divergence between its output and a standard normal. For marginal Gaussianization this is the decrease of
+    the total correlation.
 
     Args:
       event_size: Size `D` of the events.
-      destructors: A `Destructor`, or any object with its `fit`; or several, one for each of the first layers, of which the last
-        is used for all that follow.
-      max_layers: Number of layers that are tried at most.
-      patience: Number of dropped layers in a row after which fitting ends.
+      destructors: A `Destructor`, or any object with a method `adapt(x, seed)`. If there are several, each is used for one
+        layer, and the last one for all further layers.
+      max_layers: Maximum number of layers to try.
+      patience: Number of dropped layers in a row after which fitting stops.
       seed: Integer seed of random rotations and of the choice of held-out rows.
       dtype: `tf.float32` or `tf.float64`.
       name: Name of the distribution.
 
     Attributes:
-      history: After `fit`, a dictionary of lists: of each layer that was tried, the held-out NLL after it (`"val_loss"`) and
-        by how much it fell (`"gain"`), in nats.
+      history: After `fit`, a dictionary of lists with the held-out NLL after each layer that was tried (`"val_loss"`) and its
+        decrease (`"gain"`), in nats.
 
     Raises:
       ValueError: For an argument out of range; it names the argument.
@@ -98,12 +98,12 @@ class DestructorStack:
         Args:
           x: Array of events `[N, D]`.
           validation_data: Held-out events `[M, D]`.
-          validation_split: Without `validation_data`, the share of the rows of `x` that are held out, drawn at random.
+          validation_split: Fraction of the rows of `x` to hold out at random if there is no `validation_data`.
           verbose: 1 (or `"auto"`): a progress bar; 2: a line for each layer; 0: silent.
 
         Returns:
-          A `FlowDistribution` over a standard `MultivariateNormalDiag`, whose `bijector` is a `tfb.Chain` of all layers. It
-          can be saved, sampled, and trained further by `FlowModel` (`FlowModel(flow).fit(...)`) as any other flow.
+          A `FlowDistribution` over a standard `MultivariateNormalDiag`, whose `bijector` is a `tfb.Chain` of all layers. You
+          can save it, sample it, and train it further with `FlowModel`, like any other flow.
 
         Raises:
           ValueError: For data that no density can be fitted to, or a destructor whose bijector does not fit them.
@@ -115,7 +115,7 @@ class DestructorStack:
         verbose = 1 if verbose == "auto" else int(verbose)
         bar = keras.utils.Progbar(self.max_layers, unit_name="layer", stateful_metrics=["val_loss", "gain"])
         self.history = {"val_loss": [], "gain": []}
-        # Of the rows themselves, before any layer; not finite where they are far away.
+        # NLL of the rows before any layer. It is not finite for far outliers.
         loss = -float(tf.reduce_mean(base.log_prob(held_out)))
         log_det, layers, failures = np.zeros(len(held_out)), [], 0
         for i, seed in enumerate(split_seed(self.seed, self.max_layers)):
@@ -129,7 +129,7 @@ class DestructorStack:
                     f"`destructors[0]` gives held-out rows no density (their mean NLL is {after}): what it fits must have one "
                     "everywhere. Does it return the map from latent values to data, and not the inverse?"
                 )
-            if not layers and after > loss + 0.5 * self.event_size:  # far beyond what overfitting costs
+            if not layers and after > loss + 0.5 * self.event_size:  # much more than overfitting costs
                 warnings.warn(
                     f"`destructors[0]` makes held-out rows less likely, by {after - loss:.3g} nats, than a standard normal "
                     "distribution does. Has it enough rows, and does it return the map from latent values to data, and not "
@@ -196,7 +196,7 @@ def _latent(destructor: Any) -> str:
 
 
 def _apply(layer: tfb.Bijector, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Latent values and log-dets, in float64 for the sum, of as many rows at a time as fit into memory."""
+    """Return latent values and log-dets, computed in chunks that fit into memory. Log-dets are float64 for summing."""
     values, log_dets = [], []
     for i in range(0, len(x), _CHUNK):
         part = tf.constant(x[i : i + _CHUNK])

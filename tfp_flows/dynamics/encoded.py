@@ -1,4 +1,4 @@
-"""Flows whose condition is read by a Keras network first."""
+"""Flows with a Keras network that encodes the condition."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ tfb = tfp.bijectors
 
 @serializable
 class EncodedFlow(FlowDistribution):
-    """A conditional flow with an encoder of its condition in front, trained jointly: `p(y | encoder(past))`.
+    """A conditional flow with an encoder of the condition, trained jointly: `p(y | encoder(past))`.
 
-    The condition is given flat, of size `prod(condition_shape)`, and the encoder sees it in its shape: the windows of
-    `sequence_windows`, for example, as `[T, D]`, for a recurrent or convolutional network. All else is as for any conditional
-    flow: `flow.log_prob(y, conditional_input=past)`, `FlowModel(flow).fit(past, y)`.
+    Pass the condition flat, of size `prod(condition_shape)`. The encoder sees it with its shape, such as `[T, D]` for the
+    windows of `sequence_windows`, as recurrent and convolutional networks need. Otherwise it works like any conditional flow:
+    `flow.log_prob(y, conditional_input=past)`, `FlowModel(flow).fit(past, y)`.
 
     Args:
       flow: A conditional flow, such as `tff.maf(D, conditional_size=C)`.
       encoder: A Keras layer or model from `[N, *condition_shape]` to `[N, C]`.
       condition_shape: Shape of a condition, such as `[T, D]`.
-      preprocess: A bijector whose `inverse` is applied to the condition first, such as `standardize(x_train)`.
+      preprocess: A bijector whose `inverse` is first applied to the condition, such as `standardize(x_train)`.
       name: Name of the distribution; that of `flow` if `None`.
 
     Attributes:
       conditional_size: `prod(condition_shape)`, the size of `conditional_input`.
 
     Raises:
-      ValueError: If the flow is not conditional, or if the encoder makes another size than the flow takes.
+      ValueError: If the flow is not conditional, or if the size of the encoder's output is not the flow's condition size.
 
     Example:
       >>> flow = tff.EncodedFlow(tff.maf(2, num_layers=1, conditional_size=8), keras.layers.GRU(8), [5, 2])
@@ -85,10 +85,10 @@ class EncodedFlow(FlowDistribution):
         return super()._encode(tf.reshape(code, tf.concat([batch, tf.shape(code)[-1:]], axis=0)))
 
     def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
-        """Return what the encoder is given, `[N, *condition_shape]`."""
+        """Return the input of the encoder, `[N, *condition_shape]`."""
         condition = tf.reshape(condition, [-1, *self.condition_shape])
         return condition if self._preprocess is None else self._preprocess.inverse(condition)
 
     def with_base(self, distribution: tfp.distributions.Distribution) -> EncodedFlow:
-        """Return the same flow, with the same encoder, over another base distribution."""
+        """Return this flow over another base distribution, with shared layers and encoder."""
         return self.copy(flow=self._flow.with_base(distribution))

@@ -1,4 +1,4 @@
-"""Series as pairs of what was and what comes."""
+"""Time series as pairs of a past window and the next row."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def sequence_windows(
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
 ) -> tf.data.Dataset:
-    """Pairs (past, next) of a multivariate series, as a `tf.data` pipeline for `FlowModel.fit` of a conditional flow.
+    """Return a `tf.data` pipeline of pairs (past, next) of a multivariate series, for `FlowModel.fit` of a conditional flow.
 
     Args:
-      series: Array `[N, D]` in the order of time; or a list of them, such as the parts between gaps: no pair crosses
-        their ends.
-      window: Number of rows of the past, `T`.
-      horizon: How many rows after the past the next one stands; 1 for the row that follows.
-      batch_size: Pairs in a batch.
-      shuffle: Whether the pairs come in another random order in each pass.
-      seed: Integer seed of the orders.
-      dtype: Of what it yields.
+      series: Array `[N, D]` in time order, or a list of such arrays, such as the parts between gaps. No pair crosses the
+        end of an array.
+      window: Number `T` of rows of the past.
+      horizon: Distance from the last row of the past to the next row; 1 for the row that follows.
+      batch_size: Number of pairs in a batch.
+      shuffle: Whether to reshuffle the pairs in each pass.
+      seed: Integer seed of the shuffling.
+      dtype: Dtype of the pairs.
 
     Returns:
-      A dataset of pairs: the past, flat, `[batch, T D]` (oldest row first), which is what conditional flows take, and the
-      next row `[batch, D]`. The series is kept once; windows are gathered batch by batch.
+      A dataset of pairs: the past as a flat condition `[batch, T D]` (oldest row first), and the next row `[batch, D]`. The
+      series is stored once. Windows are gathered batch by batch.
 
     Raises:
-      ValueError: For a series of another shape, or shorter than a window and its horizon, or with a value that is not finite.
+      ValueError: For a series with a wrong shape or a non-finite value, or shorter than a window and its horizon.
 
     Example:
       >>> past, following = next(iter(tff.sequence_windows(np.arange(10.0)[:, None], window=3)))

@@ -1,4 +1,4 @@
-"""How good an approximation of an unnormalized density is, and how well forecasts are calibrated."""
+"""Diagnostics of variational approximations and of the calibration of forecasts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ tfd = tfp.distributions
 
 
 class ImportanceDiagnostics(NamedTuple):
-    """What importance weights `p(z) / q(z)` of samples from `q` tell. All logarithms are in nats.
+    """Summary of the importance weights `p(z) / q(z)` of samples from `q`. All logarithms are in nats.
 
     Attributes:
       elbo: Mean of the log-weights: a lower bound of `log Z`, below it by the reverse KL divergence.
-      elbo_error: Its standard error.
+      elbo_error: Standard error of `elbo`.
       log_normalizer: Log of the mean weight, the importance-weighted bound of `log Z` (Burda et al. 2015, arXiv:1509.00519).
-      effective_sample_size: `(sum w)^2 / sum w^2 / n`, as a fraction of the samples: 1 where `q` is `p`.
-      log_weights: Of each sample, `[n]`.
+      effective_sample_size: `(sum w)^2 / sum w^2 / n`, a fraction of the samples; 1 if `q` equals `p`.
+      log_weights: Log-weight of each sample, `[n]`.
     """
 
     elbo: float
@@ -41,19 +41,19 @@ def importance_diagnostics(
     num_samples: int = 10_000,
     seed: int | None = None,
 ) -> ImportanceDiagnostics:
-    """ELBO, importance-weighted bound and effective sample size of an approximation.
+    """Compute the ELBO, the importance-weighted bound and the effective sample size of an approximation.
 
     Args:
       distribution: The approximation `q`.
       target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p` up to a constant.
       num_samples: Number of samples.
-      seed: Their seed.
+      seed: Integer seed of the samples.
 
     Returns:
       An `ImportanceDiagnostics`.
 
     Raises:
-      ValueError: If `num_samples` is not at least 2.
+      ValueError: If `num_samples` is less than 2.
 
     Example:
       >>> q = tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2))
@@ -77,9 +77,9 @@ def importance_diagnostics(
 
 
 def pareto_k(log_weights) -> float:
-    """Return the shape `k` of the generalized Pareto distribution that fits the largest importance weights (arXiv:1507.02646).
+    """Fit a generalized Pareto distribution to the largest importance weights; return its shape `k` (arXiv:1507.02646).
 
-    Below 0.7 importance sampling from the approximation is reliable, above it is not. Computed by ArviZ
+    Importance sampling from the approximation is reliable for `k` below 0.7. Needs ArviZ
     (`pip install "tfp_flows[diagnostics]"`).
 
     Args:
@@ -100,16 +100,16 @@ def pareto_k(log_weights) -> float:
         from arviz_stats.base import array_stats
     except ImportError as error:
         raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
-    _, k = array_stats.psislw(-np.asarray(log_weights, np.float64))  # it takes log-likelihoods, for leave-one-out
+    _, k = array_stats.psislw(-np.asarray(log_weights, np.float64))  # negated: it expects log-likelihoods for leave-one-out
     return float(k)
 
 
 class QuadratureKL(NamedTuple):
-    """A reverse KL divergence by quadrature, and the mass of the approximation that the quadrature found.
+    """Reverse KL divergence by quadrature, and the mass of the approximation within the square.
 
     Attributes:
       kl: `KL(q || p)` in nats.
-      mass: Integral of `q` over the square: 1, unless the square is too small or `q` too peaked for the nodes.
+      mass: Integral of `q` over the square. It is 1 unless the square is too small or `q` too peaked for the nodes.
     """
 
     kl: float
@@ -117,7 +117,7 @@ class QuadratureKL(NamedTuple):
 
 
 def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float = 8.0) -> QuadratureKL:
-    """`KL(q || p)` in two dimensions by quadrature over a square, without Monte Carlo error.
+    """Compute `KL(q || p)` in two dimensions by quadrature over a square, without Monte Carlo error.
 
     Args:
       distribution: The approximation `q`, with event shape `[2]`.
@@ -151,7 +151,7 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
         weight = np.exp(log_q + log_w)
         log_p = target.log_prob(z).numpy().astype(np.float64) - target.log_normalizer
         mass += float(np.sum(weight))
-        # Where q vanishes the integrand does, whatever log p is.
+        # The integrand vanishes where q does, whatever log p is.
         kl += float(np.sum(np.where(weight > 0, weight * (log_q - np.where(weight > 0, log_p, 0.0)), 0.0)))
     return QuadratureKL(kl, mass)
 
@@ -167,10 +167,10 @@ def _samples_and_values(samples, y) -> tuple[np.ndarray, np.ndarray]:
 
 
 def energy_score(samples, y) -> np.ndarray:
-    """Return the energy score of forecasts by samples: the mean distance to what happened, less half the mean distance of two samples.
+    """Compute the energy score of sample forecasts. Smaller is better.
 
-    A proper score of whole vectors, in the units of `y`: the smaller, the better, and least on average for the true
-    distribution.
+    The score is the mean distance of the samples to the observation, minus half the mean distance of two samples. It is a
+    proper score of whole vectors, in the units of `y`: its mean is smallest for the true distribution.
 
     Args:
       samples: Array `[n, ..., D]`: `n` samples for each row.
@@ -203,16 +203,16 @@ def energy_score(samples, y) -> np.ndarray:
 
 
 def probability_integral_transform(samples, y, *, seed: int | None = None) -> np.ndarray:
-    """Return the rank of what happened among samples, in each dimension: uniform on (0, 1) if the forecasts are calibrated.
+    """Compute the rank of observations among samples, in each dimension. Calibrated forecasts give uniform ranks on (0, 1).
 
     Args:
       samples: Array `[n, ..., D]`: `n` samples for each row.
       y: What happened, `[..., D]`.
-      seed: Integer seed; the place within the rank, and among equal values, is drawn at random.
+      seed: Integer seed. Positions within a rank and among equal values are drawn at random.
 
     Returns:
-      An array of the shape of `y`, with values in (0, 1). A histogram that is hollow in the middle tells of forecasts that are
-      too narrow, one that is a hump of forecasts that are too wide.
+      An array of the shape of `y`, with values in (0, 1). A U-shaped histogram shows forecasts that are too narrow, and a
+      hump-shaped one forecasts that are too wide.
 
     Raises:
       ValueError: If the shapes do not fit.

@@ -1,6 +1,6 @@
-"""Pictures of flows, drawn by matplotlib (`pip install tfp_flows[plots]`).
+"""Plots of flows, by matplotlib (`pip install tfp_flows[plots]`).
 
-Each function draws into the axes it is given, or into new ones, and returns them.
+Each function draws into the given axes, or into new ones, and returns them.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def _limits(x: np.ndarray, margin: float = 0.12) -> list[tuple[float, float]]:
 
 
 def _size(n: int) -> float:
-    """Area of a marker, so that few points are seen and many do not run together."""
+    """Return a marker area with which few points are visible and many do not merge."""
     return float(np.clip(6000.0 / n, 2.0, 20.0))
 
 
 def _plain(name: str) -> str:
-    """Return a column name as it is: matplotlib would read what stands between dollar signs as a formula."""
+    """Escape a column name: matplotlib would read text between dollar signs as a formula."""
     return name.replace("$", r"\$")
 
 
@@ -68,9 +68,9 @@ def density(
 
     Args:
       flow: A `FlowModel`, a distribution, or anything with `log_prob` for arrays of shape `[N, 2]`.
-      data: Points `[N, 2]` to be drawn on top; they set the limits too.
-      samples: More points `[N, 2]`, in another colour.
-      limits: `[(x_low, x_high), (y_low, y_high)]`; around data and samples if `None`.
+      data: Points `[N, 2]` to draw on top. They also set the limits.
+      samples: More points `[N, 2]`, in another color.
+      limits: `[(x_low, x_high), (y_low, y_high)]`. By default around data and samples.
       columns: Names of the two axes.
       resolution: Number of pixels along each axis.
       ax: Axes to draw into.
@@ -106,7 +106,7 @@ def data_and_samples(
     max_points: int = 3000,
     axes: Sequence[Axes] | None = None,
 ) -> Sequence[Axes]:
-    """Draw two-dimensional data beside as many samples, with the same limits.
+    """Draw two-dimensional data and samples side by side, with the same limits.
 
     Args:
       data, samples: Arrays `[N, 2]`.
@@ -132,9 +132,9 @@ def history(log: Any, *, label: str | None = None, floor: float | None = None, a
 
     Args:
       log: The Keras `History` that `fit` returns, or its `history` dictionary.
-      label: Name of the run, for the legend. By default runs that share axes are numbered.
+      label: Name of the run, for the legend. By default, runs that share axes are numbered.
       floor: Entropy of the data, drawn as a line.
-      ax: Axes to draw into. Several histories may share them: each has a color of its own, solid for training and dashed for
+      ax: Axes to draw into. Several histories may share them, each with its own color, solid for training and dashed for
         validation.
     """
     log = getattr(log, "history", log)
@@ -156,7 +156,7 @@ def history(log: Any, *, label: str | None = None, floor: float | None = None, a
         ax.axhline(floor, label="floor", color="tab:green", linestyle=":")
         shown.append(floor)
     runs.append(shown)
-    # The first epochs start so high that they would flatten the rest.
+    # The first epochs are so high that they would flatten the rest of the curve.
     low, high = min(map(min, runs)), max(np.quantile(run, 0.97) for run in runs)
     ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
     ax.set_xlabel("epoch")
@@ -223,11 +223,11 @@ def corner(
 
 
 def image_grid(images: Any, *, columns: int | None = None, figure: Figure | None = None) -> Figure:
-    """Draw images beside each other, as many to a row as makes a square.
+    """Draw images in a grid that is about square.
 
     Args:
-      images: Array `[N, H, W, C]` with one or three channels: floating point in [0, 1], or integers, the largest of which
-        is white.
+      images: Array `[N, H, W, C]` with one or three channels: floating point in [0, 1], or integers, with the largest one
+        as white.
       columns: Number of images in a row.
       figure: Figure to draw into.
 
@@ -235,7 +235,7 @@ def image_grid(images: Any, *, columns: int | None = None, figure: Figure | None
       The figure.
 
     Raises:
-      ValueError: If the shape is another.
+      ValueError: If the shape is wrong.
     """
     images = np.asarray(images)
     if images.ndim != 4 or len(images) == 0 or images.shape[-1] not in (1, 3):

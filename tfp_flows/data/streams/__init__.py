@@ -1,4 +1,4 @@
-"""Data larger than memory, as `FlowModel.fit` and `standardize` take them: from files, shuffled, a part for each worker."""
+"""Data larger than memory for `FlowModel.fit` and `standardize`: read from files, shuffled, divided among workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream from `.npy` files, which are mapped and not read as a whole."""
+"""A stream from memory-mapped `.npy` files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def npy(
 
     Args:
       paths: A file, a pattern such as `"data/*.npy"`, or several; each file holds an array of the same dtype and row shape.
-      conditional_size: For a conditional flow: how many columns, the first ones, are conditions.
-      block_rows: Rows that lie together in a file and are read at once.
-      window: As in `Stream`.
+      conditional_size: For a conditional flow, the number of leading columns that are conditions.
+      block_rows: Number of consecutive rows that are read at once.
+      window: Number of rows among which rows are shuffled.
 
     Raises:
-      ValueError: For a file that is missing or no `.npy` array of numbers, for arrays that differ in dtype or row shape, or
-        if there are no rows.
-      StreamError: In reading, for a value that is not finite.
+      ValueError: For a file that is missing or not a `.npy` array of numbers, for arrays that differ in dtype or row shape,
+        or if there are no rows.
+      StreamError: While reading, for a non-finite value.
 
     Example:
       >>> np.save("rows.npy", tff.data.moons().sample(1000, seed=0))
@@ -58,7 +58,7 @@ def npy(
 
     def read(block):
         i, first = blocks[block]
-        # A map of its own: the pages of one that stays would count as this process' memory.
+        # Map anew for each block: the pages of a map that stays open would count as memory of this process.
         rows = np.load(paths[i], mmap_mode="r", allow_pickle=False)[first : first + block_rows]
         return check_block(paths[i], np.array(rows), first)
 

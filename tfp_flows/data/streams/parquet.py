@@ -20,20 +20,20 @@ def parquet(
 ) -> Stream:
     """Columns of Parquet files, as a `Stream` of rows. Needs `pip install "tfp_flows[parquet]"`.
 
-    A row group is read at once, so files should be written with row groups of some thousand rows.
+    Row groups are read as a whole, so write files with row groups of a few thousand rows.
 
     Args:
       paths: A file, a pattern such as `"data/*.parquet"`, or several.
-      columns: Names of the columns that are events; all but the conditions, in the order of the first file, if left out.
-      conditional_columns: Names of the columns that are conditions, for a conditional flow.
-      dtype: Of the rows, float32 or float64.
-      window: As in `Stream`.
+      columns: Names of the event columns. By default all but the conditions, in the order of the first file.
+      conditional_columns: Names of the condition columns, for a conditional flow.
+      dtype: Dtype of the rows, float32 or float64.
+      window: Number of rows among which rows are shuffled.
 
     Raises:
       ImportError: Without pyarrow.
-      ValueError: For a file that is missing or no Parquet file, for a column that is missing or holds no numbers, or if there
+      ValueError: For a file that is missing or not a Parquet file, for a column that is missing or not numeric, or if there
         are no rows.
-      StreamError: In reading, for a value that is missing or not finite.
+      StreamError: While reading, for a missing or non-finite value.
 
     Example:
       >>> rows = tff.streams.parquet("data/*.parquet", ["x1", "x2"])  # doctest: +SKIP
@@ -72,7 +72,7 @@ def parquet(
 
     def read(block):
         _, path, group, first = blocks[block]
-        # A reader of its own: blocks are read at the same time, and a reader is not made for that.
+        # One reader per block: blocks are read concurrently, and readers are not thread-safe.
         table = pq.ParquetFile(path).read_row_group(group, columns=wanted, use_threads=False)
         for name in wanted:
             if table[name].null_count:

@@ -1,4 +1,4 @@
-"""What a stream of rows is: blocks that are read when they are needed."""
+"""Streams of rows: blocks that are read on demand."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import tensorflow as tf
 
 from tfp_flows.checks import positive_int
 
-READERS = 2  # blocks that are read at the same time
+READERS = 2  # number of blocks that are read concurrently
 
 
 class StreamError(RuntimeError):
-    """A block of a stream that cannot be used; the message says which rows of which file."""
+    """An error in a block of a stream. The message names the file and the rows."""
 
 
 @contextlib.contextmanager
 def stream_errors() -> Iterator[None]:
-    """What TensorFlow reports of a `StreamError` in a pipeline as the error itself."""
+    """Re-raise a `StreamError` that TensorFlow wrapped in an error of its pipeline."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -35,17 +35,17 @@ def stream_errors() -> Iterator[None]:
 class Stream:
     """Rows in blocks: `model.fit(stream)`, `standardize(stream)` and `model.adapt(stream)` read block by block.
 
-    In training the blocks of each epoch come in an order of their own, and the rows are shuffled within a window: a row can
-    move by a window's length within some blocks that were drawn at random. Memory is that of a window, of a few blocks and of
-    the batches, whatever the number of rows. Under a strategy of several workers each reads its own blocks.
+    In training, each epoch reads the blocks in a different order and shuffles rows within a window, so a row moves by up to a
+    window's length among blocks that were drawn at random. Memory is that of a window, a few blocks and the batches, whatever
+    the number of rows. With several workers, each reads its own blocks.
 
-    Make one with `npy`, `parquet` or `tfrecord`.
+    Create a stream with `npy`, `parquet` or `tfrecord`.
 
     Args:
       sizes: Number of rows of each block.
-      chunks_of: Callable from a dataset of blocks' numbers to a dataset of their rows, in chunks of any length, in that order;
-        with `in_turns=True`, blocks may be read in turns.
-      element_spec: Of a chunk: of events, or of pairs of conditions and events.
+      chunks_of: Callable from a dataset of block numbers to a dataset of their rows, in chunks of any length and in order.
+        With `in_turns=True`, it may interleave blocks.
+      element_spec: Spec of a chunk of events, or of a pair of conditions and events.
       window: Number of rows among which they are shuffled.
     """
 
@@ -56,7 +56,7 @@ class Stream:
         element_spec: tf.TensorSpec | tuple[tf.TensorSpec, tf.TensorSpec],
         window: int = 65536,
     ):
-        # Without empty blocks: a worker that had no others would have nothing to do, and the others wait for it.
+        # Drop empty blocks: a worker with only empty blocks would keep the others waiting.
         self._sizes = [int(n) for n in sizes if n]
         self._numbers = [i for i, n in enumerate(sizes) if n]
         self._chunks_of = chunks_of
@@ -72,14 +72,14 @@ class Stream:
         return f"<Stream of {len(self)} rows in {len(self._sizes)} blocks, {self.element_spec}>"
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
-        """All rows once, in their order, in batches."""
+        """Return batches of all rows once, in order."""
         batch_size = positive_int("batch_size", batch_size)
         blocks = tf.data.Dataset.from_tensor_slices(tf.constant(self._numbers, tf.int64))
         batches = self._chunks_of(blocks).rebatch(batch_size)
         return batches.apply(tf.data.experimental.assert_cardinality(-(-len(self) // batch_size)))
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """All events once, in their order, as arrays of a few thousand rows."""
+        """Iterate over all events once, in order, as arrays of a few thousand rows."""
         with stream_errors():
             for chunk in self.batches(min(self.window, 8192)).as_numpy_iterator():
                 yield chunk[1] if isinstance(chunk, tuple) else chunk
@@ -87,10 +87,10 @@ class Stream:
     def a_pass(
         self, seed: tf.Tensor, batch_size: int, *, shuffle: bool = True, worker: int = 0, workers: int = 1
     ) -> tf.data.Dataset:
-        """Batches of a pass over the rows, in an order that the seed `[2]` decides.
+        """Return batches of one pass over the rows, in an order determined by the seed `[2]`.
 
-        Of several workers, each has its own blocks of the pass; when they are through, they begin again, since all workers
-        must make the same number of steps. So blocks should be of about one size, and many.
+        With several workers, each reads its own blocks. A worker that runs out of blocks starts over, since all workers must
+        make the same number of steps. So blocks should be many and of about the same size.
         """
         number = len(self._sizes)
         if workers > number:
@@ -115,10 +115,10 @@ class Stream:
 
 
 def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
-    """Return the files of a path, of a pattern such as `"data/*.npy"`, or of several of them, in the order of their names.
+    """Return the files that match one or several paths or patterns such as `"data/*.npy"`, sorted by name.
 
     Raises:
-      ValueError: If there is none.
+      ValueError: If no file matches.
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     found: list[str] = []
@@ -135,7 +135,7 @@ def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
 def read_blocks(
     read: Callable[[int], np.ndarray], shape: Sequence[int], dtype: np.dtype, conditional_size: int | None
 ) -> tuple[Callable[[tf.data.Dataset], tf.data.Dataset], tf.TensorSpec | tuple[tf.TensorSpec, tf.TensorSpec]]:
-    """`chunks_of` and `element_spec` of a function from a block's number to its rows; conditions are the first columns."""
+    """Return `chunks_of` and `element_spec` for a function that reads a block. Conditions are the first columns."""
     shape, dtype = [None, *shape], tf.as_dtype(dtype)
     if conditional_size is not None:
         conditional_size = positive_int("conditional_size", conditional_size)

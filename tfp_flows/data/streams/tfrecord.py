@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tfp_flows.data.streams.stream import READERS, Stream, check_block, paths_of
 
-CHUNK = 1024  # records that are parsed at once
-OPEN = 16  # files that are read in turns
+CHUNK = 1024  # number of records that are parsed at once
+OPEN = 16  # number of files that are interleaved
 
 
 def tfrecord(
@@ -22,20 +22,20 @@ def tfrecord(
     sizes: Sequence[int] | None = None,
     window: int = 65536,
 ) -> Stream:
-    """Return the records of TFRecord files, as a `Stream`. A block is a file; in training several are read in turns.
+    """Return the records of TFRecord files, as a `Stream`. A block is a file, and training interleaves several files.
 
     Args:
       paths: A file, a pattern such as `"data/*.tfrecord"`, or several.
       parse: Callable from serialized records, strings `[n]`, to events `[n, *event_shape]`, or to a pair of conditions and
-        events; a TensorFlow function of known row shapes, such as one of `tf.io.parse_example`.
+        events. It uses TensorFlow, such as `tf.io.parse_example`, and returns known row shapes.
       compression: `None`, `"GZIP"` or `"ZLIB"`.
-      sizes: Number of records of each file. If left out, all files are read once to count them.
-      window: As in `Stream`.
+      sizes: Number of records of each file. By default all files are read once to count them.
+      window: Number of rows among which rows are shuffled.
 
     Raises:
-      ValueError: For a file that is missing or cannot be read, for a `parse` whose result is no batch, or if there are no
+      ValueError: For a file that is missing or cannot be read, for a `parse` that does not return a batch, or if there are no
         records.
-      StreamError: In reading, for a value that is not finite.
+      StreamError: While reading, for a non-finite value.
 
     Example:
       >>> features = {"x": tf.io.FixedLenFeature([2], tf.float32)}
