@@ -230,7 +230,7 @@ class FlowDistribution(TransformedDistribution):
 
     @functools.cached_property
     def _base_is_bounded(self) -> bool:
-        """Return whether the support of the base may be bounded, judging by TFP's bijector from the real numbers to it."""
+        """Whether the support of the base may be bounded, judging by TFP's bijector from the real numbers to it."""
         try:
             to_support = self.distribution.experimental_default_event_space_bijector()
         except NotImplementedError:

@@ -1,4 +1,4 @@
-"""Seeds: every random choice takes one, and `keras.utils.set_random_seed` decides where none is given."""
+"""Seeds: every random choice takes one. `keras.utils.set_random_seed` determines those that are not given."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import random
 
 import numpy as np
 
-_FIRST_DRAWN = 2**32  # seeds that nobody gave are at least this
+_FIRST_DRAWN = 2**32  # drawn seeds are at least this large
 
 
 def resolve_seed(seed: int | None) -> int:
-    """Return `seed`, or one drawn from Python's generator, which `keras.utils.set_random_seed` seeds.
+    """Return `seed`, or draw one from Python's generator, which `keras.utils.set_random_seed` seeds.
 
     Args:
       seed: A non-negative integer or `None`.
 
     Returns:
-      An integer, so that whatever was built with it can be built again.
+      An integer, with which the same object can be built again.
 
     Raises:
       ValueError: If `seed` is neither `None` nor a non-negative integer.
@@ -29,10 +29,10 @@ def resolve_seed(seed: int | None) -> int:
 
 
 def structure_seed(seed: int) -> int:
-    """Return the seed of what is drawn at construction and is not a weight, such as permutations and orders.
+    """Return the seed of structure that is drawn at construction and is not a weight, such as permutations.
 
-    It is `seed` where a user gave one, else 0: the same code then builds the same structure in every process, and weights
-    mean the same wherever they are loaded.
+    It is `seed` if the user gave one, else 0. The same code then builds the same structure in every process, so that saved
+    weights fit wherever they are loaded.
 
     Args:
       seed: An integer from `resolve_seed`.

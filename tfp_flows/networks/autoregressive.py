@@ -24,9 +24,9 @@ def made_degrees(
     hidden_degrees: str | Sequence[Sequence[int]] = "equal",
     seed: int | None = None,
 ) -> list[np.ndarray]:
-    """Degrees of the inputs and of the units of each hidden layer (Germain et al. 2015, arXiv:1502.03509, section 4).
+    """Compute the degrees of the inputs and of the hidden units (Germain et al. 2015, arXiv:1502.03509, section 4).
 
-    A hidden unit of degree `d` sees the inputs of degree up to `d`; an output sees the hidden units below its degree.
+    A hidden unit of degree `d` sees the inputs of degree up to `d`. An output sees the hidden units below its degree.
     "equal" hidden degrees are those of `tfb.AutoregressiveNetwork`: they cover `1 .. event_size - 1` evenly.
 
     Returns:
@@ -65,13 +65,13 @@ def made_degrees(
 
 
 def made_masks(degrees: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the boolean masks `[inputs, outputs]` of each layer of a MADE; the last one is strict."""
+    """Return the boolean masks `[inputs, outputs]` of the layers of a MADE. The last one is strict."""
     hidden = [a[:, None] <= b for a, b in itertools.pairwise(degrees)]
     return [*hidden, degrees[-1][:, None] < degrees[0]]
 
 
 def _size(name: str, shape: Any) -> int:
-    """Return the size of the one axis of a shape, given as an integer or a sequence."""
+    """Return the size of a shape with one axis, given as an integer or a sequence."""
     sizes = list(shape) if np.ndim(shape) else [shape]
     if len(sizes) != 1:
         raise ValueError(f"Parameter `{name}` must describe a rank-1 shape, an integer or [size], got {shape!r}.")
@@ -79,7 +79,7 @@ def _size(name: str, shape: Any) -> int:
 
 
 class MaskedWeights(NamedTuple):
-    """The weights of one call: kernels after masking, and what is added to the output of each layer."""
+    """Weights of one call: masked kernels, and offsets of the outputs of each layer."""
 
     kernels: list[tf.Tensor]  # [inputs, outputs]
     offsets: list[tf.Tensor]  # [1 or N, outputs]
@@ -91,24 +91,24 @@ class AutoregressiveNetwork(keras.layers.Layer):
     """MADE (Germain et al. 2015): a masked network whose parameters for dimension i depend on the dimensions before i.
 
     A Keras 3 layer with the arguments, outputs and weights of `tfb.AutoregressiveNetwork`: with the same arguments,
-    `network.set_weights(theirs.get_weights())` makes it the same function. What differs: the masks multiply the weights
-    in every call, so that no optimizer, initializer or loaded weight can break the autoregressive property; with
-    `event_shape` the weights exist at once; and `MaskedAutoregressiveFlow` evaluates it one dimension after the other
-    for the price of one pass.
+    `network.set_weights(theirs.get_weights())` gives the same function. There are three differences. The masks multiply the
+    weights in every call, so that no optimizer, initializer or loaded weight can break the autoregressive property. With
+    `event_shape`, the weights are created in the constructor. `MaskedAutoregressiveFlow` inverts the network at the cost of
+    one pass.
 
     Args:
       params: Number of parameters for each dimension.
-      event_shape: Size of the last axis, as an integer or `[D]`; learned at the first call if `None`.
-      conditional: Whether calls give a `conditional_input`.
-      conditional_event_shape: Its size, as an integer or `[C]`.
-      conditional_input_layers: `"all_layers"` or `"first_layer"`, where the conditions are added, by a linear map.
-      hidden_units: Sizes of the hidden layers; `None` for none.
+      event_shape: Size of the last axis, as an integer or `[D]`. If `None`, it is inferred in the first call.
+      conditional: Whether calls pass a `conditional_input`.
+      conditional_event_shape: Size of `conditional_input`, as an integer or `[C]`.
+      conditional_input_layers: `"all_layers"` or `"first_layer"`: where a linear map of the conditions is added.
+      hidden_units: Sizes of the hidden layers, or `None` for no hidden layers.
       input_order: `"left-to-right"`, `"right-to-left"`, `"random"`, or the degree `1 .. D` of each dimension.
       hidden_degrees: `"equal"`, `"random"`, or one sequence of degrees for each hidden layer.
       activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer: As in `keras.layers.Dense`.
       bias_regularizer, kernel_constraint, bias_constraint: As in `keras.layers.Dense`.
       validate_args: Accepted for compatibility; arguments are always checked.
-      output_initializer: Initializer of kernel and bias of the last layer, if it shall differ from the others.
+      output_initializer: Initializer of kernel and bias of the last layer. By default that of the other layers.
       seed: Integer seed of the initial weights, and of random degrees.
 
     Call arguments: `x` of shape `[..., D]`, and `conditional_input` of shape `[..., C]`, whose leading axes broadcast
@@ -116,7 +116,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
 
     Raises:
       ValueError: For an argument out of range; it names the argument. Also for a symbolic tensor of tf_keras (Keras 2),
-        whose models cannot train a Keras 3 layer.
+        since its models cannot train a Keras 3 layer.
 
     Example:
       >>> network = AutoregressiveNetwork(2, event_shape=3, hidden_units=[16, 16], activation="relu")
@@ -208,7 +208,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
             for starts in (kernel_starts, bias_starts, *([condition_starts] if self.hidden_units else [])):
                 starts[-1] = keras.initializers.get(output_start)
         self._kernels, self._biases, self._conditional_kernels = [], [], []
-        # In the order of TFP's layer: kernel, bias and conditional kernel of the first layer, then of the next.
+        # In the order of TFP's layer: kernel, bias and conditional kernel of each layer in turn.
         for i, mask in enumerate(masks):
             self._kernels.append(self._weight(f"kernel_{i}", mask.shape, kernel_starts[i], 0))
             if self.use_bias:
@@ -226,15 +226,15 @@ class AutoregressiveNetwork(keras.layers.Layer):
         )
 
     def _mask(self, i: int):
-        """Return the mask of layer `i`; in graphs as a comparison, since TensorFlow takes a second for a million constant booleans."""
+        """Return the mask of layer `i`. In graphs it is a comparison: a million constant booleans take TensorFlow a second."""
         if tf.executing_eagerly():
             return self._masks[i]
         return tf.constant(self._levels[i])[:, tf.newaxis] <= tf.constant(self._levels[i + 1])
 
     def masked_weights(self, conditional_input: tf.Tensor | None = None) -> MaskedWeights:
-        """Masked kernels and offsets as tensors; `conditional_input` has shape `[1 or N, C]`."""
+        """Return masked kernels and offsets as tensors. `conditional_input` has shape `[1 or N, C]`."""
         dtype = self.compute_dtype
-        # A selection by booleans reads a quarter of the memory that a product with floats would.
+        # Selecting by booleans reads a quarter of the memory of multiplying by floats.
         zero = tf.zeros([], dtype)
         kernels = [tf.where(self._mask(i), tf.cast(k.value, dtype), zero) for i, k in enumerate(self._kernels)]
         offsets = []

@@ -1,4 +1,4 @@
-"""Batch axes of events and conditions."""
+"""Broadcasting of the batch axes of events and conditions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_rows(conditional_input: Any, batch_shape: tf.TensorShape) -> None:
 
 
 def broadcast_events(x: tf.Tensor, conditional_input: Any, event_ndims: int = 1) -> tf.Tensor:
-    """Return events repeated for each of several conditions `[..., C]`, where those have more leading axes or rows."""
+    """Repeat events for conditions `[..., C]` that have more leading axes or rows."""
     if conditional_input is None:
         return x
     condition = tf.convert_to_tensor(conditional_input)
@@ -58,14 +58,14 @@ def _covers(batch: tf.TensorShape, given: tf.TensorShape) -> bool:
     try:
         return tf.broadcast_static_shape(batch, given) == batch
     except ValueError:
-        return True  # they do not broadcast at all, which others tell
+        return True  # shapes that do not broadcast are reported elsewhere
 
 
 def flatten_batch(x: tf.Tensor, conditional_input: Any):
-    """Bring `x` `[..., D]` to `[N, D]` and the conditions to `[N, C]`, or `[1, C]` where all rows share one.
+    """Reshape `x` `[..., D]` to `[N, D]` and the conditions to `[N, C]`, or to `[1, C]` if all rows share one.
 
     Returns:
-      Both, and the batch shape to restore, as a tensor or a list.
+      Both tensors, and the batch shape to restore, as a tensor or a list.
     """
     if conditional_input is not None:
         conditional_input = tf.cast(tf.convert_to_tensor(conditional_input), x.dtype)

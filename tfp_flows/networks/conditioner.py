@@ -20,17 +20,17 @@ from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transfor
 
 @serializable
 class Conditioner(Mirror):
-    """The map of each dimension, computed from other dimensions and from a condition: a network and a transformer.
+    """A network and a transformer that map each dimension, given other dimensions and a condition.
 
     `conditioner(x)` and `conditioner(x, output_units, **condition_kwargs)`, the signature of TFP's templates, return
     `(shift, log_scale)` for the affine transformer, `(shift, None)` for the shift, and a `tfb.Bijector` of scalars for others.
-    So it serves as `shift_and_log_scale_fn` or `bijector_fn` of `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow`, and of the
-    classes with these names in this package, which use `parameters` and the transformer directly.
-    `real_nvp_template` and `masked_autoregressive_template` make one.
+    So you can pass it as `shift_and_log_scale_fn` or `bijector_fn` to `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow`, and to
+    the classes with these names in this package, which use `parameters` and the transformer directly.
+    `real_nvp_template` and `masked_autoregressive_template` return one.
 
     Args:
-      network: An `AutoregressiveNetwork` with `transformer.params` parameters, or a `DenseNetwork`, whose output holds the
-        parameters of the first unit, then those of the next.
+      network: An `AutoregressiveNetwork` with `transformer.params` parameters, or a `DenseNetwork` whose output holds the
+        parameters of each unit in turn.
       transformer: The `Transformer`; an `AffineTransformer()` if `None`.
       name: Name of the conditioner.
 
@@ -39,7 +39,7 @@ class Conditioner(Mirror):
       transformer: The transformer.
 
     Raises:
-      ValueError: If `network` or `transformer` is something else, or they differ in the number of parameters.
+      ValueError: If `network` or `transformer` has another type, or they differ in the number of parameters.
 
     Example:
       >>> conditioner = tff.masked_autoregressive_template([16], event_size=3, transformer=tff.SplineTransformer())
@@ -69,11 +69,11 @@ class Conditioner(Mirror):
         x = tf.convert_to_tensor(x)
         condition = condition_kwargs.get("conditional_input")
         if self.fn.built:
-            # Here and not by the layer alone: Keras wraps what a layer raises in a page of its own.
+            # Check before the call: Keras wraps errors from inside a layer in a long message.
             check_condition(condition, self.fn.conditional_size)
         else:
             self._build(x, output_units, condition)
-        # A network may compute in half precision (a mixed policy of Keras); the flow and its log-det do not.
+        # A network may compute in half precision (a mixed policy of Keras), but the flow and its log-det do not.
         params = tf.cast(super().__call__(x, **condition_kwargs), x.dtype)
         if isinstance(self.fn, AutoregressiveNetwork):
             return params
@@ -81,7 +81,7 @@ class Conditioner(Mirror):
         return tf.reshape(params, tf.concat([tf.shape(params)[:-1], [units, self.transformer.params]], axis=0))
 
     def _build(self, x: tf.Tensor, output_units: int | None, condition: Any) -> None:
-        """Make the weights of a network that learns its sizes at the first call, as in TFP's own `tfb.RealNVP`."""
+        """Create the weights of a network that learns its sizes in the first call, as inside `tfb.RealNVP`."""
         with tf.init_scope():
             if isinstance(self.fn, AutoregressiveNetwork):
                 self.fn.build((None, x.shape[-1]))
@@ -101,7 +101,7 @@ class Conditioner(Mirror):
         event_ndims: int = 1,
         **kwargs,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Map `value` in a direction, `"forward"` or `"inverse"`, by the parameters for `x`; returns it and the log-det."""
+        """Map `value` in the direction `"forward"` or `"inverse"` with the parameters for `x`. Returns value and log-det."""
         params = self.parameters(x, output_units, **kwargs)
         result, log_slope = getattr(self.transformer, direction)(value, params)
         return result, sum_log_det(log_slope, result, event_ndims)
@@ -112,7 +112,7 @@ class Conditioner(Mirror):
 
 @serializable
 class Template(Conditioner):
-    """A shift-and-log-scale function made of any network or function; made by `as_template`.
+    """A shift-and-log-scale function over any network or function. Create it with `as_template`.
 
     `template(x)` and `template(x, output_units, **condition_kwargs)` return `(shift, log_scale)`; `log_scale` is `None` for a
     shift alone.
@@ -120,7 +120,7 @@ class Template(Conditioner):
     Args:
       fn: A Keras 3 or tf_keras model or layer, or a callable.
       shift_only: Whether the output is the shift alone.
-      log_scale_bound: Bound of the log-scale by `bound_log_scale`, or `None` for none.
+      log_scale_bound: Bound of the log-scale by `bound_log_scale`, or `None` for no bound.
       name: Name of the template.
 
     Attributes:
@@ -139,7 +139,7 @@ class Template(Conditioner):
             raise ValueError(f"A template needs a callable, such as a Keras model or a function, got {fn!r}.")
         self.transformer = ShiftTransformer() if shift_only else AffineTransformer(log_scale_bound)
         self.shift_only = shift_only
-        # Keras models want one batch axis; a `DenseNetwork` takes any batch shape.
+        # Keras models expect one batch axis. A `DenseNetwork` takes any batch shape.
         self._wants_one_axis = not isinstance(fn, DenseNetwork) and (isinstance(fn, keras.Layer) or is_legacy_layer(fn))
         self._signature = _Signature(fn)
         Mirror.__init__(self, fn, name=name)
@@ -186,7 +186,7 @@ class Template(Conditioner):
         return tuple(result)
 
     def _flat_call(self, x, args, kwargs):
-        """Call a network with one batch axis, as Keras models want it, and restores the axes of `x`."""
+        """Call a network with one batch axis, as Keras models expect, and restore the axes of `x`."""
         batch = tf.shape(x)[:-1]
 
         def flatten(t):
@@ -244,17 +244,17 @@ class BijectorFunction(Mirror):
 
 
 class _Signature:
-    """How `output_units` and conditions are handed to a callable, read from its signature once."""
+    """Signature of a callable, which determines how to pass `output_units` and conditions."""
 
     def __init__(self, fn: Callable):
         self.fn = fn
         target = fn.call if isinstance(fn, keras.Layer) or is_legacy_layer(fn) else fn
         try:
             parameters = list(inspect.signature(target).parameters.values())
-        except (TypeError, ValueError):  # no signature to read: TFP's own calling convention
+        except (TypeError, ValueError):  # no signature: use TFP's calling convention
             parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
         self.names = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
-        # The `**kwargs` of Keras' own models (Sequential, Functional) swallow what they do not know.
+        # The `**kwargs` of Keras' own models (Sequential, Functional) silently ignore unknown keywords.
         from_keras = str(getattr(target, "__module__", "")).split(".")[0] in ("keras", "tf_keras")
         self.takes_any_keyword = not from_keras and any(p.kind is p.VAR_KEYWORD for p in parameters)
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -287,25 +287,25 @@ def as_template(
 ) -> Conditioner:
     """Turn a network or function into a shift-and-log-scale template.
 
-    The result is honored exactly: the log-scale is bounded only if `log_scale_bound` is given. The variables of the
-    network, or of what a function refers to, become part of `trainable_variables` of the bijector that the template is
-    given to: at once if the network is built, else at its first call.
+    The result is used unchanged: the log-scale is bounded only if you set `log_scale_bound`. The `trainable_variables` of the
+    bijector that gets the template include those of the network, or of the objects that the function refers to. An unbuilt
+    network adds its variables in the first call.
 
     Args:
       net: A Keras 3 or tf_keras model or layer, or a callable `fn(x)`, `fn(x, output_units)`, with
         `**condition_kwargs` or not. It returns `(shift, log_scale)`, where either may be `None`, or one tensor: of shape
         `[..., 2 * output_units]` (shifts first), or `[..., D, 2]` as `tfb.AutoregressiveNetwork` does. A `Conditioner` is
-        returned as it is.
+        returned unchanged.
       shift_only: Whether `net` returns one tensor that is the shift alone.
       log_scale_bound: Bound of the log-scale by `bound_log_scale`.
       name: Name of the template.
 
     Returns:
-      A `Template`; of an `AutoregressiveNetwork`, a `Conditioner`.
+      A `Template`, or a `Conditioner` for an `AutoregressiveNetwork`.
 
     Raises:
-      ValueError: If `net` is not callable; at the call, if its output does not have the form above, or if it is given a
-        condition that it does not take.
+      ValueError: If `net` is not callable; at a call, if its output does not have the form above, or if it does not take
+        the condition.
 
     Example:
       >>> net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2)])
@@ -323,7 +323,7 @@ def as_template(
 def conditioner_of(
     shift_and_log_scale_fn: Callable | None, bijector_fn: Callable | None, largest_rank: int
 ) -> Conditioner | BijectorFunction:
-    """Return what computes the maps of a coupling or autoregressive bijector that was given one of two functions.
+    """Return the conditioner of a coupling or autoregressive bijector, given one of its two function arguments.
 
     Raises:
       ValueError: If neither or both are given.

@@ -1,4 +1,4 @@
-"""Convolutional conditioners: what coupling layers for images read their shifts and log-scales from."""
+"""Convolutional conditioners for coupling layers of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class WeightNormalizedConv2D(keras.layers.Layer):
     Args:
       filters: Number of output channels.
       kernel_size: Side of the kernel.
-      gain: Start of the gains; zero makes the layer start at zero.
+      gain: Initial gain. With zero, the output of the layer starts at zero.
       seed: Integer seed of the kernel.
     """
 
@@ -48,17 +48,17 @@ class WeightNormalizedConv2D(keras.layers.Layer):
 
 
 class _ConvNetwork(keras.layers.Layer):
-    """What the networks have in common: convolutions of one kind, a condition, and an output that starts at zero.
+    """Base class of the networks: convolutions of one kind, an optional condition, and an output that starts at zero.
 
     Args:
       filters: Channels of the hidden layers.
       output_channels: Channels of the output.
       normalization: `"weight"`: weight-normalized convolutions. `"batch"`: batch normalization before activations, whose
         moving statistics are learned in `fit` and used everywhere else.
-      conditional_size: Size of a `conditional_input` `[N, C]`, such as one-hot classes, of which a linear map is added to
-        the first hidden layer.
+      conditional_size: Size of a `conditional_input` `[N, C]`, such as one-hot classes. A linear map of it is added to the
+        first hidden layer.
       seed: Integer seed of the weights.
-      num_layers: Number of layers, at most, that need a seed.
+      num_layers: Maximum number of layers that need a seed.
 
     Call arguments: `x` `[N, H, W, C]`, `conditional_input` `[N, conditional_size]`. Returns `[N, H, W, output_channels]`.
     """
@@ -121,8 +121,8 @@ class _ConvNetwork(keras.layers.Layer):
 class ConvResNet(_ConvNetwork):
     """A residual network of convolutions whose output starts at zero, so that the flow starts as the identity.
 
-    The activations of all blocks, each through a convolution of its own of size 1, add up to the output (Dinh et al. 2016,
-    section 3.6, "skip connections"). Arguments: `num_blocks`, of two 3x3 convolutions each, and those of `_ConvNetwork`.
+    The output is the sum of the activations of all blocks, each passed through its own 1x1 convolution (Dinh et al. 2016,
+    section 3.6, "skip connections"). Arguments: `num_blocks`, with two 3x3 convolutions each, and those of `_ConvNetwork`.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class ConvResNet(_ConvNetwork):
             num_layers=3 * num_blocks + 2,
             **kwargs,
         )
-        # Two of each in a block. Flat lists: Keras 3.10 to 3.14 do not save the layers of a list in a list.
+        # Two of each per block, in flat lists: Keras 3.10 to 3.14 do not save the layers of nested lists.
         self._convolutions = [self._convolution(self.filters, 3) for _ in range(2 * self.num_blocks)]
         self._norms = self._normalizers(2 * self.num_blocks)
         self._skips = [self._convolution(self.output_channels, 1, zero=True) for _ in range(self.num_blocks + 1)]
@@ -224,23 +224,23 @@ def conv_resnet_template(
     dtype: tf.DType = tf.float32,
     name: str = "conv_resnet",
 ) -> ConvResNet:
-    """Return a residual convolutional conditioner for `AffineCouplingLayer`, with its weights made.
+    """Build a residual convolutional conditioner for `AffineCouplingLayer`.
 
     Args:
       filters: Channels of the hidden layers.
       num_blocks: Number of residual blocks.
-      image_shape: `[H, W, C]` of the events of the layer; the sizes of the image may be `None`.
+      image_shape: `[H, W, C]` of the events of the layer. `H` and `W` may be `None`.
       params: Parameters for each channel: 2 for affine, 1 for additive coupling, `transformer.params` for another.
-      normalization: `"weight"` or `"batch"`, see below.
+      normalization: `"weight"` or `"batch"`; see Returns.
       conditional_size: Size of the `conditional_input` of conditional flows, such as one-hot classes.
       seed: Integer seed of the weights.
-      dtype: Of weights and computation.
+      dtype: Dtype of weights and computation.
       name: Name of the network.
 
     Returns:
       A Keras 3 layer from `[N, H, W, C]` to `[N, H, W, params C]`. Its output starts at zero. With
-      `normalization="batch"`, batch normalization uses the statistics of the batch in training, and moving ones, which
-      `fit` learns, elsewhere; with `"weight"` the network is the same function in both.
+      `normalization="batch"`, batch normalization uses the statistics of the batch in training, and moving statistics, which
+      `fit` learns, elsewhere. With `"weight"` the network is the same function in both.
 
     Raises:
       ValueError: For a size out of range, or an unknown `normalization`.
@@ -279,9 +279,9 @@ def glow_template(
     dtype: tf.DType = tf.float32,
     name: str = "glow_network",
 ) -> GlowNetwork:
-    """Return the convolutional conditioner of Glow: convolutions of sizes 3, 1 and 3, of which the last starts at zero.
+    """Build the convolutional conditioner of Glow: convolutions of sizes 3, 1 and 3, of which the last starts at zero.
 
-    Args, returns and errors are those of `conv_resnet_template`, which has blocks besides.
+    Arguments, result and errors are those of `conv_resnet_template`, except for `num_blocks`.
 
     Example:
       >>> network = glow_template(8, image_shape=(4, 4, 3))
@@ -312,11 +312,11 @@ def _channels(image_shape: Sequence[int]) -> int:
 
 
 def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
-    """Return the convolutional residual network of the RealNVP course assignment: a Keras 3 model with outputs `[shift, log_scale]`.
+    """Build the residual network of the RealNVP course assignment, a Keras model with outputs `[shift, log_scale]`.
 
-    Two blocks of a 3x3 convolution, batch normalization, a 3x3 convolution back to the channels of the input, batch
-    normalization, and the sum with the block's input, with a ReLU after both convolutions; then a 3x3 convolution to shift
-    and log-scale, the latter through tanh. Kernels have L2 regularization of 5e-5.
+    The network has two residual blocks: a 3x3 convolution, batch normalization, a 3x3 convolution back to the channels of the
+    input, batch normalization, and the sum with the block's input, with a ReLU after both convolutions. A 3x3 convolution
+    returns shift and log-scale, the latter through tanh. Kernels have L2 regularization of 5e-5.
 
     Args:
       input_shape: `(H, W, C)`.
@@ -326,7 +326,7 @@ def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
       A `keras.Model`.
 
     Raises:
-      ValueError: If `input_shape` has not three sizes, or `filters` is not positive.
+      ValueError: If `input_shape` does not have three sizes, or `filters` is not positive.
 
     Example:
       >>> shift, log_scale = get_conv_resnet((8, 8, 2), filters=16)(tf.ones([5, 8, 8, 2]))

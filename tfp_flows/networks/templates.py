@@ -1,4 +1,4 @@
-"""The two ready-made templates: for coupling layers and for masked autoregressive flows."""
+"""Ready-made templates for coupling layers and for masked autoregressive flows."""
 
 from __future__ import annotations
 
@@ -34,25 +34,26 @@ def real_nvp_template(
     dtype: tf.DType = tf.float32,
     name: str = "real_nvp_template",
 ) -> Conditioner:
-    """Return a multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
+    """Build a multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
 
-    Where TFP's `tfb.real_nvp_default_template` has no trainable variables that anybody sees, bounds nothing and takes
-    no conditions, this one is tracked everywhere, starts as the identity and bounds its log-scale smoothly.
+    TFP's `tfb.real_nvp_default_template` hides its trainable variables, does not bound the log-scale and takes no conditions.
+    The variables of this template are tracked by TFP and Keras. It starts as the identity, and bounds its log-scale
+    smoothly.
 
     Args:
       hidden_units: Sizes of the hidden layers.
       input_units: Number of dimensions that the network sees (`num_masked`).
-      output_units: Number of dimensions that it transforms. With both sizes the weights exist at once; without, they
-        are made at the first call, which is how `tfb.RealNVP` tells them.
+      output_units: Number of dimensions to transform. With both sizes, the weights are created here. Without them, they are
+        created in the first call, when `tfb.RealNVP` passes the sizes.
       shift_only: Whether to return the shift alone (NICE).
-      transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
+      transformer: A `Transformer` to use instead of the affine map. The template is then a `bijector_fn`.
       activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
         `keras.layers.Dense`. The last layer starts at zero. `bias_initializer=None` is uniform on (-1, 1), which spreads
-        the units over standardized data, where Keras' zeros would put them all at the origin.
-      log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
-      conditional_size: Size of the `conditional_input` that calls will give, needed only together with the sizes.
+        the units over standardized data. Keras' zeros would put them all at the origin.
+      log_scale_bound: Bound of the log-scale by `bound_log_scale`, or `None` for no bound.
+      conditional_size: Size of the `conditional_input` of calls, needed only together with both sizes.
       seed: Integer seed of the initial weights.
-      dtype: Of weights and computation.
+      dtype: Dtype of weights and computation.
       name: Name of the template.
 
     Returns:
@@ -127,14 +128,14 @@ def masked_autoregressive_template(
     dtype: tf.DType = tf.float32,
     name: str = "masked_autoregressive_template",
 ) -> Conditioner:
-    """Return a MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
+    """Build a MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
 
     Shift and log-scale of dimension i are functions of the dimensions before i (Germain et al. 2015). The masks multiply
     the weights in every call.
 
     Args:
       hidden_units: Sizes of the hidden layers.
-      event_size: Size of the last axis. The weights exist at once.
+      event_size: Size of the last axis. The weights are created here.
       input_order: `"left-to-right"`, `"right-to-left"`, `"random"`, or the degree `1 .. D` of each dimension.
       shift_only, transformer, activation, log_scale_bound, conditional_size: As in `real_nvp_template`.
       use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in `real_nvp_template`.
@@ -166,8 +167,8 @@ def masked_autoregressive_template(
         conditional_event_shape=positive_int("conditional_size", conditional_size) if conditional else None,
         hidden_units=units,
         input_order=input_order,
-        # With conditions some units see nothing else (degree 0): without them the first dimension would depend on the
-        # conditions by a linear map only.
+        # With conditions, some units have degree 0 and see only the conditions. Otherwise the first dimension would depend
+        # on the conditions only linearly.
         hidden_degrees=[np.arange(n) * event_size // n for n in units] if conditional else "equal",
         activation=activation,
         use_bias=use_bias,

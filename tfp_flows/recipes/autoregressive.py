@@ -1,4 +1,4 @@
-"""Autoregressive flows: `autoregressive_flow`, and the named flows, which are it with a transformer."""
+"""Autoregressive flows: `autoregressive_flow`, and the named flows, which fix its transformer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def autoregressive_layers(
     seed: int,
     dtype: tf.DType = tf.float32,
 ) -> list[tfb.Bijector]:
-    """Masked autoregressive layers. Reversals and permutations are orders of their inputs and need no layers of their own."""
+    """Return masked autoregressive layers. Reversals and permutations are input orders and need no extra layers."""
     one_of("mixing", mixing, MIXINGS)
     transformers = each_layer(transformer, positive_int("num_layers", num_layers))
     if event_size == 1 and all(isinstance(t, AffineTransformer) for t in transformers):
@@ -81,8 +81,8 @@ def autoregressive_flow(event_size: int, transformer: Transformer | Sequence[Tra
     """Autoregressive flow with any transformer.
 
     Args:
-      transformer: The `Transformer` of each layer, or a list with one for each layer, from the base's side; an
-        `AffineTransformer()` if `None`.
+      transformer: The `Transformer` of each layer, or a list with one for each layer, from the base's side. If `None`, an
+        `AffineTransformer()`.
 
     Example:
       >>> autoregressive_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).log_prob(tf.zeros([5, 3])).shape
@@ -138,7 +138,7 @@ def made(event_size: int, *, num_components: int = 1, num_layers: int = 1, **opt
 
     Args:
       num_components: Number of Gaussians in the mixture of each conditional.
-      num_layers: Number of layers; more than one makes it a MAF.
+      num_layers: Number of layers. With more than one, the flow is a MAF.
 
     Example:
       >>> made(3, num_components=4).log_prob(tf.zeros([5, 3])).shape
@@ -169,7 +169,7 @@ def maf_mog(
     The layer next to the base has mixtures of Gaussians as its conditionals; the others are affine.
 
     Args:
-      num_layers: Number of affine layers, beside the one of mixtures.
+      num_layers: Number of affine layers, in addition to the layer of mixtures.
 
     Example:
       >>> maf_mog(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
@@ -192,7 +192,7 @@ def spline_autoregressive(
 ):
     """Neural spline flow with autoregressive layers (Durkan et al. 2019): rational-quadratic splines.
 
-    The linear maps between the layers, as in the paper, bring in what lies outside of the splines' interval.
+    The linear maps between the layers, as in the paper, bring outliers into the interval of the splines.
 
     Example:
       >>> spline_autoregressive(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
@@ -216,7 +216,7 @@ def neural_autoregressive(
 
     Args:
       num_units: Number of sigmoids in each layer of a `DeepSigmoidalTransformer`.
-      num_sigmoid_layers: Number of its layers.
+      num_sigmoid_layers: Number of layers of each `DeepSigmoidalTransformer`.
 
     Example:
       >>> neural_autoregressive(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape

@@ -1,4 +1,4 @@
-"""Coupling flows: `coupling_flow`, and the named flows, which are it with a transformer."""
+"""Coupling flows: `coupling_flow`, and the named flows, which fix its transformer."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def coupling_layers(
     seed: int,
     dtype: tf.DType = tf.float32,
 ) -> list[tfb.Bijector]:
-    """Coupling layers that condition on the first and on the last half of the dimensions in turn.
+    """Return coupling layers that condition on the first and on the last half of the dimensions in turn.
 
-    After every second layer the dimensions are mixed; in two dimensions only a linear map has anything to mix.
+    The dimensions are mixed after every second layer. In two dimensions, only a linear map has an effect.
     """
     positive_int("event_size", event_size, 2)
     one_of("mixing", mixing, MIXINGS)
@@ -71,8 +71,8 @@ def coupling_flow(event_size: int, transformer: Transformer | Sequence[Transform
     The layers condition on the first and on the last half of the dimensions in turn.
 
     Args:
-      transformer: The `Transformer` of each layer, or a list with one for each layer, from the base's side; an
-        `AffineTransformer()` if `None`.
+      transformer: The `Transformer` of each layer, or a list with one for each layer, from the base's side. If `None`, an
+        `AffineTransformer()`.
 
     Example:
       >>> coupling_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).sample(5).shape
@@ -131,9 +131,9 @@ def real_nvp(
 def spline_coupling(
     event_size: int, *, num_layers: int = 4, num_bins: int = 8, bound: float = 5.0, mixing: str = "lu", **options
 ):
-    """Neural spline flow with coupling layers (Durkan et al. 2019): rational-quadratic splines, quick in both directions.
+    """Neural spline flow with coupling layers (Durkan et al. 2019): rational-quadratic splines, fast in both directions.
 
-    The linear maps between the layers, as in the paper, bring in what lies outside of the splines' interval.
+    The linear maps between the layers, as in the paper, bring outliers into the interval of the splines.
 
     Example:
       >>> spline_coupling(3, num_layers=2).sample(5).shape

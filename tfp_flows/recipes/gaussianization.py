@@ -1,4 +1,4 @@
-"""The recipe of trainable Gaussianization."""
+"""Recipe of trainable Gaussianization."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def gaussianization_flow(
 ):
     """Gaussianization flow (Meng et al. 2020): mixture CDFs for each dimension, and trainable rotations between them.
 
-    Layer by layer, from the data's side, the maps start as Gaussianization of the data: of the first batch in
-    `FlowModel.fit`, of all of `x` by `FlowModel.adapt(x)` before. (The paper's mixtures are logistic, with a component for each
-    of many anchors; these are Gaussian and start by expectation maximization.)
+    The layers are initialized in turn, from the data's side, as Gaussianization of the data. `FlowModel.fit` uses its first
+    batch; call `FlowModel.adapt(x)` before it to use all of `x`. (The paper uses logistic mixtures with one component for each
+    of many anchors. These are Gaussian, and are initialized by expectation maximization.)
 
     Args:
-      num_layers: Number of layers; none leaves the base.
-      num_reflections: Householder reflections of each rotation; enough for any rotation, `D - 1`, if `None`. With fewer the
-        rotations start at random, and not along principal axes.
-      hidden_units: Sizes of the hidden layers of the networks that move the mixtures by a condition; unused without.
+      num_layers: Number of layers. With 0, the flow is its base.
+      num_reflections: Number of Householder reflections of each rotation. If `None`, `D - 1`, enough for any rotation. With
+        fewer, the rotations start at random instead of along principal axes.
+      hidden_units: Sizes of the hidden layers of the networks that read a condition. Unused without conditions.
 
     Example:
       >>> flow = gaussianization_flow(2, num_layers=2, seed=1)
@@ -60,7 +60,7 @@ def gaussianization_flow(
     for i in range(num_layers):
         name, seed = f"marginal_{i}", seeds[2 * i]
         layers.append(MarginalGaussianization(event_size, mixture, seed=seed, dtype=dtype, name=name, **network))
-        # Data are made normal before they are rotated for the first time.
+        # The marginals are made normal before the first rotation.
         if i < num_layers - 1:
             layers.append(Rotation(event_size, seed=seeds[2 * i + 1], name=f"rotation_{i}", **rotation))
         else:

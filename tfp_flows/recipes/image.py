@@ -1,4 +1,4 @@
-"""The recipes of flows of images."""
+"""Recipes of flows of images."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from tfp_flows.seeds import split_seed, structure_seed
 
 tfb = tfp.bijectors
 
-# Smaller than that of a table's flow: with a dozen couplings in a row, an image unlike those before it (a mark where all
-# others are empty) would be stretched until its loss overflows. That ended a fit to MNIST within minutes.
+# Smaller than for tables: a dozen couplings in a row would stretch an unusual image (a mark where all others are empty) until
+# its loss overflows. This happened on MNIST within minutes.
 IMAGE_LOG_SCALE_BOUND = 2.0
 
 
 def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> tuple[int, int, int]:
-    """Return the shape, checked to be divisible as often as it is squeezed."""
+    """Return the shape after checking that it can be squeezed `squeezes` times."""
     shape = image_sizes("image_shape", image_shape)
     if shape[0] % 2**squeezes or shape[1] % 2**squeezes:
         raise ValueError(
@@ -41,7 +41,7 @@ def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> 
 
 
 def _kept(channels: int, fraction: float) -> int:
-    """Channels that stay after part of them was factored out."""
+    """Return the number of channels that stay when a fraction is factored out."""
     kept = channels - round(fraction * channels)
     if not 0 < kept < channels:
         raise ValueError(f"`fraction` must leave some of {channels} channels and factor out some, got {fraction!r}.")
@@ -49,7 +49,7 @@ def _kept(channels: int, fraction: float) -> int:
 
 
 class _Builder:
-    """Makes the layers of one flow: seeds in order, networks of one kind."""
+    """Builds the layers of one flow, with networks of one kind and seeds in order."""
 
     def __init__(self, template, *, normalization, log_scale_bound, seed, dtype):
         if normalization is not None:
@@ -76,7 +76,7 @@ class _Builder:
         )
 
     def couplings(self, shape, mask_type: str, count: int, name: str) -> list[tfb.Bijector]:
-        """From the image's side: couplings of alternating masks, each followed by a normalization."""
+        """Return couplings with alternating masks, each followed by a normalization, from the image's side."""
         layers: list[tfb.Bijector] = []
         for i in range(count):
             layers.append(self.coupling(shape, mask_type, i % 2, f"{name}_{i}"))
@@ -91,7 +91,7 @@ class _Builder:
 
 
 def _layers(blocks, image_shape, fraction, alpha, dtype) -> list[tfb.Bijector]:
-    """Return the scales, and the map to pixels in [0, 1]."""
+    """Return the multi-scale layers, and the map to pixels in [0, 1]."""
     layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
     if alpha is not None:
         layers.append(tfb.Invert(get_preprocess_bijector(alpha, dtype), name="pixels"))
@@ -122,8 +122,8 @@ def image_real_nvp(
 ):
     """Multi-scale RealNVP for images (Dinh et al. 2016): checkerboard and channel couplings with convolutional networks.
 
-    Each scale but the last: couplings with checkerboard masks, a squeeze, couplings with channel masks; then part of the
-    channels is factored out. The last scale: one checkerboard coupling more, and nothing after them.
+    Each scale but the last has couplings with checkerboard masks, a squeeze, and couplings with channel masks. Then a fraction
+    of the channels is factored out. The last scale has only checkerboard couplings, one more than the others.
 
     Args:
       image_shape: `(H, W, C)`; height and width must be multiples of `2 ** (num_scales - 1)`.
@@ -211,7 +211,7 @@ def glow(
             label = f"{scale}_{step}"
             layers += build.normalized(shape[-1], label)
             layers.append(LULinear(shape[-1], seed=build.seed(of_structure=True), dtype=dtype, name=f"conv1x1_{label}"))
-            # The last one moves the half that is factored out, given the half that stays.
+            # The last coupling transforms the half that is factored out, given the half that stays.
             layers.append(build.coupling(shape, "channel", (num_steps - step) % 2, label))
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
         if scale < num_scales - 1:

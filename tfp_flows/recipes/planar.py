@@ -1,4 +1,4 @@
-"""Flows of variational inference: planar, radial, Sylvester."""
+"""Flows for variational inference: planar, radial, Sylvester."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def amortized_layers(
     dtype: tf.DType = tf.float32,
     **options,
 ) -> list[tfb.Bijector]:
-    """Layers of one kind, each with its own seed."""
+    """Return layers of one class, each with its own seed."""
     options = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size, **options}
     seeds = split_seed(seed, positive_int("num_layers", num_layers, 0))
     return [kind(event_size, seed=s, dtype=dtype, name=f"{name}_{i}", **options) for i, s in enumerate(seeds)]
@@ -43,11 +43,11 @@ def amortized_layers(
     sampling="O(D), no network",
 )
 def planar_flow(event_size: int, **options):
-    """Planar flows (Rezende and Mohamed 2015), which can be sampled and scored.
+    """Planar flow (Rezende and Mohamed 2015), with sampling and densities of any point.
 
     Args:
       num_layers: Number of layers; none leaves the base.
-      hidden_units: Sizes of the hidden layers of the networks that compute `u`, `w` and `b` from a condition; unused without.
+      hidden_units: Sizes of the hidden layers of the networks that compute `u`, `w` and `b` from a condition. Unused without conditions.
 
     Example:
       >>> flow = planar_flow(2, num_layers=4, seed=1)
@@ -65,7 +65,7 @@ def planar_flow(event_size: int, **options):
     sampling="O(D), no network",
 )
 def radial_flow(event_size: int, **options):
-    """Radial flows (Rezende and Mohamed 2015), which can be sampled and scored in closed form.
+    """Radial flow (Rezende and Mohamed 2015), with both directions in closed form.
 
     Args:
       num_layers: Number of layers; none leaves the base.
@@ -89,12 +89,12 @@ def radial_flow(event_size: int, **options):
 def sylvester_flow(
     event_size: int, *, num_layers: int = 8, rank: int | None = None, num_reflections: int | None = None, **options
 ):
-    """Sylvester flows (van den Berg et al. 2018), which can be sampled and scored.
+    """Sylvester flow (van den Berg et al. 2018), with sampling and densities of any point.
 
     Args:
       num_layers: Number of layers; none leaves the base.
-      rank: Number `M <= D` of hidden units of each layer; `D` if `None`.
-      num_reflections: Householder reflections of each layer; 4, or `D` if that is less, if `None`. Zero is the triangular
+      rank: Number `M <= D` of hidden units of each layer, or `None` for `D`.
+      num_reflections: Number of Householder reflections of each layer, or `None` for `min(4, D)`. Zero is the triangular
         variant, with a reversal of the dimensions between the layers.
       hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without.
 

@@ -1,4 +1,4 @@
-"""`recipe`: what turns a function that lists layers into a named flow, with the options, checks and documentation of all."""
+"""`recipe`: a decorator that turns a function of layers into a named flow with shared options, checks and docs."""
 
 from __future__ import annotations
 
@@ -21,39 +21,38 @@ from tfp_flows.registry import serializable
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # the package's named flows; each has its `Facts` as `.facts`
+RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # named flows of the package, each with its `Facts` as `.facts`
 
-# What an option means, where the docstring of a recipe does not say it.
+# Descriptions of options that the docstring of a recipe does not describe itself.
 OPTIONS = {
     "event_size": "Size `D` of the events.",
     "image_shape": "`(H, W, C)`.",
     "num_layers": "Number of layers.",
     "hidden_units": "Sizes of the hidden layers of each network.",
     "activation": "Activation of the hidden layers.",
-    "log_scale_bound": "Bound of the log-scale of a layer, by `bound_log_scale`; `None` for none.",
+    "log_scale_bound": "Bound of the log-scale of a layer by `bound_log_scale`, or `None` for no bound.",
     "num_bins": "Number of bins of each `SplineTransformer`.",
-    "bound": """The splines act on `[-bound, bound]`; outside a layer is the identity, so give the flow standardized data, or
+    "bound": """Splines act on `[-bound, bound]`, and are the identity outside. Use standardized data, or
         `preprocess=standardize(x_train)`.""",
     "num_components": "Number of Gaussians in each mixture.",
     "filters": "Filters of each convolutional network.",
     "num_scales": "Number of scales.",
-    "fraction": "Part of the channels that is factored out after each scale.",
-    "network_normalization": '`"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).',
-    "alpha": """Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
-        line.""",
-    "mixing": """Between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable linear map (see
-        `LULinear`).""",
-    "inverse": """Whether the networks read the latent values, as in `iaf`: sampling takes one pass then, and the density D
+    "fraction": "Fraction of the channels that is factored out after each scale.",
+    "network_normalization": '`"weight"` or `"batch"`: normalization inside the networks (see `conv_resnet_template`).',
+    "alpha": """Pixels in [0, 1] are mapped by `logit(alpha + (1 - 2 alpha) x)`. `None` for events on the real line.""",
+    "mixing": """Mixing of dimensions between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable
+        linear map (see `LULinear`).""",
+    "inverse": """Whether the networks read the latent values, as in `iaf`. Then sampling takes one pass, and the density D
         steps.""",
     "normalization": '`"actnorm"` or `"batch_norm"` after each layer, or `None`.',
-    "base": """Distribution of the latent values, whose event shape is `[D]`; a standard `MultivariateNormalDiag` if `None`,
-        one with trainable mean and scale if `"trainable"`.""",
+    "base": """Distribution of the latent values, with event shape `[D]`. If `None`, a standard `MultivariateNormalDiag`.
+        If `"trainable"`, one with trainable mean and scale.""",
     "preprocess": "A bijector on the data's side, such as `standardize(x_train)`.",
-    "conditional_size": """Size `C` of the `conditional_input`, which `log_prob` and `sample` then need; `None` for no
+    "conditional_size": """Size `C` of the `conditional_input` that `log_prob` and `sample` then need, or `None` for no
         conditions.""",
-    "preprocess_condition": """Bijector whose `inverse` is applied to `conditional_input` first. `"standardize"`, the default,
-        is a `Standardize` that the first `FlowModel.fit` adapts to the conditions; it is saved with the flow. `None` for
-        none.""",
+    "preprocess_condition": """Bijector whose `inverse` is first applied to `conditional_input`. `"standardize"`, the default,
+        is a `Standardize` that the first `FlowModel.fit` adapts to the conditions. It is saved with the flow. `None` for
+        no preprocessing.""",
     "seed": "Integer seed of the initial weights.",
     "dtype": "`tf.float32` or `tf.float64`.",
     "name": "Name of the distribution.",
@@ -63,7 +62,7 @@ _DEFAULTS = {"preprocess_condition": "standardize"}
 
 
 class Facts(NamedTuple):
-    """What README, pages, gallery and command line say about a recipe; costs are in passes of each layer's network."""
+    """Facts about a recipe for the README, the pages, the gallery and the command line. Costs are in network passes."""
 
     paper: str
     arxiv: str
@@ -80,16 +79,15 @@ def recipe(
     density: str | None = None,
     sampling: str | None = None,
 ) -> Callable[[Callable], Callable[..., FlowDistribution]]:
-    """Turn a function that returns layers into a recipe: a function that returns a `FlowDistribution`.
+    """Turn a function that returns layers into a recipe, a function that returns a `FlowDistribution`.
 
-    The function is called with checked sizes and a resolved seed and dtype, and returns bijectors from the base to the data.
-    Base, preprocessing and conditions are added here. The signature and the docstring of the recipe are complete: keywords that
-    the function passes on as `**options` become those of `like`, and each has its meaning, from the function's own `Args:` or
-    from `OPTIONS`.
+    The function gets checked sizes and a resolved seed and dtype, and returns bijectors from the base to the data. The
+    decorator adds base, preprocessing and conditions. It also completes signature and docstring: keywords that the function
+    passes on as `**options` become those of `like`, and each is described, by the function's own `Args:` or by `OPTIONS`.
 
     Args:
-      like: The function that takes the `**options`.
-      paper: Authors and year, a comma, and the title; without it the recipe is not listed in `RECIPES`.
+      like: The function that receives the `**options`.
+      paper: Authors and year, a comma, and the title. Without it, the recipe is not listed in `RECIPES`.
       arxiv: Identifier of the paper on arXiv.
       density: Cost of `log_prob`.
       sampling: Cost of `sample`.
@@ -98,7 +96,7 @@ def recipe(
       The decorator.
 
     Raises:
-      TypeError: If an argument of the function is documented nowhere.
+      TypeError: If an argument of the function is not documented.
     """
 
     def decorate(fn: Callable) -> Callable[..., FlowDistribution]:
@@ -147,7 +145,7 @@ def _complete_signature(fn: Callable, like: Callable | None) -> inspect.Signatur
 
 
 def _complete_doc(fn: Callable, signature: inspect.Signature, facts: Facts) -> str:
-    """Return the function's docstring with all arguments, what is returned and raised, and the reference."""
+    """Return the function's docstring completed with all arguments, return value, errors and reference."""
     head, _, tail = inspect.cleandoc(fn.__doc__).partition("\nExample:")
     head, _, own = head.partition("\nArgs:\n")
     texts = {
@@ -182,7 +180,7 @@ def assemble(
     dtype: tf.DType,
     name: str | None,
 ) -> FlowDistribution:
-    """Return the distribution of base -> layers in order -> preprocess."""
+    """Assemble a distribution from base, layers in order, and preprocessing."""
     if base is None:
         base = tfd.MultivariateNormalDiag(tf.zeros([event_size], dtype), tf.ones([event_size], dtype))
     if isinstance(base, str) and base == "trainable":

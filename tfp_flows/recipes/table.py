@@ -1,4 +1,4 @@
-"""The default flow for a table of numbers, and how to train it."""
+"""The default flow for tables of numbers, and its training settings."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class TableTraining(NamedTuple):
 
 
 def table_training(rows: int) -> TableTraining:
-    """Return settings for a table of `rows` training rows: about 3200 steps, or 800 where rows are few.
+    """Return training settings for a table of `rows` rows: about 3200 steps, or 800 for few rows.
 
-    They were chosen on 5 and checked on 20 public tables of 80 to 19,020 rows, together with `table_flow`. Let the learning
-    rate decay to zero by a cosine, clip gradients by `global_clipnorm=1`, and stop early on validation rows, as
+    The settings were chosen on 5 public tables and checked on 20, of 80 to 19,020 rows, together with `table_flow`. Use them
+    with cosine decay of the learning rate to zero, `global_clipnorm=1`, and early stopping on validation rows, as
     `tff.fit_table` does.
 
     Raises:
@@ -42,7 +42,7 @@ def table_training(rows: int) -> TableTraining:
     rows = positive_int("rows", rows)
     batch_size = min(256, max(1, rows // 4))  # at least four steps in an epoch
     epochs = max(20, min(200, -(-3200 // (rows // batch_size))))
-    # Few rows are overfitted by long steps.
+    # Large steps overfit few rows.
     return TableTraining(batch_size, epochs, 3e-3 if rows >= 1000 else 1e-3, max(10, epochs // 4))
 
 
@@ -51,21 +51,21 @@ def table_flow(
 ) -> FlowDistribution:
     """Return the default flow for a table: autoregressive splines over a base that is fitted to the rows.
 
-    Columns are standardized. The base is the `MultivariateStudentT` that is likeliest for the rows, so that the untrained flow
-    is a full-covariance Gaussian, or a density of heavier tails. Where splines end, far rows meet the tails of the base.
+    Columns are standardized. The base is a `MultivariateStudentT` fitted to the rows, so that the untrained flow is a
+    full-covariance Gaussian or a density with heavier tails. Outliers beyond the splines get the tails of the base.
 
     Args:
       x: Training rows `[N, D]`: array or data frame.
       seed: Integer seed of the initial weights.
-      dtype: Of weights and computation.
+      dtype: Dtype of weights and computation.
       name: Name of the distribution.
 
     Returns:
-      A flow, as of `spline_autoregressive(D)`. Cost: `log_prob` one pass of each network; sampling about one pass, in `D`
-      steps.
+      A flow like that of `spline_autoregressive(D)`. Cost: one pass of each network for `log_prob`, and about one pass, in `D`
+      steps, for sampling.
 
     Raises:
-      ValueError: If `x` has another shape, a constant column or a value that is not finite.
+      ValueError: If `x` has the wrong shape, a constant column or a non-finite value.
 
     Example:
       >>> x = tff.data.moons().sample(500, seed=1)
@@ -90,6 +90,6 @@ def table_flow(
 
 
 def adapt_table_flow(flow: FlowDistribution, rows: np.ndarray) -> None:
-    """Fit the base to rows behind the layers of an untrained flow: splines that are the identity, and permutations."""
+    """Fit the base of an untrained flow to rows, seen through its layers (identity splines and permutations)."""
     chunks = [flow.bijector.inverse(tf.cast(rows[i : i + 8192], flow.dtype)).numpy() for i in range(0, len(rows), 8192)]
     flow.distribution.adapt(np.concatenate(chunks))

@@ -14,7 +14,7 @@ from tfp_flows.saving.writer import describe
 
 
 def reduce(module: tf.Module) -> tuple:
-    """Return what `pickle` and `copy.deepcopy` need to make a module again.
+    """Return the constructor and arguments with which `pickle` and `copy.deepcopy` rebuild a module.
 
     Raises:
       ValueError: If a part cannot be described, such as a function; the message says where it is.
@@ -23,12 +23,12 @@ def reduce(module: tf.Module) -> tuple:
 
 
 def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
-    """Return a module from its description, with the values of its variables."""
+    """Build a module from its description, and assign the values of its variables."""
     module = from_description(text)
     if len(_variables(module)) < len(values) and isinstance(module, tfp.distributions.Distribution):
         size = getattr(module, "conditional_size", None)
         condition = {} if size is None else {"conditional_input": tf.zeros([1, size], module.dtype)}
-        module.log_prob(module.sample(1, **condition), **condition)  # builds what is built at the first call
+        module.log_prob(module.sample(1, **condition), **condition)  # builds networks that are built in the first call
     variables = _variables(module)
     if [v.shape for v in variables] != [v.shape for v in values]:
         raise ValueError(f"{module!r} has {len(variables)} variables, the pickle has {len(values)}, or other shapes.")
@@ -41,7 +41,7 @@ def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
 
 
 def _variables(module: tf.Module) -> list[tf.Variable]:
-    """All variables, also those of layers that are frozen, which `module.variables` leaves out."""
+    """Return all variables, including those of frozen layers, which `module.variables` omits."""
     found = tracking.find(module)
     return [w.value for layer in found.layers for w in layer.variables] + found.variables
 

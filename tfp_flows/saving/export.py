@@ -1,4 +1,4 @@
-"""The functions of a flow as a SavedModel, which TensorFlow runs without this package."""
+"""Export of a flow as a SavedModel, which TensorFlow runs without this package."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def export(
         signatures = {"log_prob": served.log_prob.get_concrete_function(x, *given)}
         try:
             signatures["sample"] = served.sample.get_concrete_function(n, seed, *given)
-            if given:  # one condition for all, in Python; signatures take a batch of them
+            if given:  # in Python also one condition for all; signatures take a batch
                 one = tf.TensorSpec([conditional_size], dtype)
                 served.log_prob.get_concrete_function(x, one)
                 served.sample.get_concrete_function(n, seed, one)
-        except NotImplementedError:  # a bijector without a forward direction: a density alone
+        except NotImplementedError:  # the bijector has no forward direction, so export only the density
             del served.sample
         tf.saved_model.save(served, part, signatures=signatures)

@@ -1,4 +1,4 @@
-"""From a description to an object."""
+"""Building objects from descriptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfp_flows import tracking
 from tfp_flows.registry import KERAS_KINDS, REGISTRY, public_classes
 from tfp_flows.saving.writer import FORMAT, state_of
 
-# What registers the names of this package; loaded when a description is read, which may be before anything else is.
+# Modules that register the names of this package. A description may be read before anything else imports them.
 _HOMES = (
     "tfp_flows.recipes",
     "tfp_flows.training",
@@ -27,10 +27,10 @@ _HOMES = (
 
 
 def from_description(text: str) -> Any:
-    """Make the object that `describe` has described. It runs no code but constructors of known names.
+    """Build an object from the text of `describe`. Runs only constructors of known names.
 
     Raises:
-      ValueError: If the text is not a description, is of another version, or names what is not registered here.
+      ValueError: If the text is not a description, has another format version, or contains unregistered names.
 
     Example:
       >>> flow = tff.from_description(tff.describe(tff.maf(2, num_layers=1, seed=1)))
@@ -75,7 +75,7 @@ def from_description(text: str) -> Any:
 
 
 def finalize_layers(module: Any) -> None:
-    """Lets Keras layers read state that was assigned to their variables, such as `Normalization`, which keeps a copy of it."""
+    """Update Keras layers that keep copies of their variables, such as `Normalization`, after values were assigned."""
     for layer in tracking.find(module).layers:
         for part in _with_inner(layer):
             if hasattr(part, "finalize_state"):
@@ -87,7 +87,7 @@ def _with_inner(layer: keras.Layer) -> list[keras.Layer]:
 
 
 class _Reader:
-    """Objects from the nodes of a description, in their order."""
+    """Builds objects from the nodes of a description, in order."""
 
     def __init__(self):
         self.made: list = []
@@ -164,7 +164,7 @@ class _Reader:
 
 
 def _refuse_functions(config: Any) -> None:
-    """Raise unless every function that a Keras config names was registered: Keras would import any of its own."""
+    """Raise an error for unregistered functions in a Keras config. Keras itself would import any function it has."""
     if isinstance(config, dict):
         if config.get("class_name") == "function" and (
             keras.saving.get_registered_object(str(config.get("registered_name"))) is None

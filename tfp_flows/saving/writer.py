@@ -1,4 +1,4 @@
-"""From an object to its description."""
+"""Writing descriptions of objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.registry import KERAS_KINDS, Record, public_classes
 
-# Rises when a description would no longer build the same object.
+# Increase it when old descriptions would no longer build the same object.
 FORMAT = 5
 _WAY_OUT = (
     "Keep the weights with model.save_weights('x.weights.h5') and load them into a model that the same code has built, or "
@@ -27,14 +27,14 @@ _WAY_OUT = (
 
 
 def describe(item: Any) -> str:
-    """What an object was made from, as JSON text.
+    """Describe the constructor calls of an object as JSON text.
 
     Args:
-      item: A bijector, a distribution, or another object of TFP's or of a `serializable` class or factory.
+      item: A bijector, a distribution, or an object of a `serializable` class or factory.
 
     Returns:
-      The text, for `from_description`. Variables are described with their present values, and so is what was set from
-      data, such as the moments of `Standardize`. The weights of Keras layers are not part of it.
+      The text, for `from_description`. It contains the current values of variables that are arguments, and of state that
+      was set from data, such as the moments of `Standardize`. It does not contain the weights of Keras layers.
 
     Raises:
       ValueError: If a part cannot be described, such as a function; the message says where it is.
@@ -54,7 +54,7 @@ def describe(item: Any) -> str:
 
 
 def without_values(text: str) -> str:
-    """Return a description without the values of its variables: what stays the same while they are trained."""
+    """Return a description without the values of its variables. It does not change in training."""
     described = json.loads(text)
     for node in described["objects"]:
         if "variable" in node:
@@ -65,15 +65,15 @@ def without_values(text: str) -> str:
 
 
 def state_of(item: Any) -> list[tf.Variable]:
-    """Return the variables that are set from data and not trained alone, in a fixed order: without them a copy is another density.
+    """Return the data-dependent variables in a fixed order. Without their values, a copy would be another density.
 
-    Those of modules that start from data (they have a method `adapt`), and of Keras networks those that are
-    not trained, such as the statistics of `Normalization` layers.
+    These are the variables of modules with a method `adapt`, and the non-trainable variables of Keras networks, such as the
+    statistics of `Normalization` layers.
     """
     modules = [item, *item.submodules] if isinstance(item, tf.Module) else []
     variables = [v for m in modules if getattr(m, "can_adapt", hasattr(type(m), "adapt")) for v in _own_variables(m)]
     networks = tracking.find(item).layers if modules else []
-    # Not those of layers that were frozen, which are weights as any others.
+    # Skip variables of frozen layers, which are ordinary weights.
     variables += [
         w.value for n in networks for w in n.variables if not w.value.trainable and w.dtype.startswith("float")
     ]
@@ -81,12 +81,12 @@ def state_of(item: Any) -> list[tf.Variable]:
 
 
 def _own_variables(module: tf.Module) -> list[tf.Variable]:
-    """Those that are attributes of the module, without the weights of networks inside of it."""
+    """Return the variables that are attributes of the module, without the weights of its networks."""
     return [v for _, v in sorted(vars(module).items()) if isinstance(v, tf.Variable)]
 
 
 class _Writer:
-    """Nodes of a description: each object once, after those that it is made from."""
+    """Collects the nodes of a description: each object once, after its arguments."""
 
     def __init__(self):
         self.nodes: list[dict] = []
@@ -129,7 +129,7 @@ class _Writer:
         if isinstance(record, Record):
             node = {"call": record.name, "arguments": self._arguments(record.arguments, path)}
             if isinstance(item, keras.Layer):
-                # Layers that learned their sizes after construction are built again, so that they have their weights.
+                # Record the build config, so that layers that learned their sizes after construction get their weights.
                 shapes = item.get_build_config() if item.built else None
                 node |= {"build": json.loads(json.dumps(shapes))} if shapes else {}
                 node |= {} if item.trainable else {"frozen": True}
@@ -143,7 +143,7 @@ class _Writer:
             name, aggregation = item.name.split(":")[0], item.aggregation.name
             options = {"trainable": item.trainable, "name": name, "aggregation": aggregation}
             return {"variable": _array(item.numpy(), path), "options": options}
-        if isinstance(item, (np.ndarray, tf.Tensor)) and hasattr(item, "__array__"):  # no symbolic tensor
+        if isinstance(item, (np.ndarray, tf.Tensor)) and hasattr(item, "__array__"):  # excludes symbolic tensors
             return {"array": _array(np.asarray(item), path), "tensor": tf.is_tensor(item)}
         public = public_classes().get(type(item))
         if public is not None:
@@ -165,8 +165,8 @@ class _Writer:
 
 
 def _tfp_arguments(item: Any, path: str) -> dict[str, Any]:
-    """Return the arguments of an object of TFP's that differ from the defaults."""
-    if isinstance(item, tfp.bijectors.AutoregressiveNetwork):  # a Keras 2 layer, which tells its arguments itself
+    """Return the arguments of a TFP object that differ from the defaults."""
+    if isinstance(item, tfp.bijectors.AutoregressiveNetwork):  # a Keras 2 layer with its own `get_config`
         return item.get_config()
     known = dict(inspect.signature(type(item).__init__).parameters)
     known.pop("self", None)
@@ -180,7 +180,7 @@ def _tfp_arguments(item: Any, path: str) -> dict[str, Any]:
 
 
 def _is_activation(item: Callable) -> bool:
-    """Return whether Keras knows the function by a name, its own or a registered one."""
+    """Return whether Keras can find the function by name, built in or registered."""
     name = getattr(item, "__name__", None)
     ours = str(getattr(item, "__module__", "")).split(".")[0] == "keras"
     if name is None or not (ours or keras.saving.get_registered_name(item) != name):
@@ -195,7 +195,7 @@ def _keras_config(item: Any, path: str) -> Any:
     try:
         config = keras.saving.serialize_keras_object(item)
         keras.saving.deserialize_keras_object(json.loads(json.dumps(config)), safe_mode=True)
-    except Exception as error:  # whatever a user's layer raises
+    except Exception as error:  # a user's layer may raise anything
         raise ValueError(f"{path}: Keras cannot write {item!r} down ({str(error)[:300]}). {_WAY_OUT}") from error
     return config
 
