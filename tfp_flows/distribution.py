@@ -111,7 +111,9 @@ class FlowDistribution(TransformedDistribution):
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
-        return super()._parameter_properties(dtype, num_classes)  # TFP warns if a class with its own constructor inherits them
+        return super()._parameter_properties(
+            dtype, num_classes
+        )  # TFP warns if a class with its own constructor inherits them
 
     def _split_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict, dict]:
         """Split the keywords of a public method into those of the base and those of the bijector."""

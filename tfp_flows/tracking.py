@@ -1,7 +1,7 @@
-"""Where Keras weights and `tf.Module` variables meet.
+"""Tracking of Keras weights and `tf.Module` variables.
 
-`tf.Module` (every TFP bijector and distribution is one) does not see the weights of a Keras 3 layer, and Keras does not
-see `tf.Variable`s. This module finds both in any graph of Python objects, and mirrors each side to the other.
+`tf.Module`, the base class of TFP bijectors and distributions, does not see the weights of Keras 3 layers. Keras does not see
+`tf.Variable`s. This module finds both in any graph of Python objects and shows each side the variables of the other.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ if keras.backend.backend() != "tensorflow":
         f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before importing keras."
     )
 
-# Objects of these packages are never walked into through a global name of a function: what a user's function refers to
-# there is the library itself. (tf.Module, Keras layers and variables are recognized before this is asked.)
+# The search does not enter objects of these packages through a global name of a function, since that name refers to the
+# library itself. (tf.Module, Keras layers and variables are recognized earlier.)
 _LIBRARIES = ("tensorflow", "keras", "tf_keras", "numpy", "absl", "builtins")
 
 
 class Found(NamedTuple):
-    """Keras 3 layers, the `tf.Variable`s that belong to none of them, and what Keras hangs on those variables."""
+    """Keras 3 layers, the `tf.Variable`s outside of them, and the Keras properties of those variables."""
 
     layers: list[keras.Layer]
     variables: list[tf.Variable]
-    frozen: frozenset[int] = frozenset()  # ids of variables that a Keras 2 layer or a `keras.Variable` has frozen
-    # Keras 3 variables that stand alone, by the ids of their `tf.Variable`s: they may have constraints and regularizers.
+    frozen: frozenset[int] = frozenset()  # ids of variables frozen by a Keras 2 layer or a `keras.Variable`
+    # Keras 3 variables outside of layers, by the ids of their `tf.Variable`s. They may have constraints and regularizers.
     keras_variables: Mapping[int, keras.Variable] = types.MappingProxyType({})
     legacy_layers: tuple[
         tf.Module, ...
     ] = ()  # the outermost Keras 2 layers, whose `losses` belong to the training loss
 
     def is_trainable(self, variable: tf.Variable) -> bool:
-        """Return whether a variable of `variables` is to be trained."""
+        """Return whether a variable of `variables` is trainable."""
         return variable.trainable and id(variable) not in self.frozen
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
-        """All trainable `tf.Variable`s, each once; a frozen layer contributes none."""
+        """All trainable `tf.Variable`s, each once. Frozen layers contribute none."""
         own = [w.value for layer in self.layers for w in layer.trainable_variables]
         return _unique(own + [v for v in self.variables if self.is_trainable(v)])
 
@@ -56,14 +56,14 @@ class Found(NamedTuple):
 def find(*roots: Any) -> Found:
     """Find the Keras 3 layers and the variables that an object depends on.
 
-    Walks attributes of `tf.Module`s (hence bijectors and distributions) and of other objects, containers, bound
-    methods, `functools.partial`, and of functions the closure, the defaults and the globals that their code names.
+    Searches attributes of `tf.Module`s (including bijectors and distributions) and of other objects, containers, bound
+    methods, `functools.partial`, and the closures, defaults and used globals of functions.
 
     Args:
       *roots: Any objects.
 
     Returns:
-      A `Found`. Layers that are part of another found layer, and variables that belong to a layer, are left out.
+      A `Found`, without layers inside other found layers and without variables of layers.
     """
     layers: list[keras.Layer] = []
     variables: list[tf.Variable] = []
@@ -90,23 +90,23 @@ def find(*roots: Any) -> Found:
 
 
 def parts(variable: tf.Variable) -> list:
-    """Return the variable and, under a `tf.distribute` strategy, its copies on each replica, which are what a tape sees."""
+    """Return the variable and, under a `tf.distribute` strategy, its copies on each replica, which a tape watches."""
     copies = variable.values if isinstance(variable, tf.distribute.DistributedValues) else ()
     return [variable, *copies]
 
 
 def touched_variables(fn: Callable[[], Any]) -> list[tf.Variable]:
-    """Trainable variables that a call of `fn` reads, wherever they are hidden: a gradient tape sees them all."""
+    """Return the trainable variables that a call of `fn` reads, as recorded by a gradient tape."""
     with tf.GradientTape() as tape:
         fn()
     return _unique(tape.watched_variables())
 
 
 class Mirror(tf.Module):
-    """A callable that shows `tf.Module` the variables of what it calls.
+    """A wrapper that shows `tf.Module` the variables of the callable inside.
 
-    A bijector that keeps a `Mirror` as an attribute has the right `trainable_variables`, also where the callable is a
-    Keras 3 layer, or a function that holds one in its closure. Weights that are built at the first call appear then.
+    A bijector with a `Mirror` as an attribute has the right `trainable_variables`, even if the callable is a Keras 3 layer or
+    a function with a layer in its closure. Weights that are built in the first call appear then.
 
     Args:
       fn: A Keras 3 layer or model, a tf_keras one, or any callable.
@@ -119,9 +119,9 @@ class Mirror(tf.Module):
         self.refresh()
 
     def refresh(self) -> None:
-        """Look again for variables; cheap if nothing is new."""
+        """Search for variables again. Cheap if nothing is new."""
         found = find(self.fn)
-        # A variable whose layer was frozen must not reach `trainable_variables`, and a tf.Variable cannot be frozen.
+        # Omit variables of frozen layers from `trainable_variables`, since a tf.Variable itself cannot be frozen.
         weights = [w.value for layer in found.layers for w in layer.variables if w.trainable == w.value.trainable]
         mirrored = _unique(weights + [v for v in found.variables if v.trainable == found.is_trainable(v)])
         if [id(v) for v in mirrored] != [id(v) for v in self._mirrored]:
@@ -134,19 +134,19 @@ class Mirror(tf.Module):
 
 
 def clean_name(name: str) -> str:
-    """Return a Keras name for a variable: no ":0" and no "/" (which TFP's names have and Keras forbids)."""
+    """Convert the name of a TFP variable to a valid Keras name, without ":0" and "/"."""
     return name.split(":")[0].strip("/").replace("/", "_") or "variable"
 
 
 def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[keras.Variable]:
     """Wrap each variable in a `keras.Variable` that shares its storage, with a unique name.
 
-    Whatever hangs on a variable goes along: constraint, aggregation, synchronization, and whether it is trained. (TFP keeps
-    the masks of its MADE networks by constraints alone.) A variable that is Keras' already stays as it is.
+    Constraint, aggregation, synchronization and trainability are kept. (TFP's MADE networks enforce their masks only by
+    constraints.) Variables that are already Keras variables stay unchanged.
 
     Args:
-      found: What a search found.
-      variables: The `tf.Variable`s to wrap; those of `found` by default.
+      found: Result of `find`.
+      variables: The `tf.Variable`s to wrap. By default those of `found`.
     """
     adopted, count = [], {}
     for v in found.variables if variables is None else variables:
@@ -168,19 +168,19 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
         if wrapped.value is not v:  # Keras before 3.10 copied it
             raise RuntimeError(f"Keras {keras.__version__} copies tf.Variables; tfp_flows needs Keras 3.10 or newer.")
         wrapped.constraint = _constraint_of(v)
-        v._keras_variable = weakref.ref(wrapped)  # two layers over one variable are to move it once
+        v._keras_variable = weakref.ref(wrapped)  # so that two layers over one variable update it once
         adopted.append(wrapped)
     return adopted
 
 
 def _constraint_of(variable: tf.Variable) -> Callable | None:
-    """Return the constraint of a `tf.Variable` as Keras 3 calls it: its own function wants a tensor."""
+    """Return the constraint of a `tf.Variable` for Keras 3. The original function expects a tensor."""
     constraint = getattr(variable, "constraint", None)
     return None if constraint is None else _Constraint(constraint)
 
 
 class _Constraint(keras.constraints.Constraint):
-    """A function of a tensor as a constraint of Keras."""
+    """Wraps a function of a tensor as a Keras constraint."""
 
     def __init__(self, fn: Callable):
         self.fn = fn
@@ -194,7 +194,7 @@ def _unique(variables: Iterable) -> list:
 
 
 def _is_part_of_another(index: int, layers: list[keras.Layer]) -> bool:
-    """Return whether the weights of a layer are all weights of another found one (of equal ones, the first stays)."""
+    """Return whether another layer contains all weights of this one. Of equal layers, the first one is kept."""
     own = {id(w) for w in layers[index].variables}
     for i, other in enumerate(layers):
         weights = {id(w) for w in other.variables}
@@ -209,7 +209,7 @@ _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, 
 def _walk(roots: list) -> Iterator[keras.Layer | keras.Variable | tf.Variable | tf.Module]:
     """Yield the Keras 3 layers, the variables and the Keras 2 layers reachable from `roots`.
 
-    It does not enter Keras 3 layers; Keras 2 layers are entered, since TFP's hold other modules.
+    Does not enter Keras 3 layers. Enters Keras 2 layers, since those of TFP hold other modules.
     """
     seen: set[int] = set()
     queue = collections.deque(roots)
@@ -230,7 +230,7 @@ def _walk(roots: list) -> Iterator[keras.Layer | keras.Variable | tf.Variable | 
 
 def is_legacy_layer(item: Any) -> bool:
     """Return whether `item` is a Keras 2 layer (of tf_keras, or of tf.keras in legacy mode), which is a `tf.Module`."""
-    # Asked of the class: the weights of a Keras 2 model that is not built raise an error.
+    # Check the class: reading the weights of an unbuilt Keras 2 model raises an error.
     return isinstance(item, tf.Module) and all(hasattr(type(item), key) for key in ("call", "weights", "losses"))
 
 
@@ -238,8 +238,8 @@ def _children(item: Any) -> list:
     if tf.is_tensor(item) and not isinstance(item, tf.Module):
         return []
     if isinstance(item, tf.Module):
-        # The properties that tf.Module itself skips hold caches and constructor arguments: the cache of a bijector
-        # would lead to everything that was ever passed through it. There is no public name for them.
+        # tf.Module itself skips these properties, which hold caches and constructor arguments. The cache of a bijector
+        # leads to everything that was ever passed through it. TFP has no public name for them.
         ignored = getattr(type(item), "_TF_MODULE_IGNORED_PROPERTIES", ())
         return [value for key, value in vars(item).items() if key not in ignored]
     if isinstance(item, Mapping):
@@ -259,7 +259,7 @@ def _children(item: Any) -> list:
 
 
 def _library_children(item: Any) -> list:
-    """Of library objects only what wraps a user's function (`tf.function`) or owns variables (`tf.compat.v1.Template`)."""
+    """Return user functions in library wrappers (`tf.function`), and owners of variables (`tf.compat.v1.Template`)."""
     inner = getattr(item, "python_function", None) or getattr(item, "__wrapped__", None)
     variables = getattr(item, "variables", ()) if callable(item) else ()
     return [inner] * callable(inner) + list(variables)
@@ -274,7 +274,7 @@ def _function_children(fn: types.FunctionType) -> list:
     for cell in fn.__closure__ or ():
         try:
             found.append(cell.cell_contents)
-        except ValueError:  # a cell that is not filled yet
+        except ValueError:  # an empty cell
             continue
     found += list(fn.__defaults__ or ()) + list((fn.__kwdefaults__ or {}).values())
     found += [fn.__globals__[name] for name in sorted(names) if name in fn.__globals__]
@@ -283,7 +283,7 @@ def _function_children(fn: types.FunctionType) -> list:
 
 @functools.lru_cache(maxsize=1024)
 def _global_names(code: types.CodeType) -> set[str]:
-    """Names that the code of a function, or of one inside it, loads from its globals (not attributes of that name)."""
+    """Return the global names that a function, or one inside it, loads (not attributes of the same name)."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -100,7 +100,9 @@ def pareto_k(log_weights) -> float:
         from arviz_stats.base import array_stats
     except ImportError as error:
         raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
-    _, k = array_stats.psislw(-np.asarray(log_weights, np.float64))  # negated: it expects log-likelihoods for leave-one-out
+    _, k = array_stats.psislw(
+        -np.asarray(log_weights, np.float64)
+    )  # negated: it expects log-likelihoods for leave-one-out
     return float(k)
 
 

@@ -46,8 +46,8 @@ def planar_flow(event_size: int, **options):
     """Planar flow (Rezende and Mohamed 2015), with sampling and densities of any point.
 
     Args:
-      num_layers: Number of layers; none leaves the base.
-      hidden_units: Sizes of the hidden layers of the networks that compute `u`, `w` and `b` from a condition. Unused without conditions.
+      num_layers: Number of layers. With 0, the flow is its base.
+      hidden_units: Sizes of the hidden layers of the networks that compute `u`, `w` and `b` from a condition.
 
     Example:
       >>> flow = planar_flow(2, num_layers=4, seed=1)
@@ -68,8 +68,8 @@ def radial_flow(event_size: int, **options):
     """Radial flow (Rezende and Mohamed 2015), with both directions in closed form.
 
     Args:
-      num_layers: Number of layers; none leaves the base.
-      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without.
+      num_layers: Number of layers. With 0, the flow is its base.
+      hidden_units: Sizes of the hidden layers of the networks that read a condition.
 
     Example:
       >>> flow = radial_flow(2, num_layers=4, seed=1)
@@ -92,11 +92,11 @@ def sylvester_flow(
     """Sylvester flow (van den Berg et al. 2018), with sampling and densities of any point.
 
     Args:
-      num_layers: Number of layers; none leaves the base.
+      num_layers: Number of layers. With 0, the flow is its base.
       rank: Number `M <= D` of hidden units of each layer, or `None` for `D`.
       num_reflections: Number of Householder reflections of each layer, or `None` for `min(4, D)`. Zero is the triangular
         variant, with a reversal of the dimensions between the layers.
-      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without.
+      hidden_units: Sizes of the hidden layers of the networks that read a condition.
 
     Example:
       >>> flow = sylvester_flow(4, num_layers=2, rank=2, seed=1)

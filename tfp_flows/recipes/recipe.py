@@ -21,7 +21,9 @@ from tfp_flows.registry import serializable
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # named flows of the package, each with its `Facts` as `.facts`
+RECIPES: dict[
+    str, Callable[..., FlowDistribution]
+] = {}  # named flows of the package, each with its `Facts` as `.facts`
 
 # Descriptions of options that the docstring of a recipe does not describe itself.
 OPTIONS = {

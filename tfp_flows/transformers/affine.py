@@ -19,7 +19,7 @@ class AffineTransformer(Transformer):
     Zero parameters give the identity.
 
     Args:
-      log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
+      log_scale_bound: Bound of the log-scale by `bound_log_scale`, or `None` for no bound.
 
     Example:
       >>> bijector = AffineTransformer()(tf.constant([[1.0, 0.0], [2.0, 0.0]]))
@@ -41,7 +41,7 @@ class AffineTransformer(Transformer):
         return 2
 
     def bounded(self, log_scale: tf.Tensor) -> tf.Tensor:
-        """Return the log-scale after bounding."""
+        """Return the bounded log-scale."""
         return bound_log_scale(log_scale, self.log_scale_bound)
 
     def template_output(self, params):

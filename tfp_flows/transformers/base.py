@@ -1,4 +1,4 @@
-"""`Transformer`: what every univariate transformer offers, and its view as a bijector."""
+"""`Transformer`: the base class of univariate transformers, and their form as bijectors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ tfb = tfp.bijectors
 class Transformer(abc.ABC):
     """An increasing map of one number, with `params` parameters for each number.
 
-    It knows nothing of how dimensions depend on each other: an autoregressive network or a coupling network computes
-    the parameters. As everywhere, `forward` goes from latent values to data. `transformer(params)` is the map for
-    given parameters as a `tfb.Bijector`, so that it can be used in the `bijector_fn` of TFP's bijectors too.
+    A transformer does not determine how dimensions depend on each other: an autoregressive or a coupling network computes the
+    parameters. As everywhere, `forward` goes from latent values to data. `transformer(params)` is the map for given parameters
+    as a `tfb.Bijector`, so that you can also use it in the `bijector_fn` of TFP's bijectors.
 
-    A new transformer is a frozen dataclass. It MUST define `params`, `forward` and `inverse`, and zero parameters SHOULD be
-    the identity; it CAN define `adapt`. It has no variables. Instances that are equal share compiled code, which is why they
-    must be hashable.
+    A new transformer is a frozen dataclass without variables. It MUST define `params`, `forward` and `inverse`, and zero
+    parameters SHOULD give the identity. It CAN define `adapt`. Instances must be hashable, since equal instances share
+    compiled code.
 
     Attributes:
       params: Number of parameters for each number that is transformed.
@@ -41,18 +41,18 @@ class Transformer(abc.ABC):
 
     @abc.abstractmethod
     def forward(self, x: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Map `x` of shape `[...]` with `params` of shape `[..., P]`; returns `y` and `log dy/dx`, of shape `[...]`."""
+        """Map `x` `[...]` with parameters `[..., P]`. Returns `y` and `log dy/dx`, of shape `[...]`."""
 
     @abc.abstractmethod
     def inverse(self, y: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the inverse of `forward`; returns `x` and `log dx/dy`, of shape `[...]`."""
+        """Invert `forward`. Returns `x` and `log dx/dy`, of shape `[...]`."""
 
     def template_output(self, params: tf.Tensor):
-        """What a TFP template returns for `params`: a bijector; shift and log-scale for those that have no more."""
+        """Convert `params` to the output of a TFP template: a bijector, or shift and log-scale for affine maps."""
         return self(params)
 
     def adapt(self, data: np.ndarray) -> np.ndarray:
-        """Return parameters `[D, P]` that map the columns of `data` `[N, D]` to normal ones, of transformers that can."""
+        """Return parameters `[D, P]` that make the columns of `data` `[N, D]` normal, if the transformer supports it."""
         raise NotImplementedError(f"{type(self).__name__} cannot be adapted to data.")
 
     @property
@@ -66,7 +66,7 @@ class Transformer(abc.ABC):
 
 
 class _TransformerBijector(tfb.Bijector):
-    """A transformer with its parameters, as a bijector of scalars."""
+    """A bijector of scalars from a transformer and its parameters."""
 
     def __init__(self, transformer: Transformer, params: tf.Tensor):
         params = tf.convert_to_tensor(params)

@@ -19,13 +19,13 @@ from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 class DeepSigmoidalTransformer(MixtureCdfTransformer):
     """`x = logit(sum_k w_k sigmoid(a_k y + b_k))`, composed `num_layers` times (Huang et al. 2018, eq. 8).
 
-    Data to latent (`inverse`) is in closed form; latent to data (`forward`) solves a bracketed scalar equation for each
-    layer, to machine precision, with gradients by the implicit function theorem. A layer has `3 num_units` parameters:
-    `w` by a softmax, `log a` (bounded to 4), and `b`. With zero parameters the `b_k` are spread over (-1, 1), so
-    that units differ, and the map is close to the identity.
+    Data to latent (`inverse`) is in closed form. Latent to data (`forward`) solves a bracketed scalar equation for each layer,
+    to machine precision, with gradients by the implicit function theorem. A layer has `3 num_units` parameters: `w` by a
+    softmax, `log a` (bounded by 4), and `b`. With zero parameters the `b_k` are spread over (-1, 1), so that units differ, and
+    the map is close to the identity.
 
     Args:
-      num_units: Sigmoids in each layer.
+      num_units: Number of sigmoids in each layer.
       num_layers: Number of layers.
 
     Example:

@@ -1,4 +1,4 @@
-"""Mixture of Gaussians conditionals (MADE-MoG), as a map to a standard normal."""
+"""Mixtures of Gaussians as conditionals (MADE-MoG), in the form of a map to a standard normal."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 @serializable
 @dataclasses.dataclass(frozen=True)
 class GaussianMixtureTransformer(MixtureCdfTransformer):
-    """`x = Phi^-1(sum_k w_k Phi((y - mean_k) / sigma_k))`: with a standard normal `x`, `y` is a mixture of Gaussians.
+    """`x = Phi^-1(sum_k w_k Phi((y - mean_k) / sigma_k))`. If `x` is standard normal, `y` is a mixture of Gaussians.
 
-    The conditionals of MADE with mixtures (Papamakarios et al. 2017, section 3.4, "MADE MoG"). Data to latent (`inverse`)
-    is in closed form; latent to data (`forward`) solves a bracketed scalar equation, to machine precision, with gradients
-    by the implicit function theorem. It has `3 num_components` parameters: weights by a softmax, log-scales (bounded to
-    5) and means. With zero parameters the means are spread over (-1, 1), so that components differ, and the mixture has
-    mean 0 and variance 1.
+    These are the conditionals of MADE with mixtures (Papamakarios et al. 2017, section 3.4, "MADE MoG"). Data to latent
+    (`inverse`) is in closed form. Latent to data (`forward`) solves a bracketed scalar equation to machine precision, with
+    gradients by the implicit function theorem. There are `3 num_components` parameters: weights by a softmax, log-scales
+    (bounded by 5) and means. With zero parameters the means are spread over (-1, 1), so that components differ, and the
+    mixture has mean 0 and variance 1.
 
     Args:
       num_components: Number of components.
@@ -52,15 +52,15 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         return 3 * self.num_components
 
     def _start(self) -> tuple[np.ndarray, float]:
-        """Means and log-scale at zero parameters."""
+        """Return the means and the log-scale at zero parameters."""
         spread = np.linspace(-1.0, 1.0, self.num_components) if self.num_components > 1 else np.zeros(1)
-        # The smaller of the two keeps sigma positive for two components, whose means alone have variance 1.
+        # The bound keeps sigma positive for two components, whose means alone have variance 1.
         return spread, 0.5 * math.log(max(1.0 - float(np.var(spread)), 0.25))
 
     def adapt(self, data: np.ndarray, iterations: int = 30) -> np.ndarray:
-        """Parameters `[D, 3 num_components]` of mixtures of the columns of `data` `[N, D]`, roughly standardized, by EM.
+        """Fit mixtures to the columns of roughly standardized `data` `[N, D]` by EM; return parameters `[D, 3 num_components]`.
 
-        The components start at quantiles, each as wide as its part of the data; of many rows 8192, evenly spaced, are used.
+        The components start at quantiles, each as wide as its part of the data. At most 8192 evenly spaced rows are used.
         """
         data = np.asarray(data, np.float64)
         data = data[:: -(-len(data) // 8192)]
@@ -100,14 +100,14 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
 def fit_mixture(
     x: np.ndarray, mean: np.ndarray, sigma: np.ndarray, lowest: np.ndarray | float, iterations: int = 30
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights `[K]`, means and deviations `[K, D]` of a mixture with diagonal covariances of rows `x` `[N, D]`, by EM.
+    """Fit a mixture with diagonal covariances to rows `x` `[N, D]` by EM; return weights `[K]`, means and deviations `[K, D]`.
 
-    The start values count as one row more for the deviations of each component, so that one with few rows does not collapse;
-    deviations are at least `lowest`.
+    The initial values count as one more row for the deviations of each component, so that components with few rows do not
+    collapse. Deviations are at least `lowest`.
     """
     weight, start = np.full(len(mean), 1.0 / len(mean)), np.square(sigma)
     centre = np.median(x, axis=0)
-    x, mean = x - centre, mean - centre  # squares of far values would lose what is near
+    x, mean = x - centre, mean - centre  # large offsets would cancel in the squares
     square = np.square(x)
     for _ in range(iterations):
         precision = 1.0 / np.square(sigma)

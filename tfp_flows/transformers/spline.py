@@ -11,7 +11,7 @@ from tfp_flows.checks import positive_int
 from tfp_flows.registry import serializable
 from tfp_flows.transformers.base import Transformer
 
-_MIN_BIN = 1e-3  # of the interval; keeps bins from collapsing
+_MIN_BIN = 1e-3  # minimal fraction of the interval, which keeps bins from collapsing
 _MIN_SLOPE = 1e-3
 
 
@@ -26,7 +26,7 @@ class SplineTransformer(Transformer):
 
     Args:
       num_bins: Number of bins, at least 1.
-      bound: Half the width of the interval, in the units of what is transformed: use standardized data.
+      bound: Half the width of the interval, in data units. Use standardized data.
 
     Example:
       >>> spline = SplineTransformer(num_bins=8)
@@ -54,7 +54,7 @@ class SplineTransformer(Transformer):
         return 3 * self.num_bins - 1
 
     def _knots(self, raw):
-        """Left ends and widths of the bins on one axis, `[..., K]` each."""
+        """Return left ends and widths of the bins on one axis, `[..., K]` each."""
         widths = _MIN_BIN + (1.0 - _MIN_BIN * self.num_bins) * tf.nn.softmax(raw)
         left = 2.0 * self.bound * tf.cumsum(widths, axis=-1, exclusive=True) - self.bound
         return left, 2.0 * self.bound * widths
@@ -98,7 +98,7 @@ class SplineTransformer(Transformer):
 
 
 def rational_quadratic(t, slope, d0, d1):
-    """Height within the bin, in `[0, 1]`, at the relative position `t`, and the log of the derivative (eq. 4-5)."""
+    """Return the height within the bin, in `[0, 1]`, at position `t`, and the log of the derivative (eq. 4-5)."""
     u = t * (1.0 - t)
     denominator = slope + (d0 + d1 - 2.0 * slope) * u
     y = (slope * t * t + d0 * u) / denominator
@@ -112,7 +112,7 @@ def solve_rational_quadratic(up, slope, d0, d1):
     a = slope - d0 + up * bend
     b = d0 - up * bend
     c = -slope * up
-    # Of the two forms of the root, the one without cancellation.
+    # The form of the root without cancellation.
     root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, 1e-20))
     rises = b >= 0
     top, bottom = tf.where(rises, -2.0 * c, root - b), tf.where(rises, b + root, 2.0 * a)
