@@ -390,7 +390,7 @@ HOSTILE = {
     "private": (_changed(objects=[{"tfp": "math.exp", "arguments": []}]), "no bijector or distribution"),
     "argument": (_changed(objects=[{"call": "tfp_flows>planar_flow", "arguments": [["x", 1]]}]), "object 0"),
     "reference": (_changed(root={"ref": 99}), "no object 99"),
-    "kind": (_changed(objects=[{"pickle": "abc"}]), "cannot be followed"),
+    "kind": (_changed(objects=[{"pickle": "abc"}]), "cannot be read"),
     "array": (
         _changed(objects=[{"array": {"dtype": "float32", "shape": [3], "data": "AA=="}, "tensor": False}]),
         "buffer size",

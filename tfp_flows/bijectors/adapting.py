@@ -24,7 +24,7 @@ def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
     is kept, or every fourth, and so on.
 
     Raises:
-      ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+      ValueError: If a batch has the wrong shape or a non-finite value, or if there are fewer than two rows.
     """
     found, count, kept, every = [], 0, 0, 1
     for part in batch if isinstance(batch, Iterator) else [batch]:

@@ -30,7 +30,9 @@ class AmortizedBijector(FlowBijector):
       conditional_size: Size of the condition, or `None`.
       hidden_units, activation: Hidden layer sizes and activation of the network.
       seed: Integer seed of the network's weights.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
     """
 
     def __init__(

@@ -27,7 +27,9 @@ class BoxBijector(FlowBijector):
     Args:
       event_size: Integer `D`.
       num_boxes: Integer `B`. The new map is the identity until `set_boxes` is called.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       boxes: Variable `[4, B, D]`, not trained: lower and upper corners in data space, then those in latent space, as

@@ -42,7 +42,11 @@ class ContinuousFlow(FlowBijector):
       trace: `"exact"`, `"hutchinson"`, or `"auto"`: exact up to `D = 8`.
       rtol, atol: Relative and absolute tolerance of a solver step. The error of a round trip is a few times that.
       max_num_steps: Number of solver steps after which a call fails.
-      conditional_size, seed, dtype, validate_args, name: As in `PlanarFlow`.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]` that every call then needs, or `None`.
+      seed: Integer seed of the initial values. If `None`, `keras.utils.set_random_seed` determines them.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       num_evaluations: Variable, the number of evaluations of `f` in the last call, in either direction.

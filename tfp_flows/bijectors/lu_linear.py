@@ -26,7 +26,9 @@ class LULinear(FlowBijector):
     Args:
       event_size: Integer `D`.
       seed: Integer seed of the permutation. By default the permutation is the same in every process.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Raises:
       ValueError: If `event_size` is not a positive integer.

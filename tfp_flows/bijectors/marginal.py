@@ -32,7 +32,13 @@ class MarginalGaussianization(AmortizedBijector):
       event_size: Integer `D`.
       transformer: A `Transformer` with a method `adapt`: `QuantileSplineTransformer()`, the default, or a
         `GaussianMixtureTransformer`.
-      conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]` that every call then needs, or `None`.
+      hidden_units: Sizes of the hidden layers of the network that reads the condition.
+      activation: Activation of the hidden layers.
+      seed: Integer seed of the initial values. If `None`, `keras.utils.set_random_seed` determines them.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       params: Trainable variable `[D, P]`: the transformers' parameters.
@@ -90,7 +96,7 @@ class MarginalGaussianization(AmortizedBijector):
         """Fit the transformers to a batch `[..., D]` on the data's side, or to an iterator of such batches.
 
         Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+          ValueError: If a batch has the wrong shape or a non-finite value, or if there are fewer than two rows.
         """
         self.params.assign(self.transformer.adapt(rows_of(f"`data` of {self.name}", data, self.event_size)))
         self._set_adapted()

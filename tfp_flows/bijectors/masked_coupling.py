@@ -46,7 +46,8 @@ class AffineCouplingLayer(FlowBijector):
       sliced: With channel masks: whether the network reads only the channels that stay, `[N, H, W, C / 2]`, and returns the
         parameters of the others alone, which is half the work. Otherwise it reads zeros in place of the others.
       event_ndims: Rank of the events, if it is not that of the mask.
-      validate_args, name: As in the other bijectors.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       b: The mask, if it was given as an array.

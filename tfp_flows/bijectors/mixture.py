@@ -38,7 +38,9 @@ class MixtureBijector(FlowBijector):
       event_size: Integer `D`.
       num_components: Integer `K`.
       seed: Integer seed of the initial means.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       logits: Trainable variable `[K]`: unnormalized log-weights.
@@ -87,7 +89,7 @@ class MixtureBijector(FlowBijector):
         """Fit the mixture to a batch `[..., D]` on the data's side, or to an iterator of such batches.
 
         Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+          ValueError: If a batch has the wrong shape or a non-finite value, or if there are fewer than two rows.
         """
         rows = rows_of(f"`data` of {self.name}", data, self.event_size)
         rows = rows[:: -(-len(rows) // _MOST_ROWS)]

@@ -31,7 +31,8 @@ class MultiScale(CompositeBijector):
         squeezes ends with `tfb.Invert(Squeeze())`.
       image_shape: `[H, W, C]` of the events.
       fraction: Fraction of the channels that is factored out after each block but the last, in (0, 1).
-      validate_args, name: As in the other bijectors.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       bijectors: The blocks.
@@ -65,7 +66,7 @@ class MultiScale(CompositeBijector):
         if not self.bijectors or not all(isinstance(block, tfb.Bijector) for block in self.bijectors):
             raise ValueError(f"`blocks` must be a list of bijectors, got {blocks!r}.")
         if len({block.name for block in self.bijectors}) < len(self.bijectors):
-            raise ValueError("`blocks` must have different names: conditions go by them.")
+            raise ValueError("`blocks` must have different names, because conditions are passed by name.")
         self.image_shape = image_sizes("image_shape", image_shape)
         if not 0.0 < fraction < 1.0:
             raise ValueError(f"`fraction` must be in (0, 1), got {fraction!r}.")

@@ -40,7 +40,7 @@ class _Affine(FlowBijector):
         """Initialize from a batch `[..., D]` on the data's side of this layer, or from an iterator of such batches.
 
         Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+          ValueError: If a batch has the wrong shape or a non-finite value, or if there are fewer than two rows.
         """
         chunks = data if isinstance(data, Iterator) else [data]
         self._start(*_moments(self.name, chunks, self.event_size, self.dtype))
@@ -67,7 +67,9 @@ class ActNorm(_Affine):
 
     Args:
       event_size: Integer `D`.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       adapted: Whether `adapt` was called. It is saved with the weights.
@@ -149,7 +151,9 @@ class BatchNormalization(_Affine):
       event_size: Integer `D`.
       momentum: Momentum of the moving statistics, in [0, 1).
       epsilon: Added to the variance.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       adapted: Whether `adapt(batch)` has set the statistics to those of a batch.

@@ -34,7 +34,7 @@ class PlanarFlow(AmortizedBijector):
       event_size: Integer `D`, the size of the last axis.
       conditional_size: Size `C` of the `conditional_input` `[..., C]` that every call then needs, or `None`.
       hidden_units, activation: Hidden layer sizes and activation of the network that reads the condition.
-      seed: Integer seed of the initial values; `keras.utils.set_random_seed` decides if `None`.
+      seed: Integer seed of the initial values. If `None`, `keras.utils.set_random_seed` determines them.
       dtype: `tf.float32` or `tf.float64`.
       validate_args: Whether to check arguments at run time, at some cost.
       name: Name of the bijector.

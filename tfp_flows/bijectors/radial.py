@@ -30,7 +30,14 @@ class RadialFlow(AmortizedBijector):
     The offsets start at zero.
 
     Args:
-      event_size, conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
+      event_size: Integer `D`, the size of the last axis.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]` that every call then needs, or `None`.
+      hidden_units: Sizes of the hidden layers of the network that reads the condition.
+      activation: Activation of the hidden layers.
+      seed: Integer seed of the initial values. If `None`, `keras.utils.set_random_seed` determines them.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Raises:
       ValueError: If `event_size` is not a positive integer.

@@ -38,7 +38,9 @@ class Rotation(FlowBijector):
         axis is principal); `"ica"` for independent components of whitened data, by scikit-learn's `FastICA` (`Q` stays random
         if all components look normal).
       seed: Integer seed of the random start.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Attributes:
       reflections: Trainable variable `[num_reflections, D]`, the vectors `v_i`.
@@ -89,7 +91,7 @@ class Rotation(FlowBijector):
         """Set the axes from a batch `[..., D]` on the data's side, or from an iterator of such batches.
 
         Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+          ValueError: If a batch has the wrong shape or a non-finite value, or if there are fewer than two rows.
           ImportError: For `start="ica"` without scikit-learn.
         """
         axes = None

@@ -24,7 +24,8 @@ class Squeeze(FlowBijector):
 
     Args:
       factor: Side of a block.
-      validate_args, name: As in the other bijectors.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Raises:
       ValueError: If `factor` is less than 2; at a call, if height or width is not a multiple of it.

@@ -27,7 +27,9 @@ class Standardize(FlowBijector):
 
     Args:
       event_size: Integer `D`. The new bijector is the identity until `adapt` is called.
-      dtype, validate_args, name: As in the other bijectors.
+      dtype: `tf.float32` or `tf.float64`.
+      validate_args: Whether to check arguments at run time, at some cost.
+      name: Name of the bijector.
 
     Example:
       >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])

@@ -67,7 +67,7 @@ class RealNVPMultiScale(CompositeBijector):
         if not all(isinstance(block, tfb.Bijector) for block in given):
             raise ValueError(f"`acl_block_1`, `acl_block_2` and `acl_block_3` must be bijectors, got {given!r}.")
         if given and image_shape is not None:
-            raise ValueError("`image_shape` goes without blocks, which know it.")
+            raise ValueError("`image_shape` must be left out if blocks are given, since they determine it.")
         if len(given) == 3:
             self.image_shape = None
             first = tfb.Chain([acl_block_2, Squeeze(), acl_block_1], name="scale_0")

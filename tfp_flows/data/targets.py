@@ -56,7 +56,7 @@ class Target:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"`{key}` must be positive and finite, or None, got {value!r}.")
         if wall is not None and box is None:
-            raise ValueError("`wall` needs a `box` to stand around.")
+            raise ValueError("`wall` must be None if there is no `box`.")
         if log_normalizer is None and (box is None or event_size != 2):
             raise ValueError("`log_normalizer` must be given, except in two dimensions within a `box`.")
         self.name, self.event_size, self.box, self.wall = name, event_size, box, wall

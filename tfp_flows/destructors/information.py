@@ -94,7 +94,10 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
     misses of the marginals. The latter is large for heavy tails.
 
     Args:
-      x, folds, seed, options: As in `entropy`.
+      x: Samples `[N, D]`.
+      folds: Number of parts of the data. Each is scored by a flow that was fitted to the others.
+      seed: Integer seed.
+      options: Keywords of `rbig`, such as `rotation` and `num_bins`.
 
     Returns:
       An `Estimate`: value and standard error.
@@ -129,7 +132,9 @@ def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **optio
 
     Args:
       x, y: Samples `[N, D]` and `[N, E]`. Equal rows belong together.
-      folds, seed, options: As in `entropy`.
+      folds: Number of parts of the data. Each is scored by a flow that was fitted to the others.
+      seed: Integer seed.
+      options: Keywords of `rbig`, such as `rotation` and `num_bins`.
 
     Returns:
       An `Estimate`: value and standard error.

@@ -55,7 +55,7 @@ class EncodedFlow(FlowDistribution):
         if not isinstance(flow, FlowDistribution) or flow.conditional_size is None:
             raise ValueError(f"`flow` must be a conditional flow (conditional_size=...), got {flow!r}.")
         if isinstance(flow, EncodedFlow):
-            raise ValueError("`flow` has an encoder of its own: put both networks into one `encoder`.")
+            raise ValueError("`flow` already has an encoder: put both networks into one `encoder`.")
         name = flow.name if name is None else name
         parameters = {
             "flow": flow,

@@ -137,9 +137,15 @@ def masked_autoregressive_template(
       hidden_units: Sizes of the hidden layers.
       event_size: Size of the last axis. The weights are created here.
       input_order: `"left-to-right"`, `"right-to-left"`, `"random"`, or the degree `1 .. D` of each dimension.
-      shift_only, transformer, activation, log_scale_bound, conditional_size: As in `real_nvp_template`.
-      use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in `real_nvp_template`.
-      seed, dtype, name: As in `real_nvp_template`.
+      shift_only: Whether to return the shift alone.
+      transformer: A `Transformer` to use instead of the affine map. The template is then a `bijector_fn`.
+      activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
+        `keras.layers.Dense`. The last layer starts at zero. `bias_initializer=None` is uniform on (-1, 1).
+      log_scale_bound: Bound of the log-scale by `bound_log_scale`, or `None` for no bound.
+      conditional_size: Size of the `conditional_input` of calls, or `None`.
+      seed: Integer seed of the initial weights.
+      dtype: Dtype of weights and computation.
+      name: Name of the template.
 
     Returns:
       A `Conditioner`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` gives `shift` and

@@ -27,7 +27,7 @@ def export(
     """
     path = pathlib.Path(filepath)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ValueError(f"`filepath` must be a new or empty one, got {str(filepath)!r}.")
+        raise ValueError(f"`filepath` must be a new or empty directory, got {str(filepath)!r}.")
     dtype = tf.as_dtype(distribution.dtype)
     x = tf.TensorSpec([None, *distribution.event_shape], dtype)
     n, seed = tf.TensorSpec([], tf.int32), tf.TensorSpec([2], tf.int32)

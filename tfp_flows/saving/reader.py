@@ -71,7 +71,7 @@ def from_description(text: str) -> Any:
         tf.errors.OpError,
     ) as error:
         where = "its root" if node is None else f"object {len(reader.made)}, {str(node)[:80]}"
-        raise ValueError(f"The description cannot be followed at {where}: {error!r}."[:1000]) from error
+        raise ValueError(f"The description cannot be read at {where}: {error!r}."[:1000]) from error
 
 
 def finalize_layers(module: Any) -> None:

@@ -196,7 +196,7 @@ def _keras_config(item: Any, path: str) -> Any:
         config = keras.saving.serialize_keras_object(item)
         keras.saving.deserialize_keras_object(json.loads(json.dumps(config)), safe_mode=True)
     except Exception as error:  # a user's layer may raise anything
-        raise ValueError(f"{path}: Keras cannot write {item!r} down ({str(error)[:300]}). {_WAY_OUT}") from error
+        raise ValueError(f"{path}: Keras cannot serialize {item!r} ({str(error)[:300]}). {_WAY_OUT}") from error
     return config
 
 
