@@ -23,7 +23,10 @@ tfb = tfp.bijectors
 Blockwise, Chain, Invert = (cls.__bases__[0] for cls in (tfb.Blockwise, tfb.Chain, tfb.Invert))
 
 
-class TransformedDistribution(tfp.distributions.TransformedDistribution.__bases__[0]):
+AnyTransformedDistribution = tfp.distributions.TransformedDistribution.__bases__[0]
+
+
+class TransformedDistribution(AnyTransformedDistribution):
     """TFP's distribution with a hook for sampling, which it has under private names only."""
 
     def draw(self, sample_shape, seed, **kwargs):

@@ -14,7 +14,7 @@ import tensorflow_probability as tfp
 from tfp_flows import _compat_tfp
 from tfp_flows.bijectors import ActNorm, MaskedAutoregressiveFlow, RealNVP
 from tfp_flows.bijectors.glow_coupling import GlowCoupling
-from tfp_flows.distribution import FlowDistribution, TransformedDistribution
+from tfp_flows.distribution import FlowDistribution
 from tfp_flows.networks import AutoregressiveNetwork, as_template, real_nvp_template
 from tfp_flows.saving.reader import from_description
 from tfp_flows.saving.writer import describe
@@ -52,7 +52,7 @@ def from_tfp(flow: Any, *, atol: float = 1e-4) -> Any:
         return _autoregressive_network(flow)
     if isinstance(flow, tfb.Bijector):
         return _bijector(flow)
-    if not isinstance(flow, TransformedDistribution):
+    if not isinstance(flow, _compat_tfp.AnyTransformedDistribution):
         raise ValueError(
             f"`flow` must be a tfd.TransformedDistribution, a tfb.Bijector or a tfb.AutoregressiveNetwork, got {flow!r}."
         )
