@@ -234,6 +234,24 @@ def test_where_nothing_standardizes_conditions_a_warning_names_the_column(kind):
         fitted(flow, c, y)
 
 
+def test_conditions_may_be_preprocessed_by_a_bijector_for_any_size():
+    class Double(tff.FlowBijector):
+        def forward_and_log_det(self, x):
+            return 2.0 * x, tf.zeros([], x.dtype)
+
+        def inverse_and_log_det(self, y):
+            return 0.5 * y, tf.zeros([], y.dtype)
+
+    def flow(preprocess):
+        made = tff.maf(2, num_layers=1, conditional_size=3, preprocess_condition=preprocess, seed=1)
+        tff.testing.redraw_weights(made)
+        return made
+
+    y, c = tf.ones([4, 2]), tf.reshape(tf.range(12.0), [4, 3])
+    expected = flow(None).log_prob(y, conditional_input=0.5 * c)
+    np.testing.assert_allclose(flow(Double(name="double")).log_prob(y, conditional_input=c), expected, rtol=1e-5)
+
+
 def test_bad_arguments_of_preprocess_condition():
     with pytest.raises(ValueError, match="`preprocess_condition` needs a flow with conditions"):
         tff.maf(2, preprocess_condition=tff.Standardize(1))

@@ -33,8 +33,8 @@ def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> N
         raise ValueError("`preprocess_condition` needs a flow with conditions, this one has none.")
     if not isinstance(bijector, tfp.bijectors.Bijector):
         raise ValueError(f"`preprocess_condition` must be a tfb.Bijector such as standardize(c), got {bijector!r}.")
-    size = getattr(bijector, "event_size", conditional_size)
-    if size != conditional_size:
+    size = getattr(bijector, "event_size", None)  # `None` for any size
+    if size not in (None, conditional_size):
         raise ValueError(
             f"`preprocess_condition` is for {size} columns, the flow's conditions have {conditional_size}."
         )
