@@ -324,7 +324,7 @@ def test_a_vectorized_target_is_compiled_once():
 
 def test_a_pinned_part_that_tfp_cannot_map_is_told():
     class Unmappable:
-        """As TFP's bijector of the simplex on NumPy 2.4."""
+        """Fails like TFP's bijector of the simplex on NumPy 2.4."""
 
         event_shape = tf.TensorShape([2])
 

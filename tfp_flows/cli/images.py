@@ -39,7 +39,7 @@ def read_images(path: str) -> np.ndarray:
 
 
 class ImageTask:
-    """What `tfp-flows fit` does for an array of images; `cli.main.fit` says when."""
+    """The steps of `tfp-flows fit` for an array of images, in the order of `cli.main.fit`."""
 
     def __init__(self, args):
         self.args, images = args, read_images(args.source)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import ast
+import functools
 import pathlib
 
 
 def recipe_names(first_argument: str) -> tuple[str, ...]:
     """Returns the listed recipes whose first argument is `"event_size"` (for tables) or `"image_shape"`."""
-    names = []
+    return tuple(sorted(name for name, argument in _listed().items() if argument == first_argument))
+
+
+@functools.cache
+def _listed() -> dict[str, str]:
+    """The first arguments of the listed recipes, by their names."""
+    listed = {}
     for path in (pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.FunctionDef) and node.args.args and node.args.args[0].arg == first_argument:
-                calls = [d for d in node.decorator_list if isinstance(d, ast.Call) and ast.unparse(d.func) == "recipe"]
-                names += [node.name for call in calls if any(k.arg == "paper" for k in call.keywords)]
-    return tuple(sorted(names))
+            for call in node.decorator_list if isinstance(node, ast.FunctionDef) else ():
+                is_recipe = isinstance(call, ast.Call) and ast.unparse(call.func) == "recipe"
+                if is_recipe and any(keyword.arg == "paper" for keyword in call.keywords):
+                    listed[node.name] = node.args.args[0].arg
+    return listed

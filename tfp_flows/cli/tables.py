@@ -86,7 +86,7 @@ def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
 
 
 class TableTask:
-    """What `tfp-flows fit` does for a table; `cli.main.fit` says when."""
+    """The steps of `tfp-flows fit` for a table, in the order of `cli.main.fit`."""
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
@@ -198,12 +198,11 @@ def fit_default(args: argparse.Namespace, source: Source, train: np.ndarray, val
 
 def fit_flow(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
     """A recipe, trained with early stopping on the validation rows, and its history."""
-    import keras
-
     from tfp_flows.bijectors import standardize
     from tfp_flows.recipes.recipe import RECIPES
+    from tfp_flows.recipes.table import settings_for
     from tfp_flows.training import FlowModel
-    from tfp_flows.training.table import fit_rows, settings_for
+    from tfp_flows.training.table import compile_for, fit_rows
 
     try:
         flow = RECIPES[args.flow](train.shape[1], preprocess=standardize(train), seed=args.seed)
@@ -211,9 +210,7 @@ def fit_flow(args: argparse.Namespace, source: Source, train: np.ndarray, valida
         raise UsageError(f"{args.source}: {error}") from error
     model = FlowModel(flow, name="flow")
     settings = settings_for(len(train), args.epochs, args.batch_size, args.learning_rate)
-    steps = settings.epochs * (len(train) // settings.batch_size)
-    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
-    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
+    compile_for(model, settings, len(train))
     print(
         f"{source.name}: {_rows(train, validation)}, {held_out} held out; {args.flow} with {model.count_params()} weights, "
         f"up to {settings.epochs} epochs",

@@ -1,1 +1,1 @@
-"""How good a flow is: diagnostics and plots."""
+"""Evaluation of flows: diagnostics and plots."""

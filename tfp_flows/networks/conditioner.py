@@ -67,12 +67,7 @@ class Conditioner(Mirror):
     def parameters(self, x: tf.Tensor, output_units: int | None = None, **condition_kwargs) -> tf.Tensor:
         """Returns the parameters, of shape `[..., units, transformer.params]`, for `x` of shape `[..., input_units]`."""
         x = tf.convert_to_tensor(x)
-        condition = condition_kwargs.get("conditional_input")
-        if self.fn.built:
-            # Here and not by the layer alone: Keras wraps what a layer raises in a page of its own.
-            check_condition(condition, self.fn.conditional_size)
-        else:
-            self._build(x, output_units, condition)
+        self._prepare(x, output_units, condition_kwargs.get("conditional_input"))
         # A network may compute in half precision (a mixed policy of Keras); the flow and its log-det do not.
         params = tf.cast(super().__call__(x, **condition_kwargs), x.dtype)
         if isinstance(self.fn, AutoregressiveNetwork):
@@ -80,8 +75,12 @@ class Conditioner(Mirror):
         units = self.fn.output_units // self.transformer.params
         return tf.reshape(params, tf.concat([tf.shape(params)[:-1], [units, self.transformer.params]], axis=0))
 
-    def _build(self, x: tf.Tensor, output_units: int | None, condition: Any) -> None:
-        """Makes the weights of a network that learns its sizes at the first call, as in TFP's own `tfb.RealNVP`."""
+    def _prepare(self, x: tf.Tensor, output_units: int | None, condition: Any) -> None:
+        """Checks the condition; makes the weights of a network that learns its sizes at the first call, as in `tfb.RealNVP`."""
+        if self.fn.built:
+            # The layer checks it too, but Keras wraps the errors of layers in a long message.
+            check_condition(condition, self.fn.conditional_size)
+            return
         with tf.init_scope():
             if isinstance(self.fn, AutoregressiveNetwork):
                 self.fn.build((None, x.shape[-1]))
@@ -159,10 +158,7 @@ class Template(Conditioner):
     def _outputs(self, x: tf.Tensor, output_units: int | None, condition_kwargs: dict) -> tuple:
         """The shift and the log-scale as the function returns them; either may be `None`."""
         if isinstance(self.fn, DenseNetwork):
-            if self.fn.built:
-                check_condition(condition_kwargs.get("conditional_input"), self.fn.conditional_size)
-            else:
-                self._build(x, output_units, condition_kwargs.get("conditional_input"))
+            self._prepare(x, output_units, condition_kwargs.get("conditional_input"))
         args, kwargs = self._signature.arguments(output_units, condition_kwargs)
         if not self._wants_one_axis or x.shape.rank is None or x.shape.rank == 2:
             result = Mirror.__call__(self, x, *args, **kwargs)
@@ -244,7 +240,7 @@ class BijectorFunction(Mirror):
 
 
 class _Signature:
-    """How `output_units` and conditions are handed to a callable, read from its signature once."""
+    """The way in which a callable takes `output_units` and conditions, read once from its signature."""
 
     def __init__(self, fn: Callable):
         self.fn = fn

@@ -39,11 +39,22 @@ def table_training(rows: int) -> TableTraining:
       >>> tff.table_training(500)
       TableTraining(batch_size=125, epochs=200, learning_rate=0.001, patience=50)
     """
+    return settings_for(rows)
+
+
+def settings_for(
+    rows: int, epochs: int | None = None, batch_size: int | None = None, learning_rate: float | None = None
+) -> TableTraining:
+    """Return the settings of `table_training`, with what is given in their place."""
     rows = positive_int("rows", rows)
-    batch_size = min(256, max(1, rows // 4))  # at least four steps in an epoch
-    epochs = max(20, min(200, -(-3200 // (rows // batch_size))))
-    # Few rows are overfitted by long steps.
-    return TableTraining(batch_size, epochs, 3e-3 if rows >= 1000 else 1e-3, max(10, epochs // 4))
+    size = min(256, max(1, rows // 4))  # at least four steps in an epoch
+    if batch_size is not None:
+        size = min(positive_int("batch_size", batch_size), size)
+    if epochs is None:
+        epochs = max(20, min(200, -(-3200 // (rows // size))))
+    if learning_rate is None:
+        learning_rate = 3e-3 if rows >= 1000 else 1e-3  # few rows are overfitted by long steps
+    return TableTraining(size, positive_int("epochs", epochs), learning_rate, max(10, epochs // 4))
 
 
 def table_flow(

@@ -107,7 +107,7 @@ class TrainedModel(FitsUnderKeras):
         losses = [*self.losses, *(loss for layer in self._legacy_layers for loss in layer.losses)]
         return sum((tf.cast(loss, dtype) for loss in losses), tf.zeros([], dtype))
 
-    def _update(self, tape: tf.GradientTape, loss: tf.Tensor, rows: tf.Tensor | None = None) -> None:
+    def _update(self, tape: tf.GradientTape, loss: tf.Tensor, rows: tf.Tensor) -> None:
         """One step of the optimizer, or none if the loss or its gradient is not finite.
 
         `rows` is how many rows of a batch `loss` is the mean of; replicas may have different numbers.
@@ -115,12 +115,9 @@ class TrainedModel(FitsUnderKeras):
         weights = self.trainable_weights
         # Replicas add their gradients up, so each gives its share.
         share = tf.ones_like(loss)
-        replicas = self.distribute_strategy.num_replicas_in_sync
-        if replicas > 1 and rows is not None:
+        if self.distribute_strategy.num_replicas_in_sync > 1:
             rows = tf.cast(rows, loss.dtype)
             share = rows / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, rows)
-        elif replicas > 1:
-            share /= replicas
         scale = self.optimizer.scale_loss(share)
         self._guard.apply(self.optimizer, tape.gradient(loss, weights, output_gradients=scale), weights, loss)
 

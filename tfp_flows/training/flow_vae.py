@@ -235,10 +235,10 @@ class FlowVAE(TrainedModel):
         if not training or self.free_bits == 0.0:
             return super().total_loss(terms, training)
         # Above the threshold the gradient is the KL term's; below there is none.
-        cost = mean_of_rows(terms["loss"] - terms["reconstruction"])
+        cost = mean_of_rows(terms["kl"])
+        cost = tf.where(cost > self.free_bits, cost, tf.cast(self.free_bits, cost.dtype))
         beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype)
-        free = beta * tf.cast(self.free_bits, cost.dtype)
-        return mean_of_rows(terms["reconstruction"]) + tf.where(cost > free, cost, free)
+        return mean_of_rows(terms["reconstruction"]) + beta * cost
 
     # --- training and use ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -267,30 +268,28 @@ def _look_at(data: tf.data.Dataset | Stream, conditional_size: int | None) -> Gl
     known = is_stream or int(data.cardinality()) >= 0
     start, events, count, whole = time.monotonic(), [], 0, True
 
-    def conditions():
+    def first_parts():
+        """Yields the first part of each batch, and keeps events until there are enough."""
         nonlocal count, whole
         for batch in batches:
             parts = [part for part in (batch if isinstance(batch, (tuple, list)) else [batch])[:2] if part is not None]
-            here = np.asarray(parts[-1] if conditional_size is not None else parts[0])
+            here = np.asarray(parts[0] if conditional_size is None else parts[-1])
             if whole:
                 events.append(here)
                 count += len(here)
             size, seconds = count * here[:1].nbytes, time.monotonic() - start
-            if not known or count >= MOST_ROWS or size > MOST_BYTES or seconds > MOST_SECONDS:
-                whole = False
-            if conditional_size is not None:
-                yield np.asarray(parts[0])
+            whole &= known and count < MOST_ROWS and size <= MOST_BYTES and seconds <= MOST_SECONDS
+            yield np.asarray(parts[0])
             if not known or (conditional_size is None and not whole):
                 return
 
+    conditions = None
     with stream_errors():
-        if conditional_size is None:
-            for _ in conditions():
-                pass
-            found = None
+        if known and conditional_size is not None:
+            conditions = rows_of("conditions of `x`", first_parts(), conditional_size)
         else:
-            found = rows_of("conditions of `x`", conditions(), conditional_size) if known else next(conditions(), None)
-    return Glance("x", np.concatenate(events) if events else None, found if known else None, whole)
+            collections.deque(first_parts(), maxlen=0)
+    return Glance("x", np.concatenate(events) if events else None, conditions, whole)
 
 
 def _is_lazy(x: Any) -> bool:

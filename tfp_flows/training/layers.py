@@ -11,7 +11,6 @@ import weakref
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -21,13 +20,13 @@ from tfp_flows.distribution import LOG_PROB_LAYERS
 from tfp_flows.saving import describe, from_description
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.training.variables import search
-from tfp_flows.training.weights import check_structure, structure_number
+from tfp_flows.training.weights import KnowsStructure, freeze_weights, frozen_weights, structure_number
 
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
-class _ModuleLayer(keras.Layer):
+class _ModuleLayer(KnowsStructure, keras.Layer):
     """A layer whose weights are those of a `tf.Module`."""
 
     def __init__(self, module: tf.Module, calls, *, name: str | None):
@@ -45,9 +44,8 @@ class _ModuleLayer(keras.Layer):
                 self.add_loss(loss)
 
     def get_config(self) -> dict:
-        trained = {id(w) for w in self.trainable_weights}
-        frozen = [i for i, w in enumerate(self.weights) if id(w) not in trained]
-        return {"name": self.name, "module": describe(self.module), "trainable": self.trainable, "frozen": frozen}
+        flags = {"trainable": self.trainable, "frozen": frozen_weights(self)}
+        return {"name": self.name, "module": describe(self.module), **flags}
 
     @classmethod
     def from_config(cls, config: dict):
@@ -55,19 +53,9 @@ class _ModuleLayer(keras.Layer):
         trainable, frozen = config.pop("trainable", True), config.pop("frozen", [])
         layer = cls(from_description(config.pop("module")), **config)
         if trainable:
-            for i in frozen:
-                layer.weights[i].trainable = False
+            freeze_weights(layer, frozen)
         layer.trainable = trainable
         return layer
-
-    def save_own_variables(self, store) -> None:
-        super().save_own_variables(store)
-        store["drawn"] = np.int64(self._drawn())
-
-    def load_own_variables(self, store) -> None:
-        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
-        check_structure(own.pop("drawn", None), self._drawn())
-        super().load_own_variables(own)
 
     def _drawn(self) -> int:
         return structure_number([self.module, *self.module.submodules], self._networks)
@@ -241,7 +229,7 @@ class Inverse(_BijectorLayer):
         return _of_rows(inverse_and_log_det, bijector, y, bijector.inverse_min_event_ndims, kwargs)
 
 
-class Model(keras.Model):
+class Model(KnowsStructure, keras.Model):
     """A `keras.Model` that sees the distributions, bijectors and templates in its attributes, also in lists and dictionaries.
 
     Use it as the base class of your own models, in place of `keras.Model`. Constraints, penalties and trainable flags of what
@@ -297,15 +285,6 @@ class Model(keras.Model):
         """Find new weights first; otherwise `keras.Model.compile`."""
         self._look()
         super().compile(*args, **kwargs)
-
-    def save_own_variables(self, store) -> None:
-        super().save_own_variables(store)
-        store["drawn"] = np.int64(self._drawn())
-
-    def load_own_variables(self, store) -> None:
-        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
-        check_structure(own.pop("drawn", None), self._drawn())
-        super().load_own_variables(own)
 
     def _drawn(self) -> int:
         roots = [r for n in self._held for r in tf.nest.flatten(getattr(self, n, None)) if isinstance(r, tf.Module)]

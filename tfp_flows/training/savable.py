@@ -15,6 +15,7 @@ from tfp_flows.saving import describe, from_description
 from tfp_flows.saving.export import export
 from tfp_flows.saving.writer import without_values
 from tfp_flows.training.base import TrainedModel
+from tfp_flows.training.weights import freeze_weights, frozen_weights
 
 
 class SavableModel(TrainedModel):
@@ -49,7 +50,7 @@ class SavableModel(TrainedModel):
         """
         state = random.getstate()  # Keras' initializers draw their seeds from it
         try:
-            config = {"name": self.name, "seed": self.seed, **self._parts(), "frozen": self._frozen()}
+            config = {"name": self.name, "seed": self.seed, **self._parts(), "frozen": frozen_weights(self)}
             structure = json.dumps({k: without_values(v) if k in self._described else v for k, v in config.items()})
             if structure not in (self._checked, self._read_back):
                 self._check_copy(lambda: type(self).from_config(config))
@@ -74,11 +75,6 @@ class SavableModel(TrainedModel):
         parts = {"distribution": self.distribution, "dequantize": self.dequantize}
         return {key: describe(part) for key, part in parts.items() if part is not None}
 
-    def _frozen(self) -> list[int]:
-        """Return the positions of the weights that are not trained."""
-        trained = {id(weight) for weight in self.trainable_weights}
-        return [i for i, weight in enumerate(self.weights) if id(weight) not in trained]
-
     def _check_copy(self, make: Callable[[], SavableModel], with_weights: bool = False) -> None:
         """Raise a `ValueError` unless a copy gives the same log-densities: with these weights, or with those that it has."""
         problem = None
@@ -101,7 +97,7 @@ class SavableModel(TrainedModel):
                 f"a copy has {len(theirs)} weights of {len(mine)}, or of other shapes; what two parts share may have become "
                 "two, or a constructor draws at random"
             )
-        if self._frozen() != copy._frozen():
+        if frozen_weights(self) != frozen_weights(copy):
             return "in a copy other weights are trained"
         if not with_weights:
             copy.set_weights(self.get_weights())
@@ -124,8 +120,7 @@ class SavableModel(TrainedModel):
         """Return a model from `get_config()`, with new weights."""
         parts = {key: from_description(config[key]) for key in cls._described if key in config}
         model = cls(**parts, **{key: config[key] for key in cls._kept if key in config})
-        for i in config.get("frozen", ()):
-            model.weights[i].trainable = False
+        freeze_weights(model, config.get("frozen", ()))
         return model
 
 

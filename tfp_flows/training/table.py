@@ -10,10 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors import Standardize
-from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import to_array
 from tfp_flows.distribution import FlowDistribution
-from tfp_flows.recipes.table import TableTraining, adapt_table_flow, table_flow, table_training
+from tfp_flows.recipes.table import TableTraining, adapt_table_flow, settings_for, table_flow
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.training.batch_order import without_autotuning
 from tfp_flows.training.callbacks import EarlyStopping
@@ -71,8 +70,7 @@ def fit_table(
     if x.ndim != 2 or len(x) < 10:
         raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {list(x.shape)}.")
     seed = resolve_seed(seed)
-    flow_seed, order_seed = seed, split_seed(seed, 2)[1]
-    rng = np.random.default_rng(order_seed)
+    rng = np.random.default_rng(split_seed(seed, 2)[1])
     if validation_data is None and len(x) >= FEW_ROWS:
         order, count = rng.permutation(len(x)), round(0.15 * len(x))
         x, validation_data = x[order[count:]], x[order[:count]]
@@ -84,24 +82,19 @@ def fit_table(
     parts = (np.arange(len(rows)) % NUM_FOLDS)[rng.permutation(len(rows))]
     fitted = len(rows) - int(np.max(np.bincount(parts))) if few else len(x)
     settings = settings_for(fitted, epochs, batch_size, learning_rate)
-    flow = table_flow(rows if few else x, seed=flow_seed)
+    flow = table_flow(rows if few else x, seed=seed)
     model = FlowModel(flow, name="flow")
-    steps = fitted // settings.batch_size
-    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * steps)
-    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
+    compile_for(model, settings, fitted)
     if not few:
         return TableFit(model, fit_rows(model, x, held, settings, seed, verbose))
     return TableFit(model, _fit_in_folds(model, flow, rows, parts, settings, seed, verbose))
 
 
-def settings_for(rows: int, epochs: int | None, batch_size: int | None, learning_rate: float | None) -> TableTraining:
-    """Return the settings of `table_training`, with what is given in their place."""
-    chosen = table_training(rows)
-    size = chosen.batch_size if batch_size is None else min(positive_int("batch_size", batch_size), chosen.batch_size)
-    default = max(20, min(200, -(-3200 // (rows // size))))
-    epochs = default if epochs is None else positive_int("epochs", epochs)
-    rate = chosen.learning_rate if learning_rate is None else learning_rate
-    return TableTraining(size, epochs, rate, max(10, epochs // 4))
+def compile_for(model: FlowModel, settings: TableTraining, rows: int) -> None:
+    """Compile a model for `fit_rows` on that many rows: Adam with a cosine decay and clipped gradients."""
+    steps = settings.epochs * (rows // settings.batch_size)
+    rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
+    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
 
 
 def fit_rows(

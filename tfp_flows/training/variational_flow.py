@@ -123,8 +123,9 @@ class VariationalFlow(TrainedModel):
 
     def loss_terms(self, batch, seed, training):
         del batch
-        step = self.optimizer.iterations.value if training else 0
-        beta = beta_at(self.beta, step, self._event_dtype) if training else tf.ones([], self._event_dtype)
+        beta = tf.ones([], self._event_dtype)
+        if training:
+            beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype)
         z, log_q = self(seed, training=training)
         if training and self.path_derivative:
             with tf.GradientTape(watch_accessed_variables=False) as tape:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pathlib
 import zlib
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 import numpy as np
@@ -26,16 +25,44 @@ def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Laye
     return number
 
 
-def check_structure(stored: Any, number: int) -> None:
-    """Raise a `ValueError` if weights in a file belong to another structure."""
-    if stored is not None and int(np.asarray(stored)) != number:
-        raise ValueError(
-            "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
-            "would mean something else here. Make both flows with the same `seed`."
-        )
+class StructureError(ValueError):
+    """Weights in a file belong to a flow with other permutations or orders."""
 
 
-class KeepsWeights(keras.Model):
+class KnowsStructure:
+    """A mixin in front of a Keras layer or model: its file holds a number for the structure that the weights belong to.
+
+    Subclasses define `_drawn`, that number.
+    """
+
+    def save_own_variables(self, store) -> None:
+        super().save_own_variables(store)
+        store["drawn"] = np.int64(self._drawn())
+
+    def load_own_variables(self, store) -> None:
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
+        drawn = own.pop("drawn", None)
+        if drawn is not None and int(np.asarray(drawn)) != self._drawn():
+            raise StructureError(
+                "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
+                "would mean something else here. Make both flows with the same `seed`."
+            )
+        super().load_own_variables(own)
+
+
+def frozen_weights(layer: keras.Layer) -> list[int]:
+    """Return the positions of the weights that are not trained."""
+    trained = {id(weight) for weight in layer.trainable_weights}
+    return [i for i, weight in enumerate(layer.weights) if id(weight) not in trained]
+
+
+def freeze_weights(layer: keras.Layer, positions: Iterable[int]) -> None:
+    """Freeze the weights at some positions."""
+    for i in positions:
+        layer.weights[i].trainable = False
+
+
+class KeepsWeights(KnowsStructure, keras.Model):
     """A Keras model whose files are written whole, and which knows for which structure its weights are.
 
     Subclasses have `_networks`, the Keras layers that they train, and `_build_optimizer`.
@@ -95,7 +122,6 @@ class KeepsWeights(keras.Model):
     def save_own_variables(self, store) -> None:
         """Return the variables, a number for the structure that they belong to, and in `fit` the training progress."""
         super().save_own_variables(store)
-        store["drawn"] = np.int64(self._drawn())
         if self._progress is not None:
             store["progress"] = self._progress.state
             for i, state in enumerate(self.generators):
@@ -108,14 +134,13 @@ class KeepsWeights(keras.Model):
           ValueError: If the file belongs to a flow with other permutations or orders. No weight has been changed by then.
         """
         own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
-        state, drawn = own.pop("progress", None), own.pop("drawn", None)
+        state = own.pop("progress", None)
+        generators = {key: own.pop(key) for key in list(own) if key.startswith("generator_")}
         try:
-            check_structure(drawn, self._drawn())
-        except ValueError as error:
+            super().load_own_variables(own)
+        except StructureError as error:
             self._refused = error
             raise
-        generators = {key: own.pop(key) for key in list(own) if key.startswith("generator_")}
-        super().load_own_variables(own)
         if state is not None and self._progress is not None:
             self._progress.note(state)
             for i, generator in enumerate(self.generators):
