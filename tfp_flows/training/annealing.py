@@ -1,4 +1,4 @@
-"""Weights of a term of a loss that change with the step."""
+"""Schedules for the weight of a loss term."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ Beta = float | Callable[[tf.Tensor], tf.Tensor]
 
 
 def linear_annealing(start: float = 0.01, stop: float = 1.0, steps: int = 10_000) -> Callable:
-    """Return a weight that grows linearly from `start` to `stop` within `steps` training steps, and then stays.
+    """Return a Keras schedule that grows linearly from `start` to `stop` within `steps` training steps, then stays constant.
 
-    The defaults are those of Rezende and Mohamed (2015, arXiv:1505.05770, section 4.3), `min(1, 0.01 + t / 10000)`. It is a
-    Keras schedule; any other of `keras.optimizers.schedules` works as `beta` too.
+    The defaults follow Rezende and Mohamed (2015, arXiv:1505.05770, section 4.3): `min(1, 0.01 + t / 10000)`. Any other
+    schedule of `keras.optimizers.schedules` works as `beta` too.
 
     Args:
       start, stop: Weights at the first step and after `steps` steps.
       steps: Number of steps.
-
-    Returns:
-      A callable from the step to the weight, for `beta=`.
 
     Raises:
       ValueError: If `steps` is not positive.
@@ -39,7 +36,7 @@ def linear_annealing(start: float = 0.01, stop: float = 1.0, steps: int = 10_000
 
 
 def check_beta(beta: Beta) -> Beta:
-    """Return a weight, or a function of the step, or raises a `ValueError`."""
+    """Return a constant as a float and a schedule as it is. Raise a `ValueError` for anything else."""
     if callable(beta):
         return beta
     if isinstance(beta, numbers.Real) and math.isfinite(beta) and beta >= 0:

@@ -1,4 +1,4 @@
-"""`TrainedModel`: the base class of the models, in which a training objective is one method."""
+"""`TrainedModel`: the base class of all models that train."""
 
 from __future__ import annotations
 
@@ -11,40 +11,38 @@ from tfp_flows.training.resuming import step_seed
 
 
 def mean_of_rows(values: tf.Tensor) -> tf.Tensor:
-    """Return the mean, or zero of no rows: a replica may get nothing of a last batch."""
+    """Return the mean, or zero for an empty batch: a replica may get no rows of the last batch."""
     return tf.math.divide_no_nan(tf.reduce_sum(values), tf.cast(tf.size(values), values.dtype))
 
 
 class TrainedModel(FitsUnderKeras):
-    """Base class of the models: a training objective is a subclass that defines `loss_terms`.
+    """Base class of all models that train. A new training objective is a subclass that defines `loss_terms`.
 
-    The base class does the rest: gradients and the optimizer's step, penalties of networks, replicas, logs, weights that are
-    never updated from a loss that is not finite, compilation, and runs that are resumed. A subclass
+    The base class provides gradients and optimizer steps, penalties of networks, replicas, logs, non-finite checks,
+    compilation, and resuming. A subclass
 
     - finds its variables with `self._adopt(tracking.find(...))` in `__init__`, and sets `self.built = True`;
-    - MUST define `loss_terms(batch, seed, training)`;
-    - names the means that are logged beside the loss with `self._log_means(...)`;
-    - trains by `self._fit(data, callbacks, order, **options)`;
-    - CAN define `total_loss` and `after_step`.
+    - MUST define `loss_terms(batch, seed, training)`, and CAN define `total_loss` and `after_step`;
+    - names the means to log beside the loss with `self._log_means(...)`;
+    - trains with `self._fit(data, callbacks, order, **options)`.
     """
 
     def __init__(self, *, name: str, dtype: str):
         super().__init__(name=name, dtype=dtype)
         self._legacy_layers: list[tf.Module] = []
-        self._frozen_by_layers: frozenset[int] = frozenset()  # ids of the variables that their own layers had frozen
+        self._frozen_by_layers: frozenset[int] = frozenset()  # ids of variables frozen by their own layers
         self._adopted: list[keras.Variable] = []
         self._means: list[keras.metrics.Mean] = []
         self.seed = 0
 
     def _adopt(self, found: tracking.Found, variables: list[tf.Variable] | None = None) -> None:
-        """Make networks and variables that were found those of this model."""
         self._networks = [*self._networks, *found.layers]
         self._legacy_layers = [*self._legacy_layers, *found.legacy_layers]
         self._adopted = [*self._adopted, *tracking.adopt(found, variables)]
         self._frozen_by_layers |= found.frozen
 
     def _before_compile(self) -> None:
-        """Freezes what the user has frozen in a Keras 2 layer since, and the reverse; Keras 3 layers are followed by Keras."""
+        """Update the trainable flags of Keras 2 layers. Keras updates those of Keras 3 layers."""
         frozen = tracking.find(*self._legacy_layers).frozen
         legacy = {id(w) for layer in self._legacy_layers for w in layer.weights}
         for weight in self._adopted:
@@ -53,31 +51,29 @@ class TrainedModel(FitsUnderKeras):
                 weight.trainable = weight.value.trainable and key not in frozen
         self._frozen_by_layers = (self._frozen_by_layers - legacy) | frozen
 
-    # --- the objective ---
-
     def loss_terms(self, batch, seed: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        """Return the terms of each row of a batch, `[N]`, in nats.
+        """Return the loss terms of each row of a batch, `[N]`, in nats.
 
         Args:
-          batch: What the dataset yields.
-          seed: Stateless seed `[2]` for the noise of this step: a function of the model's seed, the step and the replica.
-          training: Whether this is a training step. In evaluation the noise of a batch is the same each time.
+          batch: An element of the dataset.
+          seed: Stateless seed `[2]` for the noise of this step, a function of the model's seed, the step and the replica.
+          training: Whether this is a training step. In evaluation, the noise of a batch is always the same.
 
         Returns:
-          `"loss"`, whose mean is minimized; `"weight"` of the rows, if they have different ones; and what is logged.
+          A dictionary of `"loss"`, whose mean is minimized; optionally `"weight"`, the weights of the rows; and the
+          terms to log.
         """
         raise NotImplementedError
 
     def total_loss(self, terms: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Return the loss of a batch without penalties: the weighted mean of `terms["loss"]`."""
+        """Return the loss of a batch, without penalties: the weighted mean of `terms["loss"]`."""
         del training
         return mean_of_rows(terms["loss"] * terms["weight"] if "weight" in terms else terms["loss"])
 
     def after_step(self) -> None:
-        """Run after each training step, for variables that are no weights, such as moving statistics."""
+        """Update variables that are not weights, such as moving statistics. Runs after each training step."""
 
     def _log_means(self, *names: str) -> None:
-        """Log the means of terms under their names."""
         self._means = [*self._means, *(keras.metrics.Mean(name=name) for name in names)]
 
     def _training_step(self, data):
@@ -92,7 +88,7 @@ class TrainedModel(FitsUnderKeras):
         return self._logs(loss, terms)
 
     def _evaluation_step(self, data):
-        # The same noise in every evaluation, but not in every batch of one: the loss counts them.
+        # The loss metric counts rows, so noise differs between batches but is equal in every evaluation.
         terms = self.loss_terms(data, step_seed(self.seed + 1, self._loss_metric().count.value), training=False)
         return self._logs(self.total_loss(terms, training=False), terms)
 
@@ -103,17 +99,13 @@ class TrainedModel(FitsUnderKeras):
         return self.compute_metrics(None, None, -terms["loss"], sample_weight=terms.get("weight"))
 
     def _penalty(self, dtype: tf.DType) -> tf.Tensor:
-        """Return the networks' own losses, such as regularization: those of Keras 3, which are tracked, and of Keras 2."""
         losses = [*self.losses, *(loss for layer in self._legacy_layers for loss in layer.losses)]
         return sum((tf.cast(loss, dtype) for loss in losses), tf.zeros([], dtype))
 
     def _update(self, tape: tf.GradientTape, loss: tf.Tensor, rows: tf.Tensor) -> None:
-        """One step of the optimizer, or none if the loss or its gradient is not finite.
-
-        `rows` is how many rows of a batch `loss` is the mean of; replicas may have different numbers.
-        """
+        """Make one optimizer step, unless the loss or its gradient is not finite. `loss` is the mean over `rows` rows."""
         weights = self.trainable_weights
-        # Replicas add their gradients up, so each gives its share.
+        # Replicas sum their gradients, and may have different numbers of rows.
         share = tf.ones_like(loss)
         if self.distribute_strategy.num_replicas_in_sync > 1:
             rows = tf.cast(rows, loss.dtype)
@@ -122,14 +114,12 @@ class TrainedModel(FitsUnderKeras):
         self._guard.apply(self.optimizer, tape.gradient(loss, weights, output_gradients=scale), weights, loss)
 
     def _snapshot(self) -> list[tuple]:
-        """Return the weights that are not trained, such as moving statistics, as they are at the beginning of a step."""
         return [(w, tf.identity(w.value)) for w in self.non_trainable_weights]
 
     def _restore(self, before: list[tuple]) -> None:
-        """Take them back after a step whose loss was not finite, and after those that follow it."""
+        """Reset the weights of a snapshot if this step, or an earlier one, was not finite."""
         for weight, old in before:
             weight.assign(tf.where(self._guard.failed, old, weight.value))
 
     def _loss_metric(self) -> keras.metrics.Mean:
-        """Keras' own tracker of the loss."""
         return next(metric for metric in self.metrics if metric.name == "loss")

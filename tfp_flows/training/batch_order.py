@@ -1,4 +1,4 @@
-"""The order of training batches: a function of seed, epoch and step, so that a run can go on in another process."""
+"""The order of training batches, as a function of seed, epoch and step, so that another process can resume a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PREFETCHED = 2  # batches
 
 
 class Order:
-    """The batches of each epoch, and their order.
+    """The order of the batches in each epoch.
 
-    Batches are counted through all passes over the data: an epoch is a pass, or `steps_per_epoch` batches, which may
-    begin anywhere in a pass. An iterator gives those from `start` to the end of the epoch that `start` is in.
+    Batches are counted over all passes through the data. An epoch is one pass, or `steps_per_epoch` batches, which may
+    start in the middle of a pass. An iterator yields the batches from `start` to the end of its epoch.
     """
 
     def __init__(self, batches_per_pass: int, steps_per_epoch: int | None = None):
@@ -24,13 +24,13 @@ class Order:
         self.per_epoch = (
             batches_per_pass if steps_per_epoch is None else positive_int("steps_per_epoch", steps_per_epoch)
         )
-        # Variables, since Keras makes its iterators itself. On a host, and never a strategy's copies.
+        # Keras makes the iterators, so only variables can pass these values. One copy on the host serves all replicas.
         with tf.device("CPU:0"):
             self.seed = tf.Variable(resolve_seed(None), trainable=False, dtype=tf.int64)
             self.start = tf.Variable(0, trainable=False, dtype=tf.int64)
 
     def begin(self, epoch: int, step: int) -> None:
-        """Let the next iterator begin with this step of this epoch."""
+        """Set the step of the epoch at which the next iterator starts."""
         self.start.assign(epoch * self.per_epoch + step)
 
     def batches(self, a_pass: Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
@@ -50,29 +50,28 @@ class Order:
         batches = pipeline(
             tf.data.Dataset.from_tensors(0).flat_map(tf.autograph.experimental.do_not_convert(from_here))
         )
-        # Keras asks how long an epoch is. `assert_cardinality` would end a resumed one, which is shorter, with an error.
+        # Keras needs the length of an epoch. `assert_cardinality` would raise at the end of a resumed epoch, which is shorter.
         batches.cardinality = lambda: tf.constant(per_epoch, tf.int64)
         return batches
 
 
 def order_of_rows(rows: int, seed: tf.Tensor, shuffle: bool) -> tf.Tensor:
-    """Return the rows of a pass, by the seed `[2]` of that pass."""
+    """Return the row indices of a pass, whose seed is `[2]`."""
     order = tf.range(rows, dtype=tf.int64)
     return tf.random.experimental.stateless_shuffle(order, seed) if shuffle else order
 
 
 def pipeline(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the dataset as training reads it: ahead of the step, and each worker its part of every batch."""
+    """Return a dataset that prefetches, and splits each batch between workers."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
     return without_autotuning(dataset.with_options(options).prefetch(PREFETCHED))
 
 
 def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the dataset, with iterators that end at once.
+    """Return the dataset without autotuning, so that its iterators end at once.
 
-    tf.data's tuning thread can sleep through the end of its iterator (seen in TF 2.21), and whoever waits for the end waits
-    for the thread's next look, whose period doubles: at times as long as the epoch itself was.
+    The tuning thread of tf.data can sleep through the end of its iterator (seen in TF 2.21), for as long as the epoch took.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

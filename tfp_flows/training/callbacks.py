@@ -1,4 +1,4 @@
-"""Keras callbacks: pictures while a flow trains, and backups of several workers."""
+"""Keras callbacks for sample grids, early stopping and backups."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tfp_flows.training.workers import is_chief
 
 
 class SampleGrid(keras.callbacks.Callback):
-    """Draws samples of an image flow into `epoch-0005.png`, ... every few epochs, always with the same noise.
+    """Saves samples of an image flow as `epoch-0005.png`, ... every few epochs, always from the same seed.
 
     Args:
-      folder: Folder of the pictures; it is made if it is not there.
-      every: Number of epochs from one picture to the next.
+      folder: Folder for the pictures; created if missing.
+      every: Number of epochs between pictures.
       num_samples: Number of samples.
       conditional_input: Conditions `[num_samples, C]` of a conditional flow.
       seed: Seed of the samples.
 
     Raises:
-      ValueError: If a number is not positive.
+      ValueError: If `every` or `num_samples` is not positive.
 
     Example:
       >>> grid = tff.callbacks.SampleGrid("samples", every=5)  # model.fit(images, callbacks=[grid])
@@ -56,14 +56,16 @@ class SampleGrid(keras.callbacks.Callback):
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
-    """Keras' callback, for which the weights before the first epoch count as well.
+    """Keras' `EarlyStopping`, which also counts the weights before the first epoch, and always restores the best weights.
 
-    Training then never ends at a higher validation loss than it began with. That matters where rows are few, and for flows
-    that start as a good density, such as `tff.table_flow`.
+    Training then never ends with a higher validation loss than it started with. This matters for small data sets, and
+    for flows that start as a good density, such as `tff.table_flow`.
 
     Args:
-      validation_data: Events, `(conditions, events)` or a dataset, as for `fit`.
-      patience, min_delta, verbose: As in Keras. The best weights are restored.
+      validation_data: Events, `(conditions, events)` or a dataset, the same as for `fit`.
+      patience: Number of epochs without improvement before training stops.
+      min_delta: Smallest decrease of the validation loss, in nats, that counts as an improvement.
+      verbose: 1 prints when training stops; 0 is silent.
 
     Example:
       >>> x = tff.data.moons().sample(200, seed=1)
@@ -94,27 +96,28 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
 
 
 class BackupAndRestore(keras.callbacks.BackupAndRestore):
-    """Keras' callback for one process and for several workers, which share `backup_dir`: the chief writes, and all read.
+    """Keras' `BackupAndRestore` for one process or several workers: the chief writes the backup, and all workers read it.
 
-    Where a process was killed, the same `fit` goes on at the last backup, and ends with the weights that it would have had.
-    Make the flow with a `seed`: its permutations are no weights.
+    After an interruption, the same `fit` resumes at the last backup, and ends with the weights of an uninterrupted run.
+    Give the flow a `seed`, because permutations are not weights.
 
     Args:
-      backup_dir: Folder of the backup, for this run alone; on a disk that all workers see.
+      backup_dir: Folder of the backup, for this run alone, on a disk that all workers can read.
       save_freq: `"epoch"`, or a number of batches.
-      double_checkpoint, delete_checkpoint: As in Keras.
+      double_checkpoint: Whether to keep the previous backup too.
+      delete_checkpoint: Whether to delete the backup at the end of training.
 
     Example:
       >>> backup = tff.callbacks.BackupAndRestore("backup")  # model.fit(x, epochs=100, callbacks=[backup])
     """
 
-    only_saves = True  # which does not keep training from running several steps in one call
+    only_saves = True  # so training may still run several steps per call
 
     def _writes(self) -> bool:
         return is_chief(self.model.distribute_strategy)
 
     def on_train_begin(self, logs=None):
-        # Killed while it wrote the file beside the weights: those were read before it, and say where the run was.
+        # A process killed in mid-write leaves broken metadata. The weights, which hold the progress, were already read.
         with contextlib.suppress(json.JSONDecodeError):
             super().on_train_begin(logs)
         if self._writes():

@@ -1,4 +1,4 @@
-"""Training steps as graphs: traced once, compiled once, freed with their model, and several in one call from Python."""
+"""Training steps as graphs: traced once, compiled once, freed with their model."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import tensorflow as tf
 
 from tfp_flows._compat_tfp import forgetting, unregister_gradients
 
-# Steps that one call from Python may run: what Keras does around a step takes about as long as a step of a small flow.
+# The overhead of Keras around a step is about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
 _BATCH_HOOKS = tuple(f"on_{kind}batch_{end}" for kind in ("", "train_", "test_") for end in ("begin", "end"))
 
 
 def traced(function, *args):
-    """Return the concrete function of a `tf.function` that nobody differentiates, and which is freed with its model."""
+    """Return a concrete function without gradients, which is freed with its model."""
     with forgetting():
         concrete = function.get_concrete_function(*args)
     unregister_gradients(concrete.graph)
@@ -26,15 +26,11 @@ def traced(function, *args):
 
 
 class Step:
-    """A step that is traced once, whatever `steps_per_execution` is, and compiled by XLA for full batches only.
+    """A step that is traced once for all values of `steps_per_execution`, and compiled by XLA for full batches only.
 
-    XLA compiles anew for each shape, and the size of an epoch's last batch changes with the number of rows: a batch that is
-    smaller than the largest so far goes through the same graph without XLA.
-
-    The graph is traced outside of XLA's context. Inside, `tf.vectorized_map` (of TFP's `...AutoBatched` distributions) is
-    a function of its own, and its gradient another, which takes shapes from the first. XLA does not look into a function
-    for where an output comes from: it would take all inputs of the first one, and so every weight, for constants, and
-    compile anew at each step.
+    XLA recompiles for each shape, so batches smaller than the largest so far run through the same graph without XLA.
+    The trace is outside XLA's context. Inside, XLA would take every weight that `tf.vectorized_map` reads (in TFP's
+    `...AutoBatched` distributions) for a constant, and recompile at each step.
     """
 
     def __init__(self, step: Callable):
@@ -43,7 +39,7 @@ class Step:
         self.largest = tf.Variable(0, trainable=False, dtype=tf.int32)
 
     def __call__(self, data, jit_compile: bool):
-        """Return the logs of a step, from inside of the function that Keras makes."""
+        """Return the logs of a step. Called inside the function that Keras traces."""
         as_it_is = traced(self._traced, data)
         flat = [t for t in tf.nest.flatten(data) if t is not None]
         if not jit_compile:
@@ -59,13 +55,13 @@ class Step:
 
 
 def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
-    """Whether a callback is called at every batch, so that each must be a call of its own."""
+    """Return whether a callback needs each batch to be a separate call."""
     kind = type(callback)
     saves = kind in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore) or getattr(
         kind, "only_saves", False
     )
     if saves and callback.save_freq == "epoch":
-        return False  # nothing to do at a batch
+        return False
     return any(
         name in vars(callback) or getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
         for name in _BATCH_HOOKS
@@ -73,22 +69,16 @@ def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
 
 
 def steps_per_execution(data: Any, callbacks: Sequence[keras.callbacks.Callback], limits: Sequence[int | None]) -> int:
-    """Return a number of steps that fits an epoch: one where a callback looks at batches, else up to 16.
-
-    Args:
-      data: What `fit` trains on.
-      callbacks: Those that the user gave.
-      limits: `steps_per_epoch` and `validation_steps`, where they are given.
-    """
+    """Return the number of steps per call: 1 if a callback needs each batch, else a number up to 16 that fits the epoch."""
     if not isinstance(data, tf.data.Dataset) or any(map(_looks_at_batches, callbacks)):
         return 1
-    # Keras would run over the end of an epoch that is not a multiple.
+    # Keras would overrun an epoch whose length is not a multiple.
     limit = math.gcd(*[n for n in limits if n])  # 0 if there is none
     if limit:
         return max(n for n in range(1, MOST_STEPS_PER_EXECUTION + 1) if limit % n == 0)
     batches = int(data.cardinality())
     if batches < 1:  # unknown
         return MOST_STEPS_PER_EXECUTION
-    # The data's end ends the last call as well, but the progress bar counts it in full.
+    # The last call ends with the data, but the progress bar counts all of its steps.
     most = min(MOST_STEPS_PER_EXECUTION, batches)
     return min(range(most, most // 2, -1), key=lambda n: -batches % n)

@@ -1,4 +1,4 @@
-"""Conditions of training data: their scale, and the standardization in front of a flow."""
+"""Scale of the conditions of training data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfp_flows.training.validation import look_at_conditions
 
 
 def warn_of_unseen_conditions(distribution: tfp.distributions.Distribution) -> None:
-    """Warns where conditions would be standardized, if they could be looked at before training."""
+    """Warn if conditions would be standardized, but cannot be read before training."""
     layer = getattr(distribution, "preprocess_condition", None)
     if isinstance(layer, Standardize) and not layer.adapted:
         warnings.warn(
@@ -27,13 +27,10 @@ def warn_of_unseen_conditions(distribution: tfp.distributions.Distribution) -> N
 def prepare_conditions(
     distribution: tfp.distributions.Distribution, rows: np.ndarray, events: np.ndarray | None
 ) -> None:
-    """Adapts the `preprocess_condition` of a new flow to conditions `[N, C]`, and warns of a scale far from one.
+    """Adapt the `preprocess_condition` of a new flow to conditions `[N, C]`, and warn if their scale is far from one.
 
-    A flow that has been trained without `FlowModel` reads its conditions as they are, and goes on so. `events` are those that
-    belong to the conditions, if they are at hand.
-
-    Raises:
-      ValueError: For columns whose variation is lost in the distribution's dtype.
+    A flow that already depends on its conditions was trained without `FlowModel`, so its `preprocess_condition` is not
+    changed. `events` are the matching events, if available.
     """
     given = tf.cast(rows, distribution.dtype)
     if not isinstance(distribution, FlowDistribution):
@@ -56,7 +53,7 @@ def prepare_conditions(
 
 
 def _ignores_conditions(distribution: FlowDistribution, rows: tf.Tensor, events: np.ndarray | None) -> bool:
-    """Whether a flow gives the same density under conditions far from each other, as a new one does."""
+    """Return whether distant conditions give the same density, as in a new flow."""
     far = rows[tf.argmax(tf.reduce_sum(tf.square(rows - rows[0]), axis=1))]
     if events is not None:
         x = tf.cast(events[:2], distribution.dtype)

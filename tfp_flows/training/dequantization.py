@@ -1,4 +1,4 @@
-"""Dequantization: noise that turns the density of images into a bound on the probability of their integers."""
+"""Dequantization: noise that turns a density of images into a bound on the probability of integers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ from tfp_flows.tracking import Mirror
 
 @serializable
 class UniformDequantization(tf.Module):
-    """`u ~ U(0, 1)` is added to each of the integers `0 .. levels - 1`, and the sum divided by `levels`.
+    """Uniform dequantization of the integers `0 .. levels - 1`: `y = (x + u) / levels` with `u ~ U(0, 1)`.
 
-    With `D` values in an event, `log p(x) >= E[log p((x + u) / levels)] - D log(levels)` (Theis et al. 2016,
-    arXiv:1511.01844).
+    For events of `D` values, `log p(x) >= E[log p((x + u) / levels)] - D log(levels)` (Theis et al. 2016, arXiv:1511.01844).
 
     Args:
       levels: Number of levels: 256 for bytes.
@@ -38,19 +37,14 @@ class UniformDequantization(tf.Module):
         self.levels = positive_int("levels", levels, 2)
 
     def _noise(self, x: tf.Tensor, seed) -> tuple[tf.Tensor, tf.Tensor]:
-        """Noise in (0, 1) for the integers `x` (floating point by now), and its log-density."""
         return tf.random.stateless_uniform(tf.shape(x), seed, dtype=x.dtype), tf.zeros(tf.shape(x)[:1], x.dtype)
 
     def __call__(self, x, seed, dtype: tf.DType = tf.float32) -> tuple[tf.Tensor, tf.Tensor]:
-        """Events in [0, 1], and what their log-density exceeds the bound by.
-
-        Args:
-          x: Integers `[N, *event_shape]`.
-          seed: Stateless seed.
-          dtype: Of the result.
+        """Dequantize the integers `x`, `[N, *event_shape]`, with noise from a stateless seed.
 
         Returns:
-          `y = (x + u) / levels`, and `log q(u | x) + D log(levels)`, `[N]`: `log p(y)` minus it bounds `log p(x)`.
+          Events `y = (x + u) / levels` in [0, 1], and the term `log q(u | x) + D log(levels)`, `[N]`, in nats. The mean
+          of `log p(y)` minus this term is a lower bound on `log p(x)`.
         """
         x = tf.cast(x, dtype)
         noise, log_q = self._noise(x, seed)
@@ -60,15 +54,15 @@ class UniformDequantization(tf.Module):
 
 @serializable
 class VariationalDequantization(UniformDequantization):
-    """The noise is drawn from a small flow that reads the image, trained with the rest (Ho et al. 2019, section 3.1).
+    """Dequantization with noise from a small conditional flow, trained with the model.
 
-    Two checkerboard couplings map logistic noise, which a sigmoid then takes to (0, 1); their networks start at zero, so that
-    the noise starts as uniform.
+    Two checkerboard couplings transform logistic noise, and a sigmoid maps it to (0, 1). Their networks start at zero,
+    so the initial noise is uniform (Ho et al., Flow++, 2019, arXiv:1902.00275, section 3.1).
 
     Args:
       image_shape: `(H, W, C)`.
       levels: Number of levels.
-      filters, num_blocks: Of the convolutional networks.
+      filters, num_blocks: Filters and number of residual blocks of each convolutional network.
       seed: Integer seed of the weights.
       name: Name of the module.
 
@@ -79,9 +73,6 @@ class VariationalDequantization(UniformDequantization):
       >>> y, log_q = VariationalDequantization((4, 4, 1), 16, filters=4)(tf.ones([2, 4, 4, 1], tf.uint8), seed=(1, 2))
       >>> y.shape, log_q.shape
       (TensorShape([2, 4, 4, 1]), TensorShape([2]))
-
-    References:
-      J. Ho et al., Flow++: Improving Flow-Based Generative Models with Variational Dequantization, 2019, arXiv:1902.00275.
     """
 
     def __init__(
@@ -97,7 +88,7 @@ class VariationalDequantization(UniformDequantization):
         super().__init__(levels, name=name)
         height, width, channels = image_sizes("image_shape", image_shape)
         seeds = split_seed(resolve_seed(seed), 2)
-        # Each network sees the noise that stays, and the image.
+        # Each network reads the unchanged half of the noise, and the image.
         shape = (height, width, 2 * channels)
         networks = [conv_resnet_template(filters, num_blocks, image_shape=shape, params=1, seed=s) for s in seeds]
         self.networks = [Mirror(network) for network in networks]
@@ -110,7 +101,7 @@ class VariationalDequantization(UniformDequantization):
         image = 2.0 * x / (self.levels - 1) - 1.0
         for orientation, network in enumerate(self.networks):
             mask = tf.cast(checkerboard_binary_mask(x.shape[1:], orientation), x.dtype)
-            seen = tf.cast(tf.concat([mask * u, image], axis=-1), tf.float32)  # of the networks
+            seen = tf.cast(tf.concat([mask * u, image], axis=-1), tf.float32)
             shift, log_scale = tf.split(tf.cast(network(seen), x.dtype), 2, axis=-1)
             log_scale = (1.0 - mask) * bound_log_scale(log_scale)
             u = u * tf.exp(log_scale) + (1.0 - mask) * shift
@@ -119,5 +110,5 @@ class VariationalDequantization(UniformDequantization):
 
 
 def _log_sigmoid_slope(u: tf.Tensor) -> tf.Tensor:
-    """Log of the derivative of the sigmoid: also the log-density of the logistic distribution."""
+    """Return the log-derivative of the sigmoid, which is the log-density of the logistic distribution."""
     return -tf.math.softplus(u) - tf.math.softplus(-u)

@@ -1,4 +1,4 @@
-"""Checks of the distribution that a model is given, and of data against its support."""
+"""Checks of a model's distribution, and of data against its support."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from tfp_flows.distribution import FlowDistribution
 
 
 def check_distribution(name: str, distribution) -> None:
-    """Raise a `ValueError` unless `distribution` is one over events that are one tensor of reals each, without a batch."""
+    """Raise a `ValueError` unless `distribution` has one floating-point tensor as its event and batch shape []."""
     tfd = tfp.distributions
-    # `tfp.experimental.util.make_trainable` returns a module that makes its distribution anew for each call.
+    # `tfp.experimental.util.make_trainable` returns a `DeferredModule`.
     if not isinstance(distribution, (tfd.Distribution, tfp.experimental.util.DeferredModule)):
         raise ValueError(f"`{name}` must be a tfd.Distribution, got {distribution!r}.")
     if isinstance(distribution.dtype, (list, tuple, dict)) or not isinstance(distribution.event_shape, tf.TensorShape):
@@ -31,7 +31,7 @@ def check_distribution(name: str, distribution) -> None:
 
 
 def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> None:
-    """Warns if layers of a flow share weights, as in `Chain([layer] * 8)`, which is hardly ever meant."""
+    """Warn if layers of a flow share weights, as in `Chain([layer] * 8)`, which is rarely intended."""
     bijector = getattr(distribution, "bijector", None)
     if not isinstance(bijector, tfp.bijectors.Bijector):
         return
@@ -51,21 +51,15 @@ def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> Non
 
 
 def check_support(name: str, events: np.ndarray | None, distribution: tfp.distributions.Distribution) -> None:
-    """Raise a `ValueError` if an event lies on or outside of the bounds that the flow's outermost bijectors have.
-
-    Args:
-      name: Name of the argument, for the message.
-      events: Events `[N, *event_shape]`, or `None` where they cannot be looked at.
-      distribution: Only the bijectors of TFP on the data's side of a `FlowDistribution` are asked, such as `preprocess`.
-    """
+    """Raise a `ValueError` if an event lies on or outside the bounds of TFP bijectors on the data's side of a flow."""
     if events is None or not isinstance(distribution, FlowDistribution):
         return
     value = tf.constant(np.asarray(events, distribution.dtype.as_numpy_dtype))
     if not np.all(np.isfinite(value)):
-        return  # which others tell
+        return  # other checks report it
     for layer in layers_of(distribution.bijector):
         if hasattr(layer, "inverse_and_log_det") and not is_affine(layer):
-            return  # the first of ours: all real numbers are in its range
+            return  # our layers have all real numbers as their range
         try:
             value = layer.inverse(tf.identity(value))
         except (ValueError, NotImplementedError):

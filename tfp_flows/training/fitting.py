@@ -1,4 +1,4 @@
-"""Compilation and training of models under Keras, which stops at a loss that is not finite."""
+"""Compilation and training of models under Keras."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tfp_flows.training.resuming import Progress, Resume
 from tfp_flows.training.weights import KeepsWeights
 from tfp_flows.training.workers import workers
 
-# Steps from which on compiling pays for sure: for planar and spline flows it is even at about 2000, and XLA keeps the memory of
-# what it compiles, up to 300 MB for 32 layers, until the process ends.
+# Compiling pays from about 2000 steps for planar and spline flows, and always from here on. XLA keeps the memory of what it
+# compiles, up to 300 MB for 32 layers, until the process ends.
 LEAST_STEPS_TO_COMPILE = 5000
 
 
 def _refuse_class_weight(options: dict) -> None:
-    """Keras would take the events for labels."""
+    """Raise a `ValueError` for `class_weight`, because Keras would use the events as labels."""
     if options.pop("class_weight", None) is not None:
         raise ValueError(
             "`class_weight` must be left out, since events are no classes: use `sample_weight`, one for each row."
@@ -32,10 +32,7 @@ def _refuse_class_weight(options: dict) -> None:
 
 
 class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
-    """Runs a model with its own training and evaluation steps under Keras: compiled by XLA where that pays, and guarded.
-
-    Subclasses define `_training_step(data)` and `_evaluation_step(data)`, which return logs.
-    """
+    """Base class that runs the methods `_training_step(data)` and `_evaluation_step(data)` of a model under Keras."""
 
     def __init__(self, *, name: str, dtype: str):
         super().__init__(name=name, dtype=dtype)
@@ -57,18 +54,18 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         steps_per_execution: int | str = "auto",
         **kwargs,
     ):
-        """Prepare training like `keras.Model.compile`, without a loss: the model has its own.
+        """Configure the model for training, without a loss: the model has its own.
 
         Args:
           optimizer: Any Keras optimizer, or its name.
           loss: Must be left out.
-          jit_compile: `"auto"` compiles the training step by XLA, on CPUs too, and goes on without it, with a warning, for
-            a model that XLA cannot compile. What takes long to compile and gains little goes without: convolutions on a CPU,
-            and layers that say so (`gains_by_jit = False`); and so do fits of few steps.
-            `True` insists; `False` does without (a shorter first step).
-          steps_per_execution: Training steps in one call from Python, which about halves the time of a small flow's. `"auto"`:
-            up to 16, and one where a callback looks at batches.
-          run_eagerly, kwargs: As in `keras.Model.compile`.
+          jit_compile: `True` compiles the training step by XLA; `False` does not (a shorter first step). `"auto"`
+            compiles, on CPUs too, except for short fits, several replicas, convolutions on a CPU, and layers with
+            `gains_by_jit = False`. If XLA cannot compile the model, `"auto"` warns and trains without it.
+          steps_per_execution: Training steps in one call from Python. Several about halve the time per step of a small
+            flow. `"auto"` takes up to 16, or 1 if a callback needs each batch.
+          run_eagerly: Whether to run without graphs, for debugging.
+          kwargs: Other options of `keras.Model.compile`.
         """
         for key, value in (("loss", loss), ("loss_weights", kwargs.pop("loss_weights", None))):
             if value is not None:
@@ -84,14 +81,14 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         ]
         self._before_compile()
         self._jit_is_optional = jit_compile == "auto"
-        self._compiling_pays = not self._jit_is_optional  # outside of `fit`, which counts its steps
+        self._compiling_pays = not self._jit_is_optional  # `fit` decides by its number of steps
         if jit_compile == "auto":
             jit_compile = (
                 not run_eagerly
                 and all(layer.supports_jit for layer in self._networks)
                 and self._gains_by_jit()
                 and self.distribute_strategy.num_replicas_in_sync
-                == 1  # XLA cannot compile what replicas tell each other
+                == 1  # XLA cannot compile communication between replicas
             )
         self._chooses_steps_per_execution = steps_per_execution == "auto"
         self._functions, self._steps = {}, {}
@@ -103,7 +100,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             )
         half = any(layer.dtype_policy.name == "mixed_float16" for layer in self._networks)
         if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            # As Keras does for a model of that policy: small gradients would be zero in half precision.
+            # Small gradients would underflow in half precision. Keras does the same for models of this policy.
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(
             optimizer=optimizer,
@@ -114,7 +111,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         )
 
     def _before_compile(self) -> None:
-        """Run in `compile`, for what a subclass has to look at again."""
+        """Prepare `compile`, for subclasses."""
 
     @staticmethod
     def _checked_optimizer(optimizer) -> keras.optimizers.Optimizer:
@@ -133,7 +130,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             )
 
     def _gains_by_jit(self) -> bool:
-        """Not where layers say so, nor for convolutions on a CPU: their kernels are the only weights of rank 4 and more."""
+        """Return `False` for layers that say so, and for convolutions (weights of rank 4 and more) on a CPU."""
         on_cpu = all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
         convolves = on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
         return not convolves and all(
@@ -162,14 +159,14 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         return tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
 
     def _has_own_steps(self) -> bool:
-        """Not under a strategy, whose replicas cannot speak to each other from a function inside of a step."""
+        """Return `False` under a strategy, because replicas cannot communicate inside a function in a step."""
         return not self.run_eagerly and not self._is_distributed()
 
     def _run(self, kind: str, step: Callable, data) -> dict:
-        """Return a step by its own function, which stays when Keras makes its functions anew."""
+        """Run a step by its own function, which is kept when Keras makes new functions."""
 
         def after_data(data):
-            # Where data have come to their end, what does not wait for them would be done once more: the count of steps.
+            # Without this dependency, the step counter would increase once more after the end of the data.
             with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
                 return step(data)
 
@@ -194,7 +191,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
 
     @contextlib.contextmanager
     def _keras_compiles_nothing(self):
-        """Keras would compile a step anew for each setting of `steps_per_execution` and each size of the last batch."""
+        """Disable XLA in Keras, which would recompile for each `steps_per_execution` and each size of the last batch."""
         before = self.jit_compile
         self.jit_compile = before and not self._has_own_steps()
         try:
@@ -203,13 +200,12 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             self.jit_compile = before
 
     def _as_logs(self, logs: dict) -> dict:
-        """Reshapes scalar logs to [1] where Keras reduces them along axis 0, with several workers."""
+        """Reshape scalar logs to [1]: with several workers, Keras reduces along axis 0."""
         if not workers(self.distribute_strategy):
             return logs
         return {key: tf.reshape(value, [1]) for key, value in logs.items()}
 
     def _fit(self, data, callbacks, order: Order | None = None, **options) -> keras.callbacks.History:
-        """`keras.Model.fit` with the guard, XLA if it works, and several steps in one call where nobody looks."""
         _refuse_class_weight(options)
         self._check_metrics()
         if not self.trainable_weights:
@@ -235,7 +231,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
                 try:
                     return super().fit(data, callbacks=callbacks, **options)
                 except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError) as error:
-                    # Not a step was made, so the compiler is the likely cause.
+                    # An error before the first step is probably the compiler's.
                     if not (self.jit_compile and self._jit_is_optional and int(self._guard.steps.numpy()) == 0):
                         raise
                     warnings.warn(
@@ -258,17 +254,17 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             _compat_keras.start_at_epoch(self, None)
 
     def _decide_to_compile(self, data, options: dict) -> None:
-        """Without XLA while this model's steps, with those asked for now, are too few for it to pay."""
+        """Use XLA only if the steps so far and those of this fit are enough for it to pay."""
         batches = int(data.cardinality()) if isinstance(data, tf.data.Dataset) else 0
         asked = (options.get("steps_per_epoch") or batches) * options.get("epochs", 1)
         few = asked > 0 and self._steps_done() + asked < LEAST_STEPS_TO_COMPILE
         before, self._compiling_pays = self._compiling_pays, not (self._jit_is_optional and few)
-        if self._compiling_pays != before:  # Keras makes its functions anew; the steps stay as they were traced
+        if self._compiling_pays != before:  # Keras makes new functions; the traced steps are kept
             self._functions = {}
             _compat_keras.forget_functions(self)
 
     def _build_optimizer(self) -> None:
-        """Make the optimizer's variables: inside of the training step they would have it traced twice."""
+        """Create the optimizer's variables. Inside the training step, this would cause a second trace."""
         optimizer = getattr(self, "optimizer", None)
         if optimizer is not None and not optimizer.built:
             with self.distribute_strategy.scope():
@@ -276,10 +272,7 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
 
     @contextlib.contextmanager
     def _executing(self, steps: int):
-        """Return a setting of `steps_per_execution` for a while, with the functions that Keras traces for it.
-
-        Outside of `fit` it is 1: `predict` would unroll its steps, and `evaluate(steps=...)` run over.
-        """
+        """Set `steps_per_execution` temporarily. Outside `fit`, several steps would unroll `predict` and overrun `evaluate`."""
         if not self._chooses_steps_per_execution:
             yield
             return
@@ -299,25 +292,23 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         self.train_function, self.test_function, self.predict_function = found
 
     def evaluate(self, *args, **kwargs):
-        """Evaluate like `keras.Model.evaluate`."""
-        if _compat_keras.is_validation_in_fit(kwargs):  # whose batches are counted by its setting
+        if _compat_keras.is_validation_in_fit(kwargs):  # keeps the setting of `fit`
             return super().evaluate(*args, **kwargs)
         self._forget_sizes()
         with stream_errors(), self._executing(1):
             return super().evaluate(*args, **kwargs)
 
     def _forget_sizes(self) -> None:
-        """Other data may come in smaller batches, which are full as well."""
+        """Reset the largest batch sizes, because other data may have smaller full batches."""
         for step in self._steps.values():
             step.largest.assign(0)
 
     def predict(self, *args, **kwargs):
-        """Predicts like `keras.Model.predict`."""
         with stream_errors(), self._executing(1):
             return super().predict(*args, **kwargs)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, **kwargs):
-        """Trains like `keras.Model.train_on_batch`; a loss that is not finite raises a `FloatingPointError` here as well."""
+        """Train on one batch, like `keras.Model.train_on_batch`. Raise a `FloatingPointError` if the loss is not finite."""
         _refuse_class_weight({"class_weight": class_weight})
         self._check_metrics()
         self._guard.reset()

@@ -35,34 +35,30 @@ tfd = tfp.distributions
 class FlowModel(SavableModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
-    `model(x)` is the log-density of each event, and `fit(x)` minimizes its negative mean (NLL, in nats) with any Keras
-    optimizer and callbacks. Every trainable variable of the distribution is found: those of bijectors and base, and the
-    weights of Keras networks that a bijector holds as an attribute, in a list, or only in the closure of a function.
+    `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes its negative mean
+    (NLL) with any Keras optimizer and callbacks. All trainable variables of the distribution are found: those of
+    bijectors and base, and the weights of Keras networks that are attributes of a bijector, list items, or only in the
+    closure of a function.
 
-    Where it differs from a bare `keras.Model`:
+    Differences from a bare `keras.Model`:
 
     - `fit(x)` learns p(x), and `compile` takes no `loss`. `validation_data=x_val` may be a bare array.
-    - For a conditional flow (`conditional_size=...`), `fit(x, y)` learns p(y | x): conditions first, events second, in
-      `evaluate` and `predict` too. `log_prob(y, conditional_input=x)` and `sample(n, conditional_input=x)` take conditions
-      as the flow does.
-    - Layers that start from data (`ActNorm`, `BatchNormalization`) are initialized with the first batch, once.
+    - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second, in
+      `evaluate` and `predict` too. `log_prob` and `sample` take `conditional_input=x`, like the flow.
+    - Data-dependent layers (`ActNorm`, `BatchNormalization`) are initialized with the first batch.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
-    - Arrays are checked before training starts. If the loss turns NaN or infinite, training stops with a
-      `FloatingPointError` that tells epoch and step; the weights stay as they were before that step.
 
     Args:
-      distribution: Any `tfd.Distribution` with `log_prob`; a recipe's flow, for example.
-      dequantize: For data of integers `0 .. levels - 1`, such as images of bytes: the number of levels (uniform noise is
-        added, and the sum divided by it: the distribution is then over events in [0, 1]), or a
-        `VariationalDequantization`. Losses are then bounds on the discrete NLL, in nats, `history.history` has
-        `bits_per_dim` as well, and `sample` returns integers.
+      distribution: Any `tfd.Distribution` with `log_prob`, such as the flow of a recipe.
+      dequantize: The number of levels, or a `VariationalDequantization`, for integer data `0 .. levels - 1` such as
+        images of bytes. A number `n` stands for uniform noise: `(x + u) / n`. The distribution is then over events in
+        [0, 1]. Losses are bounds on the discrete NLL, in nats; `history.history` has `bits_per_dim` too, and `sample`
+        returns integers.
       seed: Seed of the noise of `dequantize`.
       name: Name of the model.
 
     Raises:
-      ValueError: If `distribution` is no distribution, or if it has no trainable variable.
-
-    Shapes: `x` is `[N, *event_shape]`, log-densities are `[N]`, in nats. `model.log_prob` takes any batch shape.
+      ValueError: If `distribution` is not a distribution, or has no trainable variable.
 
     Example:
       >>> model = FlowModel(tff.maf(2, num_layers=2, seed=1))
@@ -100,7 +96,7 @@ class FlowModel(SavableModel):
             None if dequantize is None else dequantize.levels,
             scaled=any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules),
         )
-        # Of partials: TensorFlow counts the traces of functions and methods over all models, and would warn at the fifth.
+        # TensorFlow counts the traces of a function over all models, and warns at the fifth. Each model has its own partial.
         self._compiled_log_prob = tf.function(
             functools.partial(forgetting()(distribution.log_prob)), reduce_retracing=True
         )
@@ -109,7 +105,6 @@ class FlowModel(SavableModel):
         warn_of_shared_networks(distribution)
         if dequantize is not None:
             self._adopt(tracking.find(dequantize))
-        # Batch statistics are folded in after each training step.
         self._updated_layers = [m for m in distribution.submodules if isinstance(m, BatchNormalization)]
         self.built = True
 
@@ -118,10 +113,7 @@ class FlowModel(SavableModel):
         self._adopt(found, variables)
 
     def _condition(self, conditional_input) -> dict:
-        """Return the keywords that hand a condition to the distribution."""
         return {} if self.conditional_size is None else {"conditional_input": conditional_input}
-
-    # --- what Keras calls ---
 
     def __call__(self, x, conditional_input=None, **kwargs):
         if (
@@ -130,7 +122,7 @@ class FlowModel(SavableModel):
             and len(x) == 2
             and conditional_input is None
         ):
-            conditional_input, x = x  # in the order of `fit`
+            conditional_input, x = x
         elif isinstance(x, (tuple, list)) and any(keras.utils.is_keras_tensor(t) for t in x):
             raise ValueError(
                 f"A {type(self).__name__} takes events, or (conditions, events) if its distribution is conditional, got "
@@ -139,18 +131,18 @@ class FlowModel(SavableModel):
         return super().__call__(x, conditional_input=conditional_input, **kwargs)
 
     def call(self, x, conditional_input=None, training=None):
-        del training  # Keras hands it on to the networks through its call context
-        # In eager mode TFP would answer from its cache, also after an update of the weights.
+        del training  # Keras passes it to the networks through its call context
+        # A new tensor bypasses TFP's cache, which would be outdated after an update of the weights.
         return self.distribution.log_prob(tf.identity(x), **self._condition(conditional_input))
 
     def unpack(self, data):
-        """Return events, conditions or `None`, and weights or `None`, of a batch in Keras' order of x, y and sample_weight."""
+        """Return the events, conditions and weights of a batch in Keras' order, `None` if there are none of the last two."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if self.conditional_size is not None:
             if y is None:
                 raise ValueError("Batches must hold (conditions, events), since the distribution is conditional.")
             return self._shaped(y, self._inputs.event_shape), self._shaped(x, [self.conditional_size]), sample_weight
-        # In place of events' labels, an array without columns goes with weights; and autoencoders are given (x, x).
+        # Weights come with an array without columns in place of `y`, and autoencoders are fitted to (x, x).
         if y is not None and y.shape[-1:] != [0] and y.shape != x.shape:
             raise ValueError(
                 f"Batches must hold events alone, or (events, events, weights), since the distribution has no conditions, got "
@@ -160,13 +152,12 @@ class FlowModel(SavableModel):
 
     @staticmethod
     def _shaped(batch, event_shape):
-        """Batches of unknown shape, as of `tf.numpy_function`, with the shape that they must have."""
         if tf.is_tensor(batch) and not batch.shape[1:].is_fully_defined():
             batch = tf.ensure_shape(batch, [None, *event_shape])
         return batch
 
     def _score(self, events, conditions, seed: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return the log-density of events, or the bound on their log-probability."""
+        """Return the log-density of events, or, with `dequantize`, the bound on their log-probability."""
         if self.dequantize is None:
             return self(events, conditional_input=conditions, training=training)
         events, excess = self.dequantize(events, seed, self._event_dtype)
@@ -190,27 +181,27 @@ class FlowModel(SavableModel):
 
     def predict_step(self, data):
         events, conditions, _ = self.unpack(data)
-        # Other noise for other batches, and the same for the same.
+        # The sum of a batch is its step number, so equal batches get equal noise.
         step = 0 if self.dequantize is None else tf.reduce_sum(tf.cast(events, tf.int32))
         return self._score(events, conditions, step_seed(self.seed + 2, step), training=False)
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
-        """Maximizes the mean log-likelihood: of `x`, or, for a conditional distribution, of `y` given `x`.
+        """Maximize the mean log-likelihood of `x`, or, for a conditional distribution, of `y` given `x`.
 
         Args:
-          x: Array of events `[N, *event_shape]`; or of conditions `[N, C]` if the distribution is conditional. Or a
+          x: Array of events `[N, *event_shape]`, or of conditions `[N, C]` if the distribution is conditional. Or a
             `tf.data.Dataset` of batches: events, or pairs of conditions and events.
           y: Array of events, for a conditional distribution only.
-          validation_data: Array, tuple `(x, y)` or dataset, likewise.
-          batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`. `class_weight` is by the classes in the
-            conditions, one-hot or one integer.
+          batch_size: Rows in a step; 32 if `None`.
+          epochs, verbose, callbacks, kwargs: Options of `keras.Model.fit`. `validation_data` is an array, a tuple
+            `(x, y)` or a dataset. `class_weight` needs conditions that are classes, one-hot or one integer.
 
         Returns:
           The Keras `History`; `history["loss"]` and `history["val_loss"]` are in nats.
 
         Raises:
           ValueError: For data that cannot be trained on; the message names what is wrong and where.
-          FloatingPointError: If the loss turns NaN or infinite. The weights are those before that step.
+          FloatingPointError: If the loss turns NaN or infinite, with epoch and step. The weights are those before that step.
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
@@ -226,7 +217,7 @@ class FlowModel(SavableModel):
             self._guard.farthest = farthest_value(glance.events)
             check_support(glance.name, glance.events, self.distribution)
             check_support("validation_data", self._inputs.validation_events(validation), self.distribution)
-        if glance.conditions is not None:  # after all checks: what is refused leaves nothing behind
+        if glance.conditions is not None:  # after all checks, so that a refused fit changes nothing
             prepare_conditions(self.distribution, glance.conditions, None if self.dequantize else glance.events)
         elif self.conditional_size is not None:
             warn_of_unseen_conditions(self.distribution)
@@ -234,25 +225,24 @@ class FlowModel(SavableModel):
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
-        """Return the mean NLL in nats of `x`, or of `y` given `x`, weighted by `sample_weight`, like `keras.Model.evaluate`."""
+        """Return the mean NLL, in nats, of `x`, or of `y` given `x`, weighted by `sample_weight`."""
         data = self._inputs.dataset(x, y, batch_size, sample_weight)
         return super().evaluate(data, verbose=verbose, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", *, y=None, **kwargs):
-        """Return the log-density in nats of each row of `x`, or of `y` given `x`; otherwise as `keras.Model.predict`."""
+        """Return the log-density, in nats, of each row of `x`, or of `y` given `x`. With `dequantize`, return the bound."""
         return super().predict(self._inputs.dataset(x, y, batch_size), verbose=verbose, **kwargs)
 
-    # --- data ---
-
     def adapt(self, x, y=None, batch_size: int | None = 8192) -> None:
-        """Lets layers that start from data (`ActNorm`, `BatchNormalization`) start from all of `x`, batch by batch.
+        """Initialize data-dependent layers (`ActNorm`, `BatchNormalization`) with all of `x`, not only with the first
+        batch of `fit`.
 
-        `fit` does it by itself, from its first batch. Layers that have started stay as they are. Cost: a pass over the data
-        for each layer that has not.
+        Initialized layers stay as they are. Cost: a pass over the data per uninitialized layer.
 
         Args:
-          x, y: As in `fit`: arrays, a stream, or a `tf.data.Dataset` of batches.
-          batch_size: Rows at a time.
+          x: Events, or conditions if the distribution is conditional: an array, a stream, or a `tf.data.Dataset` of batches.
+          y: Array of events, for a conditional distribution only.
+          batch_size: Rows in a batch.
 
         Raises:
           ValueError: For data that cannot be trained on, or of fewer than two rows.
@@ -268,10 +258,7 @@ class FlowModel(SavableModel):
                 adapt_layers_by_all(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
 
     def _adapt_layers(self, data) -> None:
-        """Lets layers that start from data start from the first batch, before the first training step of all.
-
-        A generator would lose its first batch, and is left alone.
-        """
+        """Initialize data-dependent layers with the first batch, but not from a generator, which would lose it."""
         bijector = getattr(self.distribution, "bijector", None)
         if not isinstance(bijector, tfp.bijectors.Bijector) or self._steps_done() > 0:
             return
@@ -289,7 +276,7 @@ class FlowModel(SavableModel):
         adapt_layers(bijector, events, len(self._inputs.event_shape), **kwargs)
 
     def _for_bijector(self, batch) -> tuple[tf.Tensor, dict]:
-        """Return the events of a batch as the bijector takes them, and the keywords of its conditions."""
+        """Return the events of a batch, dequantized and cast, and the bijector's keywords for its conditions."""
         events, conditions, _ = self.unpack(batch)
         if self.dequantize is not None:
             events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
@@ -298,12 +285,10 @@ class FlowModel(SavableModel):
             kwargs = self.distribution.bijector_kwargs(conditions)
         return tf.cast(events, self._event_dtype), kwargs
 
-    # --- the density ---
-
     def log_prob(self, x, conditional_input=None) -> tf.Tensor:
-        """Log-density of `x`, of shape `[..., *event_shape]`, in nats. Compiled once, at the first call.
+        """Return the log-density, in nats, of `x` with shape `[..., *event_shape]`. Compiled at the first call.
 
-        With `dequantize` too, this is the density over events in [0, 1]; `predict` gives the bound for integers.
+        With `dequantize`, this is the density over events in [0, 1]; `predict` returns the bound for integers.
         """
         try:
             x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
@@ -319,12 +304,11 @@ class FlowModel(SavableModel):
             expected = ", ".join(["...", *map(str, event_shape)])
             raise ValueError(f"`x` must have shape [{expected}], got {x.shape}.")
         batch = x.shape[:split]
-        # One batch axis, whatever came: that is one trace for all.
+        # A single batch axis needs only one trace for all batch shapes.
         log_prob = self._compiled_log_prob(tf.reshape(x, [-1, *x.shape[split:]]))
         return log_prob if split == 1 else tf.reshape(log_prob, batch)
 
     def _conditional_log_prob(self, x: tf.Tensor, conditional_input) -> tf.Tensor:
-        """One batch axis for events, and one for conditions, whatever came: that is one trace for all."""
         check_condition(conditional_input, self.conditional_size)
         event_shape = self.distribution.event_shape
         split = max(0, x.shape.rank - event_shape.rank)
@@ -340,9 +324,9 @@ class FlowModel(SavableModel):
     def sample(
         self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
     ) -> tf.Tensor:
-        """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
+        """Return samples of shape `[*sample_shape, *event_shape]`, equal for equal `seed`. Compiled at the first call.
 
-        Without a seed, `keras.utils.set_random_seed` (that is, TensorFlow's global seed) decides. The leading axes of
+        Without a seed, `keras.utils.set_random_seed` (TensorFlow's global seed) decides. The leading axes of
         `conditional_input` broadcast to `sample_shape`.
 
         Raises:
@@ -372,7 +356,7 @@ class FlowModel(SavableModel):
         return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
 
     def _draw(self, n, seed, conditional_input=None) -> tf.Tensor:
-        """`n` samples from a seed of two integers, as a graph that `sample` and `export` compile."""
+        """Return `n` samples from a seed of two integers, for the graphs of `sample` and `export`."""
         samples = self.distribution.sample(n, seed=seed, **self._condition(conditional_input))
         if self.dequantize is not None:
             levels = self.dequantize.levels

@@ -1,4 +1,4 @@
-"""`FlowVAE`: a variational autoencoder whose posterior and prior may be flows."""
+"""`FlowVAE`: a variational autoencoder with flows as posterior and prior."""
 
 from __future__ import annotations
 
@@ -29,37 +29,34 @@ tfd = tfp.distributions
 
 
 def bernoulli(logits: tf.Tensor) -> tfd.Distribution:
-    """Independent Bernoulli distributions of the entries of each event, from their logits."""
+    """Return independent Bernoulli distributions of the entries of each event, from their logits."""
     return tfd.Independent(tfd.Bernoulli(logits=logits), reinterpreted_batch_ndims=len(logits.shape) - 1)
 
 
 class FlowVAE(TrainedModel):
-    """A variational autoencoder (Kingma and Welling 2014) with flows as posterior and as prior.
+    """A variational autoencoder (Kingma and Welling 2013, arXiv:1312.6114) with flows as posterior and prior.
 
     With features `h` of the encoder, `z0 ~ N(loc(h), scale(h)^2)` and `z = f(z0; h)`, the posterior is
-    `log q(z | x) = log N(z0) - log |det df/dz0|` (Rezende and Mohamed 2015, eq. 13), and the model maximizes the ELBO
-    `E[log p(x | z)] - E[log q(z | x) - log p(z)]`, from one sample of `z` for each `x`.
+    `log q(z | x) = log N(z0) - log |det df/dz0|` (Rezende and Mohamed 2015, arXiv:1505.05770, eq. 13). The model
+    maximizes the ELBO `E[log p(x | z)] - E[log q(z | x) - log p(z)]`, from one sample of `z` for each `x`.
 
-    Progress bar and `history.history` hold, in nats for each event: `loss` (with `beta` and free bits, and with the
-    networks' regularization losses), `negative_elbo` (without), `reconstruction` (`-log p(x | z)`) and `kl`
+    Progress bar and `history.history` hold, in nats per event: `loss` (with `beta`, free bits and the networks'
+    regularization losses), `negative_elbo` (without these), `reconstruction` (`-log p(x | z)`) and `kl`
     (`log q(z | x) - log p(z)`).
 
     Args:
-      encoder: Keras 3 model from events to features, `[N, *event_shape]` to `[N, H]`. Location and scale are linear maps of
-        the features that this class adds.
-      decoder: Keras 3 model from latent values `[N, latent_size]` to what `likelihood` takes.
+      encoder: Keras 3 model from events `[N, *event_shape]` to features `[N, H]`. This class adds linear maps from the
+        features to location and log-scale.
+      decoder: Keras 3 model from latent values `[N, latent_size]` to the input of `likelihood`.
       latent_size: Size `L` of the latent values.
-      posterior: A flow made by a recipe with `event_size=L` and `conditional_size=H`, such as
-        `tff.planar_flow(L, num_layers=20, hidden_units=[], conditional_size=H)`, whose layers then read the features
-        (without `conditional_size` they are the same for all events). Its base is replaced by the encoder's normal
-        distribution. `None` is the plain Gaussian posterior. `tff.iaf` is the flow whose samples and their density cost one
-        pass.
-      prior: A distribution of latent values, such as a flow, trained with the rest; `None` is the standard normal.
-      likelihood: Callable from the decoder's output to a distribution of events; `None` is `bernoulli`, for which
-        the decoder's output are logits.
+      posterior: A flow such as `tff.planar_flow(L, num_layers=20, hidden_units=[], conditional_size=H)`, whose layers
+        read the features. Without `conditional_size` they are the same for all events. The encoder's normal
+        distribution replaces its base. `None` is the Gaussian posterior. `tff.iaf` samples with density in one pass.
+      prior: A distribution of latent values, such as a flow, trained with the model; `None` is the standard normal.
+      likelihood: Callable from the decoder's output to a distribution of events; `None` is `bernoulli`, of logits.
       beta: Weight of the KL term: a number, or a function of the step such as `linear_annealing()`.
-      free_bits: Nats of the KL term, in the mean over a batch, that cost nothing (Kingma et al. 2016, section C.8, with all
-        latent values as one group).
+      free_bits: Nats of the KL term, averaged over a batch, without cost (Kingma et al. 2016, arXiv:1606.04934, section
+        C.8, with all latent values as one group).
       seed: Seed of the noise and of the two linear maps.
       name: Name of the model.
 
@@ -77,11 +74,6 @@ class FlowVAE(TrainedModel):
       ['kl', 'loss', 'negative_elbo', 'reconstruction']
       >>> model.sample(3, seed=1).shape, model.log_likelihood(x[:5], num_samples=10, seed=1).shape
       (TensorShape([3, 6]), (5,))
-
-    References:
-      D. P. Kingma and M. Welling, Auto-Encoding Variational Bayes, 2013, arXiv:1312.6114.
-      D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
-      D. P. Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
     """
 
     def __init__(
@@ -133,7 +125,7 @@ class FlowVAE(TrainedModel):
             raise ValueError(f"`free_bits` must be a finite number >= 0, got {free_bits!r}.")
         self.free_bits = float(free_bits)
         self._inputs = Inputs(tuple(event_shape), self._event_dtype, None, density=False)
-        # Keras tracks the networks by their attributes; what the flows hold it cannot see.
+        # Keras tracks encoder and decoder as attributes, but not the networks inside the flows.
         found = tracking.find(*self._posterior_parts(), self.prior, self._likelihood)
         self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]))
         self._networks = [*self._networks, encoder, decoder]
@@ -144,7 +136,7 @@ class FlowVAE(TrainedModel):
         self.built = True
 
     def _posterior_parts(self) -> list:
-        """Return the parts of the posterior but its base, which the encoder replaces."""
+        """Return the parts of the posterior except its base, which the encoder replaces."""
         if self.posterior is None:
             return []
         read_condition = [getattr(self.posterior, k, None) for k in ("preprocess_condition", "_preprocess", "_encoder")]
@@ -174,15 +166,10 @@ class FlowVAE(TrainedModel):
             )
         return flow
 
-    # --- the model ---
-
     def encode(self, x, seed, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return samples `z` of the posterior, `[N, L]`, one for each event, and `log q(z | x)`, `[N]`, in nats.
+        """Return samples `z` of the posterior, `[N, L]`, one for each event of `x`, and `log q(z | x)`, `[N]`, in nats.
 
-        Args:
-          x: Events, `[N, *event_shape]`.
-          seed: Stateless seed, such as `(1, 2)`.
-          training: Whether the encoder runs in training mode.
+        `seed` is a stateless seed, such as `(1, 2)`; `training` is passed to the encoder.
         """
         return self._draw(*self._heads(x, training), seed)
 
@@ -198,7 +185,7 @@ class FlowVAE(TrainedModel):
             return z, log_q
         bijector = self.posterior.bijector
         if isinstance(self.posterior, FlowDistribution) and self.posterior.conditional_size is not None:
-            kwargs = self.posterior.bijector_kwargs(h)  # through whatever it does to a condition first
+            kwargs = self.posterior.bijector_kwargs(h)  # applies `preprocess_condition`
         else:
             kwargs = conditional_kwargs(bijector, h)
         z, log_det = forward_and_log_det(bijector, z, 1, **kwargs)
@@ -209,12 +196,12 @@ class FlowVAE(TrainedModel):
         return self._likelihood(self.decoder(z, training=training))
 
     def _terms(self, x, seed, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """`-log p(x | z)` and `log q(z | x) - log p(z)`, `[N]` each."""
+        """Return `-log p(x | z)` and `log q(z | x) - log p(z)`, `[N]` each."""
         z, log_q = self.encode(x, seed, training)
         return -self._log_likelihood(x, z, training), log_q - self.prior.log_prob(z)
 
     def _log_likelihood(self, x, z, training: bool) -> tf.Tensor:
-        """`log p(x | z)`, `[N]`, with a check that the likelihood is one of whole events."""
+        """Return `log p(x | z)`, `[N]`. Raise a `ValueError` if the likelihood is not over whole events."""
         likelihood = self.likelihood(z, training)
         if not likelihood.event_shape.is_compatible_with(x.shape[1:]):
             raise ValueError(
@@ -234,23 +221,18 @@ class FlowVAE(TrainedModel):
     def total_loss(self, terms, training):
         if not training or self.free_bits == 0.0:
             return super().total_loss(terms, training)
-        # Above the threshold the gradient is the KL term's; below there is none.
         cost = mean_of_rows(terms["kl"])
         cost = tf.where(cost > self.free_bits, cost, tf.cast(self.free_bits, cost.dtype))
         beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype)
         return mean_of_rows(terms["reconstruction"]) + beta * cost
 
-    # --- training and use ---
-
     def fit(self, x=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
-        """Maximizes the ELBO of `x`, `[N, *event_shape]`, or of the batches of a `tf.data.Dataset`.
+        """Maximize the ELBO. Return the Keras `History`, in nats per event.
 
         Args:
-          x: Events.
-          batch_size, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`; `validation_data` is events, too.
-
-        Returns:
-          The Keras `History`, in nats for each event.
+          x: Events `[N, *event_shape]`, or a `tf.data.Dataset` of batches of events.
+          batch_size: Rows in a step; 32 if `None`.
+          epochs, verbose, callbacks, kwargs: Options of `keras.Model.fit`; `validation_data` is events.
 
         Raises:
           ValueError: For data that cannot be trained on; the message names what is wrong and where.
@@ -267,11 +249,11 @@ class FlowVAE(TrainedModel):
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x, batch_size=None, verbose="auto", **kwargs):
-        """Loss (the negative ELBO) and its parts, in nats for each event; as `keras.Model.evaluate`."""
+        """Return the loss (the negative ELBO) and its parts, in nats per event."""
         return super().evaluate(self._inputs.dataset(self._real(x), None, batch_size), verbose=verbose, **kwargs)
 
     def _real(self, x):
-        """Arrays of bits or integers as real numbers; what is no array, checked for weights, as it is."""
+        """Convert arrays of bits or integers to floating point. Check that a dataset yields events alone."""
         if isinstance(x, (tf.data.Dataset, Stream)):
             if isinstance(x.element_spec, (tuple, list)) and len(x.element_spec) > 1:
                 raise ValueError("`x` must yield events alone: a FlowVAE takes no conditions and no weights.")
@@ -282,16 +264,16 @@ class FlowVAE(TrainedModel):
         return array.astype(self._event_dtype.as_numpy_dtype) if array.dtype.kind in "biu" else array
 
     def predict(self, *args, **kwargs):
-        """Not defined: use `reconstruct` or `log_likelihood`."""
+        """Raise a `NotImplementedError`: use `reconstruct`, `log_likelihood` or `sample`."""
         raise NotImplementedError("A FlowVAE predicts nothing: use reconstruct(x), log_likelihood(x) or sample(n).")
 
     def sample(self, n: int, seed: int | None = None, mean: bool = True) -> tf.Tensor:
-        """`n` events from the model, `[n, *event_shape]`: means of the likelihood, or, with `mean=False`, samples of it."""
+        """Return `n` events, `[n, *event_shape]`: means of the likelihood, or, with `mean=False`, samples of it."""
         seeds = self._seeds(seed)
         return self._decoded(self.prior.sample(positive_int("n", n), seed=seeds[0]), seeds[1], mean)
 
     def reconstruct(self, x, seed: int | None = None, mean: bool = True) -> tf.Tensor:
-        """Events `x` encoded and decoded again, `[N, *event_shape]`."""
+        """Encode and decode `x`, `[N, *event_shape]`. Return means of the likelihood, or, with `mean=False`, samples of it."""
         (x,) = self._inputs.check(self._real(x), None)
         seeds = self._seeds(seed)
         return self._decoded(self.encode(tf.constant(x), seeds[0])[0], seeds[1], mean)
@@ -305,10 +287,9 @@ class FlowVAE(TrainedModel):
         return tfp.random.split_seed(tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32), 2)
 
     def log_likelihood(self, x, num_samples: int = 100, seed: int | None = None, batch_size: int = 100) -> np.ndarray:
-        """Importance-weighted estimates of `log p(x)` (Burda et al. 2015, arXiv:1509.00519), `[N]`, in nats.
+        """Return importance-weighted estimates of `log p(x)` (Burda et al. 2015, arXiv:1509.00519), `[N]`, in nats.
 
-        In expectation a lower bound, which tightens with `num_samples`; one is the ELBO. Cost: `num_samples` passes of the
-        decoder for each event.
+        They are lower bounds on average, tighter for a larger `num_samples`. Cost: `num_samples` decoder passes per event.
         """
         (x,) = self._inputs.check(self._real(x), None)
         seed, n = resolve_seed(seed), positive_int("num_samples", num_samples)
@@ -328,7 +309,6 @@ class FlowVAE(TrainedModel):
             z, log_q = self._draw(h, loc, log_scale, tf.random.experimental.stateless_fold_in(seed, i))
             return self._log_likelihood(x, z, training=False) + self.prior.log_prob(z) - log_q
 
-        # One sample of all events at a time: memory does not grow with their number.
         log_w = tf.map_fn(one, tf.range(n), fn_output_signature=tf.TensorSpec([None], self._event_dtype))
         return tf.reduce_logsumexp(log_w, axis=0) - tf.math.log(tf.cast(n, log_w.dtype))
 

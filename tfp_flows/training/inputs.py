@@ -1,4 +1,4 @@
-"""Turns the data given to `fit`, `evaluate` and `predict` into datasets of checked batches."""
+"""Conversion of the data of `fit`, `evaluate` and `predict` into datasets of checked batches."""
 
 from __future__ import annotations
 
@@ -28,27 +28,26 @@ from tfp_flows.training.validation import (
 
 
 class Glance(NamedTuple):
-    """Training data seen before training: the first events, and all conditions; `None` where there are none."""
+    """Events and conditions that are read before training; `None` where there are none."""
 
-    name: str  # of the events' argument
+    name: str  # name of the argument, for messages
     events: np.ndarray | None = None
     conditions: np.ndarray | None = None
-    whole: bool = True  # whether the events are all that there are
+    whole: bool = True  # whether `events` are all events
 
 
 class Inputs(NamedTuple):
-    """The form of a batch of a distribution, with the checks and conversions that follow from it.
+    """The form of a distribution's batches, with checks and conversions.
 
-    A batch is `events` alone; `(conditions, events)` for a conditional distribution; and with weights
-    `(conditions or nothing, events or nothing, weights)`, in Keras' order of x, y and sample_weight.
+    A batch is `events` or `(conditions, events)`, or `(conditions or nothing, events or nothing, weights)`, in Keras' order.
     """
 
     event_shape: tuple[int | None, ...]
     dtype: tf.DType
     conditional_size: int | None
-    levels: int | None = None  # of integer data that the model dequantizes
-    density: bool = True  # whether it is the density of the events that is fitted
-    scaled: bool = False  # whether the distribution brings its data to a scale of about one
+    levels: int | None = None  # number of levels of integer data that the model dequantizes
+    density: bool = True  # whether the model fits the density of the events
+    scaled: bool = False  # whether the distribution normalizes its data
 
     def _events(self, name: str, x: Any) -> np.ndarray:
         if self.levels is not None:
@@ -56,16 +55,16 @@ class Inputs(NamedTuple):
         return check_events(name, x, self.event_shape, self.dtype)
 
     def check(self, x: Any, y: Any, names: tuple[str, str] = ("x", "y")):
-        """Check arrays or a dataset; return a dataset or generator as it is, arrays as a tuple in Keras' order."""
+        """Check the data. Return arrays as a tuple in Keras' order, and a dataset or generator as it is."""
         if isinstance(x, (tf.data.Dataset, Stream)):
             if y is not None:
                 raise ValueError(f"`{names[1]}` must be left out where `{names[0]}` is a dataset, which yields both.")
             check_element_spec(names[0], x.element_spec, self.event_shape, self.conditional_size, self.levels)
             return x
         if _is_lazy(x):
-            return x  # batches of a generator are seen only as they come
+            return x
         if self.conditional_size is None:
-            if y is not None and y is not x:  # pairs of one array, as autoencoders are fitted, are the events
+            if y is not None and y is not x:  # autoencoders are fitted to (x, x)
                 raise ValueError(f"`{names[1]}` must be left out: this distribution has no conditions.")
             return (self._events(names[0], x),)
         if y is None:
@@ -80,7 +79,6 @@ class Inputs(NamedTuple):
         return conditions, events
 
     def check_validation(self, data: Any):
-        """Check `validation_data`: a dataset, an array, or a tuple in Keras' order of x and y."""
         if not isinstance(data, (tuple, list)):
             return self.check(data, None, ("validation_data", "validation_data[1]"))
         names = ("validation_data[0]", "validation_data[1]")
@@ -94,13 +92,11 @@ class Inputs(NamedTuple):
         return self.check(data[0], data[1] if len(data) > 1 else None, names)
 
     def validation_events(self, data: Any) -> np.ndarray | None:
-        """Return the events of `validation_data` that are arrays."""
         if data is None or isinstance(data, (tf.data.Dataset, Stream)) or _is_lazy(data):
             return None
         return to_array("validation_data", data[-1] if isinstance(data, (tuple, list)) else data)
 
     def _weight(self, data: Any, weight: Any) -> np.ndarray | None:
-        """`sample_weight` as an array, for arrays only."""
         if weight is None:
             return None
         if not isinstance(data, tuple):
@@ -108,7 +104,7 @@ class Inputs(NamedTuple):
         return check_weight(weight, len(data[0]), self.dtype)
 
     def dataset(self, x: Any, y: Any, batch_size: int | None, weight: Any = None):
-        """Return checked batches in the order of the rows; a dataset or a generator comes back as it is."""
+        """Return a dataset of checked batches in the order of the rows. A dataset or generator comes back as it is."""
         data = self.check(x, y)
         weight = self._weight(data, weight)
         return (
@@ -116,7 +112,6 @@ class Inputs(NamedTuple):
         )
 
     def with_class_weight(self, kwargs: dict, x: Any, y: Any) -> dict:
-        """Keywords of `fit` with `class_weight` as weights of the rows, by the classes that their conditions are."""
         if kwargs.get("class_weight") is None:
             return kwargs
         if y is None or self.conditional_size is None or kwargs.get("sample_weight") is not None:
@@ -127,10 +122,10 @@ class Inputs(NamedTuple):
         return {**kwargs, "class_weight": None, "sample_weight": weight_of_classes(kwargs["class_weight"], x)}
 
     def glance(self, x: Any, y: Any) -> Glance:
-        """Look at what `fit` was given: at all of arrays, and at the beginning of a dataset, which is read once for it.
+        """Read all arrays, or the beginning of a dataset, before training.
 
-        Conditions are read to the end of a dataset whose length is known: those of its beginning may be all alike. Of a dataset
-        of unknown length, which may be read from a generator, it is one batch. Generators are left alone.
+        Conditions are read to the end, because the first ones may all be equal. A dataset of unknown length may read
+        from a generator, so it gives one batch only. Generators are not read.
         """
         if isinstance(x, (tf.data.Dataset, Stream)):
             return _look_at(x, self.conditional_size)
@@ -141,14 +136,12 @@ class Inputs(NamedTuple):
         return Glance("y", to_array("y", y), to_array("x", x, mixed=True))
 
     def _in_order(self, data: Any, batch_size: int | None) -> Any:
-        """Return a stream as a dataset; a dataset or a generator as it is."""
         if not isinstance(data, Stream):
             return data
         return pipeline(data.batches(check_batch_size(batch_size)).map(self._cast))
 
     @tf.autograph.experimental.do_not_convert
     def _cast(self, *parts: tf.Tensor) -> Any:
-        """Real numbers in the distribution's dtype."""
         cast = [tf.cast(part, self.dtype) if part.dtype.is_floating else part for part in parts]
         if self.levels is not None:
             shape = cast[-1].shape
@@ -165,12 +158,11 @@ class Inputs(NamedTuple):
     def _from_stream(
         self, stream: Stream, batch_size: int, shuffle: bool, steps: int | None, strategy
     ) -> tuple[Any, Order]:
-        """Return the dataset of training, and its order. Each worker reads its own part."""
+        """Return the training dataset and its order. Each worker reads its own part."""
         replicas = strategy.num_replicas_in_sync
 
         def order_of(batches):
-            # Where an epoch is a part of a pass, each begins a pass, in an order of its own: to go on in one, all that
-            # was read before would have to be read again.
+            # With `steps`, each epoch starts a new pass. Continuing a pass would read all earlier rows again.
             return Order(min(batches, steps) if steps and shuffle else batches, steps)
 
         if replicas == 1:
@@ -193,7 +185,7 @@ class Inputs(NamedTuple):
             each = batch_size // replicas
 
             def a_pass(seed, skip):
-                # All replicas of this worker in one batch: what the order counts are steps.
+                # The order counts steps, so a batch holds the rows of all replicas of this worker.
                 rows = stream.a_pass(seed, batch_size // of, shuffle=shuffle, worker=here, workers=of)
                 return rows.take(order.per_pass).skip(skip).map(self._cast)
 
@@ -212,14 +204,11 @@ class Inputs(NamedTuple):
         strategy: tf.distribute.Strategy,
         glance: Glance | None = None,
     ) -> tuple[Any, Order | None, dict]:
-        """Return the dataset and the keywords for `keras.Model.fit`, with `validation_data` as a dataset too.
-
-        With arrays comes the order of their batches, which a run that is resumed sets.
-        """
+        """Return the dataset, the order of its batches, and the keywords of `keras.Model.fit`, such as `validation_data`."""
         data, kwargs, order = self.check(x, y), dict(kwargs), None
         weight = self._weight(data, kwargs.pop("sample_weight", None))
         if isinstance(data, tf.data.Dataset):
-            kwargs.setdefault("shuffle", False)  # which is what happens anyway; Keras warns otherwise
+            kwargs.setdefault("shuffle", False)  # Keras ignores it for datasets, and warns
         if isinstance(data, (tf.data.Dataset, Stream)) and self.levels is None and self.density:
             rows = None if glance is None else glance.events
             if rows is not None and (len(rows) > 1 or glance.whole) and np.all(np.isfinite(rows)):
@@ -233,7 +222,7 @@ class Inputs(NamedTuple):
                 look_at_rows(name, given, data[-1], self.scaled, column_names(given))
             split = kwargs.pop("validation_split", 0.0)
             if split and validation is None:
-                kept = int(len(data[0]) * (1.0 - split))  # Keras takes the last rows too
+                kept = int(len(data[0]) * (1.0 - split))  # the last rows, as in Keras
                 if not 0.0 < split < 1.0 or not 0 < kept < len(data[0]):
                     raise ValueError(
                         f"`validation_split` must leave rows on both sides, got {split} of {len(data[0])}."
@@ -241,7 +230,7 @@ class Inputs(NamedTuple):
                 validation, data = tuple(a[kept:] for a in data), tuple(a[:kept] for a in data)
                 weight = None if weight is None else weight[:kept]  # `val_loss` is the plain NLL
             shuffle = bool(kwargs.pop("shuffle", True))
-            kwargs["shuffle"] = False  # done here
+            kwargs["shuffle"] = False  # the order shuffles
             steps = kwargs.pop("steps_per_epoch", None)
             size = check_batch_size(batch_size)
             order = Order(-(-len(data[0]) // size), steps)
@@ -258,18 +247,17 @@ class Inputs(NamedTuple):
         return data, order, {**kwargs, "validation_data": validation}
 
 
-MOST_ROWS, MOST_BYTES, MOST_SECONDS = 10_000, 2**26, 2.0  # of events of a dataset that are looked at
+MOST_ROWS, MOST_BYTES, MOST_SECONDS = 10_000, 2**26, 2.0  # limits of the events that are read before training
 
 
 def _look_at(data: tf.data.Dataset | Stream, conditional_size: int | None) -> Glance:
-    """Return the first events of a dataset, and its conditions: of very many, every second or fourth."""
+    """Return the first events of a dataset, and its conditions, thinned if there are very many."""
     is_stream = isinstance(data, Stream)
     batches = data.batches(1024) if is_stream else data
     known = is_stream or int(data.cardinality()) >= 0
     start, events, count, whole = time.monotonic(), [], 0, True
 
     def first_parts():
-        """Yields the first part of each batch, and keeps events until there are enough."""
         nonlocal count, whole
         for batch in batches:
             parts = [part for part in (batch if isinstance(batch, (tuple, list)) else [batch])[:2] if part is not None]
@@ -293,16 +281,12 @@ def _look_at(data: tf.data.Dataset | Stream, conditional_size: int | None) -> Gl
 
 
 def _is_lazy(x: Any) -> bool:
-    """Whether `x` yields batches that cannot be looked at before they come."""
+    """Return whether `x` yields batches that cannot be read before training."""
     return isinstance(x, (keras.utils.PyDataset, tf.distribute.DistributedDataset)) or hasattr(x, "__next__")
 
 
 def weight_of_classes(class_weight: Mapping[int, float], conditions: Any) -> np.ndarray:
-    """Weights of rows from weights of classes, which are the conditions: one-hot `[N, K]`, or integers `[N, 1]`.
-
-    Raises:
-      ValueError: For other conditions, or a class without a weight.
-    """
+    """Return the weight of each row, whose condition is a class: one-hot `[N, K]`, or an integer `[N, 1]`."""
     rows = to_array("x", conditions)
     one_hot = (
         rows.ndim == 2 and rows.shape[1] > 1 and np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1)
@@ -317,7 +301,7 @@ def weight_of_classes(class_weight: Mapping[int, float], conditions: Any) -> np.
 
 
 def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
-    """Return `sample_weight` as an array of `rows` finite weights that are not negative."""
+    """Return `sample_weight` as an array of `rows` finite weights >= 0."""
     weight = np.asarray(weight, dtype=dtype.as_numpy_dtype)
     if weight.shape != (rows,) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
         raise ValueError(f"`sample_weight` must hold {rows} finite weights >= 0, got shape {weight.shape}.")
@@ -325,7 +309,7 @@ def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
 
 
 def check_batch_size(batch_size: int | None) -> int:
-    """Keras' default, or the size that was given."""
+    """Return a positive batch size; 32, the default of Keras, for `None`."""
     return positive_int("batch_size", 32 if batch_size is None else batch_size)
 
 
@@ -336,15 +320,15 @@ def to_dataset(
     order: Order | None = None,
     shuffle: bool = False,
 ) -> tf.data.Dataset:
-    """Batches of arrays, as `keras.Model.fit` makes them, in the arrays' own precision.
+    """Return batches of arrays in the arrays' own precision.
 
-    Keras itself casts arrays to `keras.config.floatx()`, and drops the weights of arrays without a `y`.
+    Keras would cast arrays to `keras.config.floatx()`, and drop the weights of arrays without a `y`.
     """
     batch_size, rows = check_batch_size(batch_size), len(arrays[0])
     if weight is not None:
         nothing = np.zeros([rows, 0], np.float32)
         arrays = (*arrays, *(nothing,) * (2 - len(arrays)), weight)
-    # Tensors are made once, and each batch gathers its rows: element by element would be slower by far.
+    # Gathering the rows of a batch is much faster than batching single elements.
     tensors = tuple(tf.constant(a) for a in arrays)
 
     @tf.autograph.experimental.do_not_convert
@@ -362,11 +346,7 @@ def to_dataset(
 
 
 def first_of_pairs_checked(generator: Iterator) -> Iterator:
-    """Yield the batches of a generator for a distribution without conditions, after a look at the first one.
-
-    Raises:
-      ValueError: If it yields pairs of different arrays: nothing would be done with the second.
-    """
+    """Yield the batches of a generator for an unconditional distribution. Raise a `ValueError` for different pairs."""
     for i, batch in enumerate(generator):
         if i == 0 and isinstance(batch, (tuple, list)) and len(batch) == 2 and batch[1] is not None:
             first, second = map(np.asarray, batch)

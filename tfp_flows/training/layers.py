@@ -1,8 +1,4 @@
-"""Keras layers over distributions and bijectors, and a Keras model that sees them in its attributes.
-
-Keras 3 does not see the variables of `tf.Module`s, and every distribution and bijector is one: a plain `keras.Model` that
-holds one trains nothing of it. The layers here do, inside any Keras model, and are saved with it.
-"""
+"""Keras layers and a Keras model that track the variables of distributions and bijectors, which Keras 3 does not."""
 
 from __future__ import annotations
 
@@ -27,8 +23,6 @@ tfd = tfp.distributions
 
 
 class _ModuleLayer(KnowsStructure, keras.Layer):
-    """A layer whose weights are those of a `tf.Module`."""
-
     def __init__(self, module: tf.Module, calls, *, name: str | None):
         super().__init__(name=name, dtype=tf.as_dtype(module.dtype or tf.float32).name)
         self.module = module
@@ -62,12 +56,12 @@ class _ModuleLayer(KnowsStructure, keras.Layer):
 
 
 def log_prob_layer(distribution: tfd.Distribution) -> LogProb:
-    """Return the layer of a distribution that is in use, or a new one: a flow that is used twice has its weights once."""
+    """Return the existing layer of a distribution, or a new one, so that a flow used twice has its weights once."""
     known = getattr(distribution, "_keras_layer", None)
     layer = None if known is None else known()
     if layer is None:
         layer = LogProb(distribution)
-        object.__setattr__(distribution, "_keras_layer", weakref.ref(layer))  # unseen by TensorFlow's tracking
+        object.__setattr__(distribution, "_keras_layer", weakref.ref(layer))  # hides it from TensorFlow's tracking
     return layer
 
 
@@ -78,9 +72,7 @@ def _check_distribution(distribution: Any) -> None:
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class LogProb(_ModuleLayer):
-    """The log-density of a distribution, in nats, as a Keras layer.
-
-    `flow.log_prob(keras.Input([D]))` of this package's flows makes one by itself.
+    """The log-density of a distribution, in nats, as a Keras layer, also created by `flow.log_prob(keras.Input([D]))`.
 
     Args:
       distribution: Any `tfd.Distribution` over one tensor.
@@ -89,7 +81,7 @@ class LogProb(_ModuleLayer):
     Call arguments: events `[N, *event_shape]`, and `conditional_input` `[N, C]` of a conditional flow. Returns `[N]`.
 
     Raises:
-      ValueError: If `distribution` is none. On saving: if it cannot be described, such as a function.
+      ValueError: If `distribution` is not one. On saving: if it cannot be described, such as a function.
 
     Example:
       >>> inputs = keras.Input([2])
@@ -119,15 +111,14 @@ class LogProb(_ModuleLayer):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Sample(_ModuleLayer):
-    """One sample of a distribution for each row of the input, as a Keras layer.
+    """One sample of a distribution for each row of the input, as a Keras layer. Each call draws new samples.
 
     Args:
       distribution: Any `tfd.Distribution` over one tensor.
       seed: Integer seed.
       name: Name of the layer.
 
-    Call arguments: conditions `[N, C]` of a conditional flow; of another distribution any tensor of N rows, which are only
-    counted. Returns `[N, *event_shape]`, other samples in each call.
+    Call arguments: conditions `[N, C]` of a conditional flow; else any tensor of N rows. Returns `[N, *event_shape]`.
 
     Example:
       >>> layer = tff.layers.Sample(tff.real_nvp(2, num_layers=2, conditional_size=3, seed=1), seed=1)
@@ -182,7 +173,6 @@ class _BijectorLayer(_ModuleLayer):
 
 
 def _of_rows(both, bijector, x, least_ndims: int, kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the value and one log-det for each row, whatever the rank of the rows."""
     value, log_det = both(bijector, x, max(least_ndims, x.shape.rank - 1), **kwargs)
     return value, log_det + tf.zeros(tf.shape(value)[:1], value.dtype)
 
@@ -193,12 +183,11 @@ class Forward(_BijectorLayer):
 
     Args:
       bijector: Any bijector.
-      log_det: Whether to return the log-det, in nats, as well.
-      event_size: Size of the events; needed for bijectors whose networks are built at the first call.
+      log_det: Whether to return the log-det `[N]`, in nats, after the events.
+      event_size: Size of the events, for bijectors that build their networks at the first call.
       name: Name of the layer.
 
-    Call arguments: events `[N, *event_shape]`, and `conditional_input` of a conditional layer. Returns events, or events and
-    log-dets `[N]`.
+    Call arguments: events `[N, *event_shape]`, and `conditional_input` of a conditional layer.
 
     Example:
       >>> layer = tff.layers.Forward(tff.PlanarFlow(2, seed=1), log_det=True)
@@ -214,10 +203,15 @@ class Forward(_BijectorLayer):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Inverse(_BijectorLayer):
-    """The inverse map of a bijector, from data to latent values, as a Keras layer; arguments are those of `Forward`.
+    """The inverse map of a bijector, from data to latent values, as a Keras layer.
 
     Args:
-      bijector, log_det, event_size, name: See `Forward`.
+      bijector: Any bijector.
+      log_det: Whether to return the log-det `[N]`, in nats, after the latent values.
+      event_size: Size of the events, for bijectors that build their networks at the first call.
+      name: Name of the layer.
+
+    Call arguments: events `[N, *event_shape]`, and `conditional_input` of a conditional layer.
 
     Example:
       >>> tff.layers.Inverse(tff.PlanarFlow(2, seed=1))(tf.zeros([5, 2])).shape
@@ -230,10 +224,9 @@ class Inverse(_BijectorLayer):
 
 
 class Model(KnowsStructure, keras.Model):
-    """A `keras.Model` that sees the distributions, bijectors and templates in its attributes, also in lists and dictionaries.
+    """A `keras.Model` that tracks distributions, bijectors and templates in its attributes, also in lists and dictionaries.
 
-    Use it as the base class of your own models, in place of `keras.Model`. Constraints, penalties and trainable flags of what
-    it finds are carried along.
+    Use it as the base class of your own models. It keeps constraints, penalties and trainable flags.
 
     Example:
       >>> class Mine(tff.layers.Model):
@@ -263,7 +256,7 @@ class Model(KnowsStructure, keras.Model):
             self._look()
 
     def _look(self) -> None:
-        """Find what is new in the attributes: lists may have grown, and networks have learned their sizes in a call."""
+        """Track new weights: lists may have grown, and networks may have been built in a call."""
         found = tracking.find(*(getattr(self, name, None) for name in self._held))
         known = {id(w.value) for w in self.variables}
         new = [layer for layer in found.layers if any(id(w.value) not in known for w in layer.variables)]
@@ -282,7 +275,6 @@ class Model(KnowsStructure, keras.Model):
         return result
 
     def compile(self, *args, **kwargs) -> None:
-        """Find new weights first; otherwise `keras.Model.compile`."""
         self._look()
         super().compile(*args, **kwargs)
 

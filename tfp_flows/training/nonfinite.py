@@ -1,4 +1,4 @@
-"""No weight is ever updated from a loss that is not finite, and training does not go on in silence."""
+"""Protection of the weights from losses and gradients that are not finite."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import warnings
 import keras
 import tensorflow as tf
 
-# Gradients whose absolute values sum up to more are scaled down to it. Adam squares them: beyond 1e19 its moments would
-# overflow, and no weight would ever move again.
+# Larger gradients (sums of absolute values) are scaled down. Beyond 1e19, their squares would overflow Adam's moments.
 LARGEST_GRADIENT = 1e12
 
 
 class NonFiniteGuard:
-    """Applies gradients while loss and gradients are finite; from the first step where they are not, none any more."""
+    """Applies gradients until the loss or a gradient is not finite, and none after that."""
 
     def __init__(self):
-        # Plain tf.Variable: state of one training run, no weight of the model.
+        # Plain variables, because the state of a run is not a weight of the model.
         self.failed = tf.Variable(
             False, trainable=False, dtype=tf.bool, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
@@ -32,9 +31,7 @@ class NonFiniteGuard:
         )
 
         self.scaled = False  # whether the data are standardized
-        self.farthest: tuple[int, int, float] | None = (
-            None  # row, column and deviations of the farthest value, if it is known
-        )
+        self.farthest: tuple[int, int, float] | None = None  # row, column and deviations of the farthest value
 
     def reset(self) -> None:
         self.failed.assign(False)
@@ -42,31 +39,28 @@ class NonFiniteGuard:
         self.steps.assign(0)
 
     def apply(self, optimizer, gradients, weights, loss) -> None:
-        """One optimizer step, or one that is taken back. Runs inside the train step.
-
-        Without a conditional: replicas cannot synchronize inside of one, and XLA is quicker without.
-        """
+        """Make one optimizer step, and undo it if it is not finite. Works inside XLA and replicas, so it has no conditional."""
         pairs = [(tf.convert_to_tensor(g), w) for g, w in zip(gradients, weights, strict=True) if g is not None]
         finite = tf.math.is_finite(loss)
-        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # there, gradients may overflow at times
+        if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # loss scaling lets gradients overflow
             size = _size([g for g, _ in pairs])
             finite &= tf.math.is_finite(size)
             factor = LARGEST_GRADIENT / tf.maximum(size, tf.cast(LARGEST_GRADIENT, size.dtype))
             pairs = [(g * tf.cast(factor, g.dtype), w) for g, w in pairs]
             self.largest.assign(tf.maximum(self.largest, tf.cast(size, tf.float64)))
         else:
-            # Those that overflow are left out, and the scale is halved. One as small as this never finds what fits.
+            # The optimizer skips gradients that overflow, and halves the scale. At such a small scale, none will ever fit.
             finite &= tf.convert_to_tensor(optimizer.dynamic_scale) > 1e-6
-        if tf.distribute.has_strategy():  # one with a single device synchronizes as well
+        if tf.distribute.has_strategy():
             replicas = tf.distribute.get_replica_context()
             finite = tf.equal(replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.float32)), 0.0)
         failed = self.failed | ~finite
         self.loss.assign(tf.where(self.failed, self.loss, tf.cast(loss, tf.float64)))
-        # The optimizer's moments are not taken back, which would cost a tenth of a step: they have decayed by one step.
+        # Restoring the optimizer's moments would cost a tenth of a step. They only decay by one step.
         state = [*(w for _, w in pairs), optimizer.iterations]
         before = [tf.identity(v.value) for v in state]
         optimizer.apply_gradients([(tf.where(failed, tf.zeros_like(g), g), w) for g, w in pairs])
-        # A step may be so long that it overflows the weights themselves: then it is taken back as well.
+        # A finite gradient can still overflow the weights.
         undo = failed | ~tf.math.is_finite(_size([w.value for _, w in pairs]))
         for old, v in zip(before, state, strict=True):
             v.assign(tf.where(undo, old, v.value))
@@ -75,10 +69,7 @@ class NonFiniteGuard:
 
 
 def _size(tensors) -> tf.Tensor:
-    """Return the sum of all absolute values, which is finite if and only if they are (and are not huge).
-
-    Small tensors are summed together, since each operation costs time to compile; to copy large ones would cost more.
-    """
+    """Return the sum of all absolute values. Small tensors are concatenated first, because each operation adds compile time."""
     wide = tf.float64 if any(t.dtype == tf.float64 for t in tensors) else tf.float32
     flat = [tf.reshape(tf.cast(t, wide), [-1]) for t in tensors]
     small = [t for t in flat if (t.shape[0] or 0) < 2**16]
@@ -90,7 +81,7 @@ def _size(tensors) -> tf.Tensor:
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
-    """Ends `fit` with a `FloatingPointError` at the first batch whose loss or gradient was not finite."""
+    """Raises a `FloatingPointError` after the first batch whose loss or gradient is not finite."""
 
     def __init__(self, guard: NonFiniteGuard):
         super().__init__()
@@ -114,7 +105,6 @@ class StopAtNonFinite(keras.callbacks.Callback):
             )
 
     def _advice(self) -> str:
-        """Names the remedies that have not been tried, and the row to look at first."""
         clips = any(getattr(self.model.optimizer, key, None) for key in ("global_clipnorm", "clipnorm", "clipvalue"))
         steps = [] if self.guard.scaled else ["standardize the data"]
         steps += [] if clips else ["set global_clipnorm=1 in the optimizer"]

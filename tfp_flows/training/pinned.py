@@ -14,17 +14,13 @@ _Pinned = tfp.experimental.distributions.JointDistributionPinned
 
 
 class PinnedTarget(tf.Module):
-    """The unnormalized log-density of the parts of a pinned joint distribution, over one unconstrained vector.
+    """The unnormalized log-density of a pinned joint distribution, over one unconstrained vector.
 
-    Parts of all shapes lie one after the other in the vector. Constraints of the model's variables are bijectors, whose
-    log-det is added.
+    The vector concatenates the parts, whose shapes may differ. Bijectors map it to their supports, and their log-det is
+    added. `event_size` is the size of the vector; `bijector` maps it to the parts, with the model's own names and shapes.
 
     Args:
       pinned: `joint.experimental_pin(y=y)`.
-
-    Attributes:
-      event_size: Size of the vector.
-      bijector: The map from the vector to the parts, with the model's own names and shapes.
 
     Example:
       >>> joint = tfd.JointDistributionNamed({"scale": tfd.LogNormal(0.0, 1.0), "y": lambda scale: tfd.Normal(0.0, scale)})
@@ -55,7 +51,7 @@ class PinnedTarget(tf.Module):
         self.bijector = tfb.Chain([to_support, pack, parts, tfb.Split(sizes)])
 
     def __call__(self, z: tf.Tensor) -> tf.Tensor:
-        z = tf.identity(z)  # an object that no cache of TFP has seen
+        z = tf.identity(z)  # bypasses TFP's cache
         log_det = self.bijector.forward_log_det_jacobian(z, event_ndims=1)
         return self._pinned.unnormalized_log_prob(self.bijector.forward(z)) + log_det
 
@@ -65,11 +61,7 @@ def _flatten_shapes(shapes: Any) -> list:
 
 
 def as_target(target: Any) -> Any:
-    """Return a `PinnedTarget` for a pinned joint distribution; else what was given.
-
-    The method `unnormalized_log_prob` of one with several or named parts cannot be called with one vector, and counts as the
-    distribution. That of one part is a function of that part, on its own support.
-    """
+    """Return a `PinnedTarget` for a pinned joint distribution, or for its log-density of several or named parts."""
     if isinstance(target, _Pinned):
         return PinnedTarget(target)
     owner, name = getattr(target, "__self__", None), getattr(target, "__name__", "")

@@ -1,4 +1,4 @@
-"""Training progress, saved with the weights so that an interrupted run resumes exactly, and the seeds of its steps."""
+"""Training progress, saved with the weights so that an interrupted run resumes exactly, and seeds of training steps."""
 
 from __future__ import annotations
 
@@ -14,11 +14,7 @@ from tfp_flows.training.workers import agree, of_the_first, workers
 
 
 class Progress(keras.callbacks.Callback):
-    """Counts epochs and the steps in one. Must be the first of the callbacks, before those that write files.
-
-    Args:
-      order: Order of the batches, if it is known.
-    """
+    """Callback that counts epochs and their steps. Must be the first callback, before those that write files."""
 
     def __init__(self, model: keras.Model, order: Order | None):
         super().__init__()
@@ -28,16 +24,15 @@ class Progress(keras.callbacks.Callback):
 
     @property
     def state(self) -> np.ndarray:
-        """Seed of the order, epoch, steps of it that are done, seed of the noise, and a number for what was drawn."""
+        """Seed of the order, epoch, completed steps of the epoch, seed of the noise, and the structure number."""
         seed = 0 if self.order is None else int(self.order.seed.numpy())
         noise = int(getattr(self._of, "seed", 0))
         return np.array([seed, self._epoch, self._steps() - self._begun, noise, self._of._drawn()], np.int64)
 
     def _steps(self) -> int:
-        return int(self._of._guard.steps.numpy())  # of this run; an optimizer may count others
+        return int(self._of._guard.steps.numpy())  # the optimizer may also count earlier runs
 
     def note(self, state: np.ndarray) -> None:
-        """Take the state of a file that was read."""
         self._restored = np.asarray(state)
 
     def on_train_begin(self, logs=None):
@@ -55,11 +50,11 @@ class Progress(keras.callbacks.Callback):
         self._epoch, self._begun = epoch + 1, self._steps()
 
     def resume(self) -> None:
-        """Goes on where the file was written that a callback has read at the beginning of this run, if one did."""
+        """Resume from the state that a callback has read at the beginning of this run, if any."""
         strategy, resumed = self._of.distribute_strategy, self._restored is not None
         state = self._restored if resumed else self.state
         if workers(strategy):
-            # The first one's: of weights that it has read or made from its data, of the order, and of where to begin.
+            # Weights, order and starting point of the workers may differ, so all take those of the first.
             agree(strategy, [v.value for v in [*self._of.weights, *self._of.generators, *self._of.optimizer.variables]])
             resumed, *state = of_the_first(strategy, [tf.constant([resumed, *state], tf.int64)])[0].numpy()
         seed, epoch, step, noise, drawn = map(int, state)
@@ -79,13 +74,13 @@ class Progress(keras.callbacks.Callback):
             if step >= self.order.per_epoch:
                 epoch, step = epoch + 1, 0
             self._skip = step
-            if step:  # Keras would say that the data ran out, since that epoch is shorter
+            if step:  # a resumed epoch is shorter, and Keras would warn
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
         _compat_keras.start_at_epoch(self._of, epoch)
 
 
 class Resume(keras.callbacks.Callback):
-    """The last of the callbacks: by now one of them has read a backup, or none does."""
+    """Callback that resumes a run. Must be the last callback, after those that read a backup."""
 
     def __init__(self, progress: Progress):
         super().__init__()
@@ -96,7 +91,7 @@ class Resume(keras.callbacks.Callback):
 
 
 def step_seed(seed: int, step) -> tf.Tensor:
-    """Return a stateless seed `[2]`. A run that is resumed at a step draws what the uninterrupted one would have drawn."""
+    """Return a stateless seed `[2]` that depends on seed, step and replica only, so a resumed run draws the same noise."""
     parts = tf.stack([tf.constant(seed % 2**31, tf.int32), tf.cast(step, tf.int32)])
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:

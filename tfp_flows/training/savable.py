@@ -1,4 +1,4 @@
-"""Models that are described in a `.keras` file, and exported."""
+"""Models that can be saved to a `.keras` file and exported."""
 
 from __future__ import annotations
 
@@ -19,23 +19,22 @@ from tfp_flows.training.weights import freeze_weights, frozen_weights
 
 
 class SavableModel(TrainedModel):
-    """A model of a `distribution` whose description is its configuration."""
+    """Model whose configuration is the description of its `distribution`."""
 
-    _checked: str | None = None  # the description of which a copy was compared last
-    _read_back: str | None = None  # the description that was last read from a file
-    # What of its configuration is a description, and what is not.
+    _checked: str | None = None  # the last description that was checked with a copy
+    _read_back: str | None = None  # the last description that was read back from a file
     _described: tuple[str, ...] = ("distribution", "dequantize")
     _kept: tuple[str, ...] = ("name", "seed")
 
     def export(self, filepath, format: str = "tf_saved_model") -> None:
-        """Write a SavedModel that `tf.saved_model.load` runs without this package, for any number of rows.
+        """Write a SavedModel that `tf.saved_model.load` runs without this package, for any number of rows. The write is atomic.
 
-        `loaded.log_prob(x)` is `{"log_prob": [N]}`, in nats (with `dequantize` the density over events in [0, 1]), and
-        `loaded.sample(n, seed)`, with a seed of two int32, is `{"samples": [n, *event_shape]}`; both are signatures too. A
-        conditional model's take `conditional_input` `[N, C]` as the last argument. The directory appears whole or not at all.
+        `loaded.log_prob(x)` returns `{"log_prob": [N]}`, in nats (with `dequantize`, the density over events in [0,
+        1]), and `loaded.sample(n, seed)`, with a seed of two int32, returns `{"samples": [n, *event_shape]}`. Both are
+        signatures too. A conditional model takes `conditional_input` `[N, C]` as the last argument.
 
         Raises:
-          ValueError: If `filepath`, the directory, exists and is not empty.
+          ValueError: If the directory `filepath` exists and is not empty.
         """
         variables = [weight.value for weight in self.weights]
         if format != "tf_saved_model":
@@ -43,10 +42,10 @@ class SavableModel(TrainedModel):
         export(filepath, self.distribution, self.conditional_size, self, self._draw, variables)
 
     def get_config(self) -> dict:
-        """Return the description of the distribution, checked by a copy that is made from it.
+        """Return the description of the distribution, after a check that a copy can be made from it.
 
         Raises:
-          ValueError: If a part of the distribution cannot be described, such as a function; the message says which.
+          ValueError: If a part cannot be described, such as a function; the message names the part.
         """
         state = random.getstate()  # Keras' initializers draw their seeds from it
         try:
@@ -60,7 +59,7 @@ class SavableModel(TrainedModel):
             random.setstate(state)
 
     def _check_file(self, path: str) -> None:
-        """Load the file and compares it with this model, once for each structure: Keras may not have written all weights."""
+        """Load the file and compare it with this model, once for each structure: Keras may not have written all weights."""
         if self._read_back == self._checked:
             return
         state = random.getstate()
@@ -71,12 +70,11 @@ class SavableModel(TrainedModel):
             random.setstate(state)
 
     def _parts(self) -> dict[str, Any]:
-        """Return the descriptions of what the constructor takes."""
         parts = {"distribution": self.distribution, "dequantize": self.dequantize}
         return {key: describe(part) for key, part in parts.items() if part is not None}
 
     def _check_copy(self, make: Callable[[], SavableModel], with_weights: bool = False) -> None:
-        """Raise a `ValueError` unless a copy gives the same log-densities: with these weights, or with those that it has."""
+        """Raise a `ValueError` unless a copy gives the same log-densities, with its own or with this model's weights."""
         problem = None
         try:
             copy = make()
@@ -117,7 +115,6 @@ class SavableModel(TrainedModel):
 
     @classmethod
     def from_config(cls, config: dict) -> SavableModel:
-        """Return a model from `get_config()`, with new weights."""
         parts = {key: from_description(config[key]) for key in cls._described if key in config}
         model = cls(**parts, **{key: config[key] for key in cls._kept if key in config})
         freeze_weights(model, config.get("frozen", ()))

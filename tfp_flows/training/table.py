@@ -1,4 +1,4 @@
-"""`fit_table`: the default flow for a table of numbers, trained, in one call."""
+"""`fit_table`: the default flow for a table, trained in one call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FEW_ROWS = 1000  # below, a single validation set picks by chance
 
 
 class TableFit(NamedTuple):
-    """A trained model, and its losses in nats by epoch; of folds, those of one after the other."""
+    """A trained model, and its losses in nats by epoch; with folds, the epochs of all folds in turn."""
 
     model: FlowModel
     history: dict[str, list[float]]
@@ -39,23 +39,20 @@ def fit_table(
     learning_rate: float | None = None,
     verbose: int | str = 0,
 ) -> TableFit:
-    """Fits the default flow for a table, with settings that follow from its rows: `table_flow` trained by `table_training`.
+    """Fit `table_flow` to a table, with the settings of `table_training`. Return the `FlowModel` and its history.
 
-    Rows are held out for early stopping, and the untrained flow, which is a full-covariance Gaussian or a Student t, counts as
-    an epoch. Of fewer than 1000 rows each of five parts is held out in turn: five flows are trained from the same start, each
-    is stopped at its best epoch, and their weights are averaged. (A single validation set of 20 rows picks by chance.)
+    Training stops early, by held-out rows. The untrained flow, a full-covariance Gaussian or a Student t, counts as an
+    epoch. Below 1000 rows, a single validation set would pick by chance. Five flows are then trained from the same
+    start, each with another fifth held out and stopped at its best epoch, and their weights are averaged.
 
     Args:
       x: Rows `[N, D]`, at least 10: array or data frame.
-      validation_data: Rows to stop by; 15 % of `x` if `None`. Of few rows they are put together.
-      seed: Integer seed of the weights and of all choices of rows.
-      epochs: The most epochs; `batch_size`, `learning_rate`: as there. Those of `table_training` if `None`.
-      batch_size: Rows in a step.
-      learning_rate: Of Adam, at the start of a cosine decay.
-      verbose: As in `keras.Model.fit`.
-
-    Returns:
-      `model`, a `FlowModel`, and `history`.
+      validation_data: Rows for early stopping; 15 % of `x` if `None`. Below 1000 rows in all, they are added to `x`.
+      seed: Integer seed of the weights and of the choice of rows.
+      epochs: Maximal number of epochs; that of `table_training` if `None`.
+      batch_size: Rows in a step; that of `table_training` if `None`, and never more.
+      learning_rate: Initial learning rate of Adam, with a cosine decay; that of `table_training` if `None`.
+      verbose: Verbosity of `keras.Model.fit`.
 
     Raises:
       ValueError: If `x` has another shape, too few rows, a constant column or a value that is not finite.
@@ -91,7 +88,7 @@ def fit_table(
 
 
 def compile_for(model: FlowModel, settings: TableTraining, rows: int) -> None:
-    """Compile a model for `fit_rows` on that many rows: Adam with a cosine decay and clipped gradients."""
+    """Compile a model for `fit_rows` with Adam, a cosine decay and clipped gradients."""
     steps = settings.epochs * (rows // settings.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, steps)
     model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
@@ -100,12 +97,11 @@ def compile_for(model: FlowModel, settings: TableTraining, rows: int) -> None:
 def fit_rows(
     model: FlowModel, x: np.ndarray, validation: np.ndarray, settings: TableTraining, seed: int, verbose
 ) -> dict[str, list[float]]:
-    """Trains a compiled model with early stopping by validation rows; returns the losses by epoch."""
-    # Every batch of one size. Each epoch leaves out other rows.
+    """Train a compiled model with early stopping by validation rows. Return the losses by epoch."""
     rows = tf.data.Dataset.from_tensor_slices(x.astype(np.float32))
     rows = rows.shuffle(len(x), seed=seed % 2**31).batch(settings.batch_size, drop_remainder=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of the rows, which `fit_table` is given as a whole
+        warnings.simplefilter("ignore", UserWarning)  # about these rows, which are only a part of the table
         history = model.fit(
             without_autotuning(rows.prefetch(2)),
             epochs=settings.epochs,
@@ -119,7 +115,6 @@ def fit_rows(
 
 
 def _fit_in_folds(model, flow: FlowDistribution, rows, parts, settings, seed, verbose) -> dict[str, list[float]]:
-    """Trains a flow for each part that is held out, and leaves the mean of their weights in the model."""
     weights = list(model.trainable_weights)
     start = [w.numpy() for w in weights]
     sums = [np.zeros(w.shape, np.float64) for w in start]

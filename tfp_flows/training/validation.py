@@ -1,4 +1,4 @@
-"""Checks of what is handed to `fit`, `evaluate`, `predict` and `score`: nothing wrong gets as far as a batch."""
+"""Checks of the data for `fit`, `evaluate` and `predict`."""
 
 from __future__ import annotations
 
@@ -15,17 +15,7 @@ from tfp_flows.data.moments import Moments, moments
 
 
 def check_events(name: str, x: Any, event_shape: tuple[int | None, ...], dtype: tf.DType) -> np.ndarray:
-    """Return an array of events as a NumPy array of the distribution's dtype.
-
-    Args:
-      name: Name of the argument, for messages.
-      x: Array, tensor or data frame of shape `[N, *event_shape]`.
-      event_shape: Shape of one event; `None` where it is not known.
-      dtype: Floating point dtype of the distribution.
-
-    Raises:
-      ValueError: For a dtype that is not floating point, a wrong rank or size, no rows, or a value that is not finite.
-    """
+    """Return events `[N, *event_shape]` in the distribution's dtype. Raise a `ValueError` if any is not finite or real."""
     array = to_array(name, x)
     if np.issubdtype(array.dtype, np.integer) or array.dtype == bool:
         raise ValueError(
@@ -52,11 +42,7 @@ def _check_shape(name: str, array: np.ndarray, event_shape: tuple[int | None, ..
 
 
 def check_levels(name: str, x: Any, event_shape: tuple[int | None, ...], levels: int) -> np.ndarray:
-    """Return an array of integers `0 .. levels - 1`, as bytes if they fit.
-
-    Raises:
-      ValueError: For other values, a wrong rank or size, or no rows.
-    """
+    """Return integers `0 .. levels - 1`, as bytes if they fit. Raise a `ValueError` for other values or another shape."""
     array = to_array(name, x)
     if not (np.issubdtype(array.dtype, np.integer) or np.issubdtype(array.dtype, np.floating)):
         raise ValueError(f"`{name}` must be an array of integers, got dtype {array.dtype}.")
@@ -73,8 +59,8 @@ def check_levels(name: str, x: Any, event_shape: tuple[int | None, ...], levels:
 
 
 def check_finite(name: str, array: np.ndarray) -> None:
-    """Raise a `ValueError` that names the first row (and column) which is not finite."""
-    # A sum is finite unless something in it is not, or it overflows: only then is it worth a look at every value.
+    """Raise a `ValueError` that names the first row (and column) that is not finite."""
+    # A finite sum proves that all values are finite, and is faster than a check of each.
     if np.isfinite(np.sum(array, dtype=np.float64)):
         return
     bad = np.argwhere(~np.isfinite(array))
@@ -90,18 +76,9 @@ def check_finite(name: str, array: np.ndarray) -> None:
 def look_at_rows(
     name: str, given: Any, array: np.ndarray, scaled: bool, columns: Sequence[str] | None = None, stacklevel: int = 4
 ) -> None:
-    """Look for what no density can be fitted to, in the rows `[N, D]` of training data.
+    """Warn if no density can be fitted to rows `[N, D]` of training data; `given` may have a higher precision than `array`.
 
-    Args:
-      name: Name of the argument, for messages.
-      given: What the user handed over, perhaps in a higher precision.
-      array: The same in the distribution's dtype.
-      scaled: Whether the flow brings its data to a scale of about one.
-      columns: Names of the columns, for messages; their numbers if `None`.
-      stacklevel: Of the warnings.
-
-    Raises:
-      ValueError: For a single row, and for columns whose variation is lost in the distribution's dtype.
+    Raises a `ValueError` for a single row, and for columns whose variation is lost in the dtype of `array`.
     """
     if len(array) < 2:
         raise ValueError(
@@ -138,7 +115,7 @@ def look_at_rows(
 
 
 def farthest_value(array: np.ndarray | None) -> tuple[int, int, float] | None:
-    """Row and column of the value of `[N, D]` that is farthest from its column's mean, and by how many deviations."""
+    """Return the row and column of the value farthest from its column's mean, and its distance in standard deviations."""
     if array is None or array.ndim != 2 or len(array) < 2:
         return None
     spread = array.std(axis=0, dtype=np.float64)
@@ -148,7 +125,6 @@ def farthest_value(array: np.ndarray | None) -> tuple[int, int, float] | None:
 
 
 def _check_precision(name: str, found: Moments, dtype: np.dtype, labels: Sequence[str]) -> None:
-    """Raise a `ValueError` for a column whose variation is lost in `dtype`."""
     largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))
     lost = (np.spacing(largest.astype(dtype)) > 1e-2 * found.deviation) & (found.highest > found.lowest)
     if np.any(lost):
@@ -160,17 +136,10 @@ def _check_precision(name: str, found: Moments, dtype: np.dtype, labels: Sequenc
 
 
 def look_at_conditions(name: str, given: Any, dtype: tf.DType, read: np.ndarray, stacklevel: int = 4) -> None:
-    """Look at training conditions `[N, C]`: their scale should be about one where the networks read them.
+    """Warn if the scale of training conditions `[N, C]` is far from one where the networks read them.
 
-    Args:
-      name: Name of the argument, for messages.
-      given: What the user handed over, perhaps in a higher precision.
-      dtype: Of the distribution.
-      read: What the layers read of them, after the flow's `preprocess_condition`, `[N, C']`.
-      stacklevel: Of the warning.
-
-    Raises:
-      ValueError: For columns whose variation is lost in the distribution's dtype.
+    `read` are the preprocessed conditions; `given` may have a higher precision. Raises a `ValueError` for columns whose
+    variation is lost in `dtype`.
     """
     exact = to_array(name, given, mixed=True)
     if len(exact) < 2:
@@ -179,7 +148,7 @@ def look_at_conditions(name: str, given: Any, dtype: tf.DType, read: np.ndarray,
     _check_precision(name, moments(f"`{name}`", exact.shape[1], [exact]), np.dtype(dtype.as_numpy_dtype), labels)
     found = moments(f"`{name}`", read.shape[1], [read])
     spread, center = found.deviation, np.abs(found.mean)
-    # Flags of rare classes vary little, and are read as they are.
+    # Flags of rare classes vary little, which is no problem.
     varies = (found.highest > found.lowest) & ~np.all((read == 0) | (read == 1), axis=0)
     odd = varies & ((np.maximum(spread, center) > 100.0) | (np.maximum(spread, center) < 1e-2))
     if np.any(odd):
@@ -192,7 +161,6 @@ def look_at_conditions(name: str, given: Any, dtype: tf.DType, read: np.ndarray,
 
 
 def _equal_columns(array: np.ndarray) -> tuple[int, int] | None:
-    """Return the first two columns that hold the same values, if there are any."""
     seen: dict[tuple, int] = {}
     for j, key in enumerate(zip(array[0].tolist(), array[-1].tolist(), array.sum(axis=0).tolist(), strict=True)):
         i = seen.setdefault(key, j)
@@ -202,11 +170,7 @@ def _equal_columns(array: np.ndarray) -> tuple[int, int] | None:
 
 
 def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarray:
-    """Return an array of conditions `[N, size]` as a NumPy array of the distribution's dtype; integers are fine here.
-
-    Raises:
-      ValueError: For another shape, a dtype that is not a number, or a value that is not finite.
-    """
+    """Return conditions `[N, size]` in the distribution's dtype. Raise a `ValueError` if any is not a finite number."""
     array = to_array(name, x, mixed=True)
     if not (np.issubdtype(array.dtype, np.number) or array.dtype == bool or array.dtype.name == "bfloat16"):
         raise ValueError(f"`{name}` must be an array of numbers, got dtype {array.dtype}.")
@@ -224,7 +188,7 @@ def check_element_spec(
     conditional_size: int | None,
     levels: int | None = None,
 ) -> None:
-    """Check dtype, rank and sizes of the batches of a `tf.data.Dataset`, as far as its `element_spec` tells them."""
+    """Raise a `ValueError` if the `element_spec` of a dataset has a wrong dtype, rank or size."""
     given = spec
     if conditional_size is not None:
         if not isinstance(spec, (tuple, list)) or len(spec) < 2:

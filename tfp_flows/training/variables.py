@@ -1,4 +1,4 @@
-"""The variables of a distribution or a bijector: by a search of objects, and by a call that a gradient tape watches."""
+"""Search for the variables of a distribution or bijector, in its objects and in a call under a gradient tape."""
 
 from __future__ import annotations
 
@@ -12,21 +12,14 @@ from tfp_flows import tracking
 
 
 def variables_of(distribution: tfp.distributions.Distribution) -> tuple[tracking.Found, list[tf.Variable]]:
-    """Find what a distribution depends on, and builds what is built at the first `log_prob`.
-
-    Returns:
-      What the search found, and all variables that belong to no Keras layer: those of the search and those of the call.
-
-    Raises:
-      ValueError: If nothing is trainable.
-    """
+    """Build a distribution, and return the result of `tracking.find` and all variables outside Keras layers."""
     calls: list[Callable] = []
     size = getattr(distribution, "conditional_size", None)
     if distribution.event_shape.is_fully_defined():
         dtype = tf.as_dtype(distribution.dtype)
         condition = {} if size is None else {"conditional_input": tf.zeros([1, size], dtype)}
         zeros = tf.zeros([1, *distribution.event_shape], dtype)
-        # Zeros may be outside of the support.
+        # Zeros may be outside the support, so the second call scores a sample.
         calls = [
             lambda: distribution.log_prob(zeros, **condition),
             lambda: distribution.log_prob(distribution.sample(1, **condition), **condition),
@@ -51,17 +44,16 @@ def variables_of(distribution: tfp.distributions.Distribution) -> tuple[tracking
 def search(
     module: tf.Module, calls: Sequence[Callable]
 ) -> tuple[tracking.Found, list[tf.Variable], int, Exception | None]:
-    """Search a module after the first of several calls that works has built what is built late.
+    """Run the first call that succeeds, which builds the module, and then search it.
 
-    Returns:
-      What was found, its variables with those that the call read, how many those are, and the first error if no call works.
+    Returns the result, its variables with those that the call read, their number, and the error if no call succeeds.
     """
     touched, problem = [], None
     for call in calls:
         try:
             touched, problem = tracking.touched_variables(call), None
             break
-        except Exception as error:  # whatever a user's code raises: the search must do
+        except Exception as error:  # user code may raise anything; then only the search counts
             problem = problem or error
     found = tracking.find(module)
     searched = [w.value for layer in found.layers for w in layer.variables] + found.variables

@@ -1,4 +1,4 @@
-"""`VariationalFlow`: a flow trained against an unnormalized density, by reverse KL, as a Keras 3 model without data."""
+"""`VariationalFlow`: a flow trained against an unnormalized density."""
 
 from __future__ import annotations
 
@@ -22,35 +22,33 @@ tfd = tfp.distributions
 class VariationalFlow(TrainedModel):
     """A Keras 3 model that fits a flow `q` to an unnormalized density `p` by minimizing the reverse KL divergence.
 
-    `fit(steps_per_epoch=..., epochs=...)` needs no data: each step draws `sample_size` points `z` from the flow and
-    minimizes the mean of `log q(z) - beta log p(z)` with any Keras optimizer and callbacks. With `beta = 1` its negative is
-    the evidence lower bound (ELBO), at most `log Z`, the log of the integral of `p`; `log Z - ELBO` is the reverse KL
-    divergence.
+    `fit(steps_per_epoch=..., epochs=...)` needs no data. Each step draws `sample_size` points `z` from the flow and
+    minimizes the mean of `log q(z) - beta log p(z)` with any Keras optimizer and callbacks (Rezende and Mohamed 2015,
+    arXiv:1505.05770). With `beta = 1` its negative is the evidence lower bound (ELBO). The ELBO is at most `log Z`, the
+    log of the integral of `p`, and `log Z - ELBO` is the reverse KL divergence.
 
-    Progress bar and `history.history` hold, in nats: `loss` (with `beta`, and with the networks' regularization losses),
+    Progress bar and `history.history` hold, in nats: `loss` (with `beta` and the networks' regularization losses),
     `elbo` (with `beta = 1`), and `kl` if `log_normalizer` is known.
 
     Args:
-      flow: A flow, or any distribution with reparameterized samples, over events that are one tensor.
-      target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p`, up to a constant, in TensorFlow. For one of
-        `tff.data.targets`, `log_normalizer` is taken from it. Or a pinned joint distribution, `joint.experimental_pin(y=y)`:
-        its parts, of any shapes and constraints, lie one after the other in the flow's vector, and
+      flow: A flow, or any distribution of one tensor with reparameterized samples.
+      target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p`, up to a constant, in TensorFlow. A target
+        of `tff.data.targets` sets `log_normalizer`. A pinned joint distribution, `joint.experimental_pin(y=y)`, is
+        allowed too. Its parts, of any shapes and constraints, are concatenated in the flow's events, and
         `model.target_log_prob_fn.bijector.forward(flow.sample(n))` are samples with the model's names and shapes.
-      sample_size: Number of samples in each step.
-      beta: Inverse temperature of the target: a number, or a function of the step such as `linear_annealing()`. Small values
-        at first keep a flow from settling in one mode.
-      path_derivative: Whether to leave out the score term of the gradient, whose expectation is zero ("sticking the
-        landing", Roeder et al. 2017): the gradient's variance then vanishes as `q` approaches `p`. It costs a `log_prob` of
-        the samples, the inverse direction, in each step.
-      log_normalizer: `log Z` in nats, if it is known.
+      sample_size: Number of samples in each step, each with its log-det and one evaluation of the target.
+      beta: Inverse temperature of the target: a number, or a function of the step such as `linear_annealing()`. Small
+        initial values keep a flow from collapsing to one mode.
+      path_derivative: Whether to drop the score term of the gradient, whose expectation is zero ("sticking the
+        landing", Roeder et al. 2017, arXiv:1703.09194). The gradient's variance then vanishes as `q` approaches `p`.
+        Each step costs an additional `log_prob` of the samples, in the inverse direction.
+      log_normalizer: `log Z` in nats, if known.
       seed: Seed of the samples; the noise of a step depends on the seed and the step's number only.
       name: Name of the model.
 
     Raises:
-      ValueError: If the flow is conditional, cannot be reparameterized or has no trainable variable, or for an argument out
-        of range.
-
-    Cost of a step: `sample_size` samples with their log-det, and one evaluation of the target, with gradients.
+      ValueError: If the flow is conditional, cannot be reparameterized or has no trainable variable, or for an argument
+        out of range.
 
     Example:
       >>> flow = tff.planar_flow(2, num_layers=4, base="trainable", seed=1)
@@ -59,10 +57,6 @@ class VariationalFlow(TrainedModel):
       >>> history = model.fit(steps_per_epoch=5, epochs=2, verbose=0)
       >>> sorted(history.history)
       ['elbo', 'kl', 'loss']
-
-    References:
-      D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
-      G. Roeder, Y. Wu and D. Duvenaud, Sticking the Landing, 2017, arXiv:1703.09194.
     """
 
     def __init__(
@@ -109,12 +103,12 @@ class VariationalFlow(TrainedModel):
         self.built = True
 
     def call(self, seed, training=None):
-        """Return samples and their log-density; Keras hands `training` on to the networks through its call context."""
+        """Return samples and their log-density. Keras passes `training` to the networks through its call context."""
         del training
         return self.flow.experimental_sample_and_log_prob(self.sample_size, seed=seed)
 
     def _integrand(self, z: tf.Tensor, log_q: tf.Tensor, beta: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`log q - beta log p` and `log p - log q`, `[n]` each."""
+        """Return `log q - beta log p` and `log p - log q`, `[n]` each."""
         log_p = self.target_log_prob_fn(z)
         if not log_p.shape.is_compatible_with(log_q.shape):
             raise ValueError(f"`target_log_prob_fn` must return shape {log_q.shape} for {z.shape}, got {log_p.shape}.")
@@ -143,13 +137,11 @@ class VariationalFlow(TrainedModel):
         return terms
 
     def fit(self, *, steps_per_epoch: int = 100, epochs: int = 1, verbose="auto", callbacks=None, **kwargs):
-        """Minimizes the reverse KL divergence.
+        """Minimize the reverse KL divergence, without data. Return the Keras `History`, in nats.
 
         Args:
-          steps_per_epoch, epochs, verbose, callbacks, kwargs: As in `keras.Model.fit`. There is no data.
-
-        Returns:
-          The Keras `History`, in nats.
+          steps_per_epoch: Number of steps in an epoch.
+          epochs, verbose, callbacks, kwargs: Options of `keras.Model.fit`.
 
         Raises:
           ValueError: If data is given.
@@ -163,17 +155,16 @@ class VariationalFlow(TrainedModel):
         return self._fit(steps, callbacks, order, epochs=epochs, verbose=verbose, shuffle=False, **kwargs)
 
     def evaluate(self, *, steps: int = 10, verbose="auto", **kwargs):
-        """Loss and ELBO with `beta = 1`, over `steps` draws of `sample_size`; as `keras.Model.evaluate`."""
+        """Return loss and ELBO with `beta = 1`, in nats, over `steps` draws of `sample_size`."""
         numbers = without_autotuning(self._numbers(positive_int("steps", steps)))
         return super().evaluate(numbers, verbose=verbose, **kwargs)
 
     def _numbers(self, steps: int) -> tf.data.Dataset:
-        """Return the number of each step, once for each replica."""
         replicas = self.distribute_strategy.num_replicas_in_sync
         return tf.data.Dataset.range(steps).map(lambda i: tf.fill([replicas], i))
 
     def predict(self, *args, **kwargs):
-        """There is no data to predict for: ask the flow."""
+        """Raise a `NotImplementedError`: use `flow.sample(n)` and `flow.log_prob(z)`."""
         raise NotImplementedError("A VariationalFlow predicts nothing: use flow.sample(n) and flow.log_prob(z).")
 
     def get_config(self) -> dict:

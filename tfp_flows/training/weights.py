@@ -1,4 +1,4 @@
-"""Saving and loading: files that appear whole, and weights that are only loaded where they mean the same."""
+"""Atomic saving of weights, and loading with a check of the flow's structure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tfp_flows.training.resuming import Progress
 
 
 def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Layer]) -> int:
-    """Return a number for what was drawn when a flow was made, and is no weight: permutations, and orders of networks."""
+    """Return a number for what is drawn at construction but is not a weight: permutations, and orders of networks."""
     number = 0
     for part in [*modules, *networks]:
         for key in ("_permutation", "permutation", "degrees"):
@@ -26,21 +26,18 @@ def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Laye
 
 
 class StructureError(ValueError):
-    """Weights in a file belong to a flow with other permutations or orders."""
+    """Error for weights of a flow with other permutations or orders."""
 
 
 class KnowsStructure:
-    """A mixin in front of a Keras layer or model: its file holds a number for the structure that the weights belong to.
-
-    Subclasses define `_drawn`, that number.
-    """
+    """Mixin for a Keras layer or model that saves and checks the structure number of its weights, `_drawn`."""
 
     def save_own_variables(self, store) -> None:
         super().save_own_variables(store)
         store["drawn"] = np.int64(self._drawn())
 
     def load_own_variables(self, store) -> None:
-        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (an HDF5 group is not a mapping)
         drawn = own.pop("drawn", None)
         if drawn is not None and int(np.asarray(drawn)) != self._drawn():
             raise StructureError(
@@ -57,41 +54,38 @@ def frozen_weights(layer: keras.Layer) -> list[int]:
 
 
 def freeze_weights(layer: keras.Layer, positions: Iterable[int]) -> None:
-    """Freeze the weights at some positions."""
+    """Freeze the weights at these positions."""
     for i in positions:
         layer.weights[i].trainable = False
 
 
 class KeepsWeights(KnowsStructure, keras.Model):
-    """A Keras model whose files are written whole, and which knows for which structure its weights are.
-
-    Subclasses have `_networks`, the Keras layers that they train, and `_build_optimizer`.
-    """
+    """A Keras model with atomic saving and a structure check. Subclasses list their Keras layers in `_networks`."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self._networks: list[keras.Layer] = []
         self._progress: Progress | None = None
-        self._refused: ValueError | None = None  # by `load_own_variables`, since Keras may only warn of it
+        self._refused: ValueError | None = None  # error of `load_own_variables`, which Keras may turn into a warning
 
     def save(self, filepath, overwrite: bool = True, **kwargs) -> None:
-        """Save like `keras.Model.save`. The file appears whole or not at all; an old one stays until the new one is whole."""
+        """Save to a `.keras` file, like `keras.Model.save`. An old file stays until the new one is complete."""
         path = pathlib.Path(filepath)
         if path.suffix != ".keras":
             raise ValueError(f"`filepath` must end in .keras, got {str(filepath)!r}.")
         if path.exists() and not overwrite:
             raise ValueError(f"`filepath` exists: {path}. Pass overwrite=True to replace it.")
         self.get_config()
-        self._build_optimizer()  # the file has its variables, and who loads it makes them
+        self._build_optimizer()  # the file holds its variables, and loading creates them
         with written_whole(path) as part:
             super().save(part, **kwargs)
             self._check_file(part)
 
     def _check_file(self, path: str) -> None:
-        """Raise a `ValueError` unless the file at `path` gives this model back; for models that can be saved."""
+        """Raise a `ValueError` unless the file at `path` restores this model. Does nothing by default."""
 
     def save_weights(self, filepath, overwrite: bool = True, max_shard_size=None) -> None:
-        """Save like `keras.Model.save_weights`. A file appears whole or not at all, unless there are several."""
+        """Save like `keras.Model.save_weights`. The write of a single `.weights.h5` file is atomic."""
         if max_shard_size is not None or not overwrite or not str(filepath).endswith(".weights.h5"):
             super().save_weights(filepath, overwrite=overwrite, max_shard_size=max_shard_size)
         else:
@@ -100,17 +94,17 @@ class KeepsWeights(KnowsStructure, keras.Model):
                 check_weights_file(part, self.weights)
 
     def load_weights(self, filepath, skip_mismatch: bool = False, **kwargs) -> None:
-        """Like `keras.Model.load_weights`. Where the file does not fit, all weights stay as they are.
+        """Load like `keras.Model.load_weights`.
 
         Raises:
-          ValueError: If the file does not fit, or belongs to a flow with other permutations or orders.
+          ValueError: If the file does not fit, or belongs to a flow with other permutations or orders. No weight is changed.
         """
         optimizer = getattr(self, "optimizer", None)
         before = [(w, w.numpy()) for w in (*self.weights, *(() if optimizer is None else optimizer.variables))]
         self._refused = None
         try:
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
-            if self._refused is not None:  # Keras collects errors, and may only warn of them
+            if self._refused is not None:
                 raise self._refused
         except Exception:
             for weight, value in before:
@@ -120,7 +114,6 @@ class KeepsWeights(KnowsStructure, keras.Model):
             raise
 
     def save_own_variables(self, store) -> None:
-        """Return the variables, a number for the structure that they belong to, and in `fit` the training progress."""
         super().save_own_variables(store)
         if self._progress is not None:
             store["progress"] = self._progress.state
@@ -128,12 +121,8 @@ class KeepsWeights(KnowsStructure, keras.Model):
                 store[f"generator_{i}"] = state
 
     def load_own_variables(self, store) -> None:
-        """Return the variables; in `fit`, the training progress of the model that wrote the file as well.
-
-        Raises:
-          ValueError: If the file belongs to a flow with other permutations or orders. No weight has been changed by then.
-        """
-        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (a group of a file is no mapping)
+        """Restore variables and, in `fit`, the progress. Raise a `ValueError`, before any change, for another structure."""
+        own = {key: store[key] for key in store.keys()}  # noqa: SIM118 (an HDF5 group is not a mapping)
         state = own.pop("progress", None)
         generators = {key: own.pop(key) for key in list(own) if key.startswith("generator_")}
         try:
@@ -150,11 +139,10 @@ class KeepsWeights(KnowsStructure, keras.Model):
         return structure_number([m for root in self._modules() for m in (root, *root.submodules)], self._networks)
 
     def _modules(self) -> list[tf.Module]:
-        """Return the modules that the model is made of, besides Keras layers."""
         return [root for root in vars(self).values() if isinstance(root, tf.Module)]
 
     @property
     def generators(self) -> list[keras.Variable]:
-        """The states of the random generators of layers such as `Dropout`, which Keras keeps in no file."""
+        """States of random generators, such as those of `Dropout`, which Keras does not save."""
         weights = {id(w) for w in self.weights}
         return [v for v in self.variables if id(v) not in weights and v.name == "seed_generator_state"]

@@ -1,4 +1,4 @@
-"""Several processes that train together, by `tf.distribute.MultiWorkerMirroredStrategy`."""
+"""Training in several processes, with `tf.distribute.MultiWorkerMirroredStrategy`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def workers(strategy: tf.distribute.Strategy) -> int:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes files."""
+    """Return whether this process writes files."""
     cluster = strategy.cluster_resolver
     if not workers(strategy):
         return True
@@ -23,7 +23,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def of_the_first(strategy: tf.distribute.Strategy, values: Sequence[tf.Tensor | tf.Variable]) -> list[tf.Tensor]:
-    """Values of the first process, in all of them; each must ask, with the same shapes. A collective operation."""
+    """Return the values of the first process in all processes. A collective operation: all call it, with the same shapes."""
 
     def part(value):
         local = tf.convert_to_tensor(value)
@@ -41,7 +41,7 @@ def of_the_first(strategy: tf.distribute.Strategy, values: Sequence[tf.Tensor | 
 
 
 def agree(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:
-    """Give all processes the variables of the first: what they drew, or read from data or a file, may differ."""
+    """Copy the first process's variables to all: those that were drawn, or read from data or a file, may differ."""
     values = of_the_first(strategy, variables)
     with strategy.scope():
         for variable, value in zip(variables, values, strict=True):
