@@ -1,8 +1,4 @@
-"""Saving: descriptions of bijectors and distributions as JSON without code, files, exports, and flows made of TFP's.
-
-`describe` writes down what an object was made from, `from_description` makes it again. TFP's own classes know their arguments
-(`parameters`); `tff.serializable` does the same for classes and factories of this package and of users.
-"""
+"""Saving: JSON descriptions of bijectors and distributions, pickles, exports, and copies of TFP's flows."""
 
 from tfp_flows.saving import copies as copies  # registers how bijectors and distributions are pickled
 from tfp_flows.saving.from_tfp import from_tfp

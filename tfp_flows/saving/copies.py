@@ -14,16 +14,12 @@ from tfp_flows.saving.writer import describe
 
 
 def reduce(module: tf.Module) -> tuple:
-    """Returns what `pickle` and `copy.deepcopy` need to make a module again.
-
-    Raises:
-      ValueError: If a part cannot be described, such as a function; the message says where it is.
-    """
+    """Return the constructor call that `pickle` and `copy.deepcopy` use for a module."""
     return rebuild, (describe(module), [v.numpy() for v in _variables(module)], _trained(module))
 
 
 def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
-    """A module from its description, with the values of its variables."""
+    """Rebuild a module from its description, with the values of its variables."""
     module = from_description(text)
     if len(_variables(module)) < len(values) and isinstance(module, tfp.distributions.Distribution):
         size = getattr(module, "conditional_size", None)
@@ -41,7 +37,7 @@ def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
 
 
 def _variables(module: tf.Module) -> list[tf.Variable]:
-    """All variables, also those of layers that are frozen, which `module.variables` leaves out."""
+    """Return all variables, including those of frozen layers, which `module.variables` omits."""
     found = tracking.find(module)
     return [w.value for layer in found.layers for w in layer.variables] + found.variables
 

@@ -1,4 +1,4 @@
-"""The functions of a flow as a SavedModel, which TensorFlow runs without this package."""
+"""Export of a flow as a SavedModel that runs without this package."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ def export(
     sample: Callable,
     variables: Sequence[tf.Variable],
 ) -> None:
-    """Writes `log_prob(x)` and `sample(n, seed)`, with `conditional_input` last, as attributes and signatures.
-
-    Raises:
-      ValueError: If `filepath` exists and is not empty.
-    """
+    """Write `log_prob(x)` and `sample(n, seed)`, with `conditional_input` last, as attributes and signatures."""
     path = pathlib.Path(filepath)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ValueError(f"`filepath` must be a new or empty one, got {str(filepath)!r}.")
@@ -46,7 +42,7 @@ def export(
         signatures = {"log_prob": served.log_prob.get_concrete_function(x, *given)}
         try:
             signatures["sample"] = served.sample.get_concrete_function(n, seed, *given)
-            if given:  # one condition for all, in Python; signatures take a batch of them
+            if given:  # Python calls may pass one condition for all rows
                 one = tf.TensorSpec([conditional_size], dtype)
                 served.log_prob.get_concrete_function(x, one)
                 served.sample.get_concrete_function(n, seed, one)

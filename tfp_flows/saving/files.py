@@ -1,4 +1,4 @@
-"""Files and directories that appear whole or not at all."""
+"""Atomic writes of files and directories."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 @contextlib.contextmanager
 def written_whole(filepath: str | os.PathLike) -> Iterator[str]:
-    """A path beside `filepath` to write to. It takes the place of `filepath` at the end, and is removed after an error."""
+    """Yield a path beside `filepath` to write to. It replaces `filepath` at the end, and is removed after an error."""
     path = pathlib.Path(filepath)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name.split('.')[0]}-") as folder:
         part = os.path.join(folder, path.name)
@@ -24,10 +24,7 @@ def written_whole(filepath: str | os.PathLike) -> Iterator[str]:
 
 
 def check_weights_file(filepath: str | os.PathLike, weights: Sequence[keras.Variable]) -> None:
-    """Raises a `ValueError` unless a `.weights.h5` file holds as many numbers as the weights.
-
-    Keras saves what it finds in the attributes of a layer, and its older versions miss the layers of a list in a list.
-    """
+    """Raise a `ValueError` if a `.weights.h5` file lacks weights. Older versions of Keras miss layers in nested lists."""
     sizes = []
     with h5py.File(filepath) as file:
         file.visititems(lambda _, item: sizes.append(item.size) if isinstance(item, h5py.Dataset) else None)

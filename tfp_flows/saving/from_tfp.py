@@ -1,4 +1,4 @@
-"""Flows of TFP, with what they have learned, as flows of this package."""
+"""Copies of trained TFP flows as flows of this package."""
 
 from __future__ import annotations
 
@@ -20,23 +20,20 @@ from tfp_flows.saving.reader import from_description
 from tfp_flows.saving.writer import describe
 
 tfb, tfd = tfp.bijectors, tfp.distributions
-_LAYERS = ("Activation", "Conv2D", "Dense", "Flatten", "ReLU", "Reshape")  # which mean the same in Keras 2 and 3
+_LAYERS = ("Activation", "Conv2D", "Dense", "Flatten", "ReLU", "Reshape")  # layers that are equal in Keras 2 and 3
 
 
 def from_tfp(flow: Any, *, atol: float = 1e-4) -> Any:
-    """A copy of a flow of TFP, with its weights in Keras 3 networks, that `FlowModel` trains and saves.
+    """Copy a trained TFP flow, bijector or network, with its weights in Keras 3 networks, for `FlowModel`.
 
-    Copied are `tfb.AutoregressiveNetwork`, `tfb.MaskedAutoregressiveFlow` over one, `tfb.RealNVP` over
-    `tfb.real_nvp_default_template`, `tfb.Glow` with its default networks or others of Keras 2 `Sequential` layers, and what
-    `tfb.Chain`, `tfb.Invert` and `tfb.Blockwise` make of them; other bijectors and the base by `describe`. The original stays
-    as it is, and shares nothing with the copy.
+    Supported are `tfb.AutoregressiveNetwork`, `tfb.MaskedAutoregressiveFlow` with one, `tfb.RealNVP` with
+    `tfb.real_nvp_default_template`, `tfb.Glow` with its default networks or other Keras 2 `Sequential` models, and
+    their combinations by `tfb.Chain`, `tfb.Invert` and `tfb.Blockwise`. Other bijectors and the base are copied by
+    `describe`. The copy shares nothing with the original.
 
     Args:
       flow: A `tfd.TransformedDistribution`, a bijector, or a `tfb.AutoregressiveNetwork`, whose weights exist.
-      atol: How far the log-densities of a distribution may differ, relative to their size where that exceeds one.
-
-    Returns:
-      A `FlowDistribution`, a bijector, or an `AutoregressiveNetwork`.
+      atol: Maximal difference of the log-densities of a distribution, relative to those larger than one.
 
     Raises:
       ValueError: For a part that cannot be copied, or if the log-density of the copy of a distribution differs.
@@ -56,7 +53,7 @@ def from_tfp(flow: Any, *, atol: float = 1e-4) -> Any:
         raise ValueError(
             f"`flow` must be a tfd.TransformedDistribution, a tfb.Bijector or a tfb.AutoregressiveNetwork, got {flow!r}."
         )
-    x = flow.sample(8, seed=(1, 2))  # makes the weights of templates, too
+    x = flow.sample(8, seed=(1, 2))  # also builds the weights of templates
     copy = FlowDistribution(_described(flow.distribution), _bijector(flow.bijector), name=flow.name)
     expected, got = flow.log_prob(tf.identity(x)).numpy(), copy.log_prob(tf.identity(x)).numpy()
     error = np.max(np.abs(got - expected) / np.maximum(1.0, np.abs(expected)))
@@ -72,7 +69,7 @@ def _described(item: Any) -> Any:
 
 
 def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
-    """The copy of a bijector; `scale` is the function of the scales of a coupling in `tfb.Glow`."""
+    """Copy a bijector. `scale` is the scale function of the couplings in `tfb.Glow`."""
     kind = type(item).__name__  # the parts of Glow have no public names
     if isinstance(item, tfb.MaskedAutoregressiveFlow):
         network = item.parameters["shift_and_log_scale_fn"]
@@ -83,7 +80,7 @@ def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
         return MaskedAutoregressiveFlow(as_template(_autoregressive_network(network)), name=item.name)
     if isinstance(item, tfb.RealNVP):
         return _real_nvp(item, scale)
-    if isinstance(item, _compat_tfp.Invert):  # of which TFP makes one where the inner one is no CompositeTensor
+    if isinstance(item, _compat_tfp.Invert):  # the base of both classes in TFP
         return tfb.Invert(_bijector(item.bijector, scale), name=item.name)
     if kind in ("Reshape", "_Reshape"):
         shapes = {key: [int(n) for n in item.parameters[key]] for key in ("event_shape_out", "event_shape_in")}
@@ -111,7 +108,7 @@ def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
 
 
 def _act_norm(item) -> ActNorm:
-    """TFP's is `y = x / s - m`."""
+    """Copy TFP's layer, which is `y = x / s - m`."""
     state = _compat_tfp.actnorm_state(item)
     if state is None:
         raise ValueError(f"`flow`: {item.name} has not seen data yet: call `log_prob` on a batch of images first.")
@@ -155,12 +152,12 @@ def _real_nvp(item: tfb.RealNVP, scale: str) -> RealNVP:
 
 
 def _autoregressive_network(layer) -> AutoregressiveNetwork:
-    """By attributes that TFP does not make public; a test compares the outputs."""
+    """Copy a network by private attributes of TFP. A test compares the outputs."""
     if not layer.built:
         raise ValueError(f"`flow`: {layer.name} has no weights yet: call it once, or give it an `event_shape`.")
     settings, masks = _compat_tfp.made_settings(layer), _compat_tfp.made_masks(layer)
     degrees, degree = [], np.asarray(settings["input_order"])
-    for mask in masks[:-1]:  # a unit is of the largest degree that it reads
+    for mask in masks[:-1]:  # the degree of a unit is the largest that it reads
         degree = np.max(np.where(mask != 0, degree[:, np.newaxis], 1), axis=0)
         degrees.append(degree.tolist())
     settings["activation"] = _activation(settings["activation"])
@@ -175,7 +172,6 @@ def _autoregressive_network(layer) -> AutoregressiveNetwork:
 
 
 def _keras_3(model) -> keras.Sequential:
-    """A Keras 2 `Sequential` as one of Keras 3."""
     layers = []
     for layer in model.layers:
         kind = getattr(keras.layers, type(layer).__name__, None)
@@ -185,7 +181,7 @@ def _keras_3(model) -> keras.Sequential:
             )
         config = {k: v for k, v in layer.get_config().items() if k in inspect.signature(kind).parameters or k == "name"}
         for key in [k for k in config if k.endswith(("initializer", "regularizer", "constraint"))]:
-            del config[key]  # of the weights' past
+            del config[key]  # the weights exist already
         layers.append(kind(**config, dtype=layer.dtype))
     copy = keras.Sequential([keras.Input(model.input_shape[1:], dtype=model.input.dtype), *layers])
     copy.set_weights(model.get_weights())
@@ -193,7 +189,6 @@ def _keras_3(model) -> keras.Sequential:
 
 
 def _activation(activation: Any) -> Any:
-    """A Keras activation by its name, which it has in both versions."""
     return activation if activation is None or isinstance(activation, str) else activation.__name__
 
 
@@ -202,7 +197,7 @@ def _nonlocals(fn: Callable | None) -> dict[str, Any]:
 
 
 def _held(fn: Callable, wanted: Callable[[Any], bool]) -> Any:
-    """The first value that a function, or one that it holds, refers to in its closure, of those that are wanted."""
+    """Return the first wanted value in the closure of a function, or in the closures of functions that it refers to."""
     queue, seen = [fn], set()
     while queue:
         for value in _nonlocals(queue.pop(0)).values():

@@ -1,4 +1,4 @@
-"""From a description to an object."""
+"""Objects from their descriptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfp_flows import tracking
 from tfp_flows.registry import KERAS_KINDS, REGISTRY, public_classes
 from tfp_flows.saving.writer import FORMAT, state_of
 
-# What registers the names of this package; loaded when a description is read, which may be before anything else is.
+# Modules that register this package's names. A description may be read before they are imported.
 _HOMES = (
     "tfp_flows.recipes",
     "tfp_flows.training",
@@ -27,10 +27,10 @@ _HOMES = (
 
 
 def from_description(text: str) -> Any:
-    """Makes the object that `describe` has described. It runs no code but constructors of known names.
+    """Create an object from a description by `describe`. Only constructors of known names are run, no other code.
 
     Raises:
-      ValueError: If the text is not a description, is of another version, or names what is not registered here.
+      ValueError: If the text is not a description, has another version, or contains an unregistered name.
 
     Example:
       >>> flow = tff.from_description(tff.describe(tff.maf(2, num_layers=1, seed=1)))
@@ -75,7 +75,7 @@ def from_description(text: str) -> Any:
 
 
 def finalize_layers(module: Any) -> None:
-    """Lets Keras layers read state that was assigned to their variables, such as `Normalization`, which keeps a copy of it."""
+    """Update copies of the state that Keras layers such as `Normalization` keep besides their variables."""
     for layer in tracking.find(module).layers:
         for part in _with_inner(layer):
             if hasattr(part, "finalize_state"):
@@ -87,8 +87,6 @@ def _with_inner(layer: keras.Layer) -> list[keras.Layer]:
 
 
 class _Reader:
-    """Objects from the nodes of a description, in their order."""
-
     def __init__(self):
         self.made: list = []
 
@@ -164,7 +162,7 @@ class _Reader:
 
 
 def _refuse_functions(config: Any) -> None:
-    """Raises unless every function that a Keras config names was registered: Keras would import any of its own."""
+    """Raise a `ValueError` for an unregistered function in a Keras config, because Keras would import it."""
     if isinstance(config, dict):
         if config.get("class_name") == "function" and (
             keras.saving.get_registered_object(str(config.get("registered_name"))) is None

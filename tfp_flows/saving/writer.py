@@ -1,4 +1,4 @@
-"""From an object to its description."""
+"""Descriptions of objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.registry import KERAS_KINDS, Record, public_classes
 
-# Rises when a description would no longer build the same object.
+# The version increases when an old description would no longer build the same object.
 FORMAT = 5
 _WAY_OUT = (
     "Keep the weights with model.save_weights('x.weights.h5') and load them into a model that the same code has built, or "
@@ -27,17 +27,16 @@ _WAY_OUT = (
 
 
 def describe(item: Any) -> str:
-    """What an object was made from, as JSON text.
+    """Return a JSON description of the constructor calls that created an object, for `from_description`.
+
+    Variables are described with their current values, and so is state set from data, such as the moments of
+    `Standardize`. The weights of Keras layers are not included.
 
     Args:
-      item: A bijector, a distribution, or another object of TFP's or of a `serializable` class or factory.
-
-    Returns:
-      The text, for `from_description`. Variables are described with their present values, and so is what was set from
-      data, such as the moments of `Standardize`. The weights of Keras layers are not part of it.
+      item: A bijector, a distribution, or another object of TFP, a `serializable` class or a `serializable` factory.
 
     Raises:
-      ValueError: If a part cannot be described, such as a function; the message says where it is.
+      ValueError: If a part cannot be described, such as a function; the message names the part.
 
     Example:
       >>> text = tff.describe(tfb.Chain([tfb.Shift([1.0, 2.0]), tfb.Exp()]))
@@ -54,7 +53,7 @@ def describe(item: Any) -> str:
 
 
 def without_values(text: str) -> str:
-    """A description without the values of its variables: what stays the same while they are trained."""
+    """Return a description without the values of its variables, which is constant in training."""
     described = json.loads(text)
     for node in described["objects"]:
         if "variable" in node:
@@ -65,15 +64,14 @@ def without_values(text: str) -> str:
 
 
 def state_of(item: Any) -> list[tf.Variable]:
-    """The variables that are set from data and not trained alone, in a fixed order: without them a copy is another density.
+    """Return the variables set from data, in a fixed order. Without their values, a copy would have another density.
 
-    Those of modules that start from data (they have a method `adapt`), and of Keras networks those that are
-    not trained, such as the statistics of `Normalization` layers.
+    They belong to modules with a method `adapt`, or are non-trained weights of networks, such as those of `Normalization`.
     """
     modules = [item, *item.submodules] if isinstance(item, tf.Module) else []
     variables = [v for m in modules if getattr(m, "can_adapt", hasattr(type(m), "adapt")) for v in _own_variables(m)]
     networks = tracking.find(item).layers if modules else []
-    # Not those of layers that were frozen, which are weights as any others.
+    # Weights of frozen layers are not included. They are saved as weights.
     variables += [
         w.value for n in networks for w in n.variables if not w.value.trainable and w.dtype.startswith("float")
     ]
@@ -81,12 +79,11 @@ def state_of(item: Any) -> list[tf.Variable]:
 
 
 def _own_variables(module: tf.Module) -> list[tf.Variable]:
-    """Those that are attributes of the module, without the weights of networks inside of it."""
     return [v for _, v in sorted(vars(module).items()) if isinstance(v, tf.Variable)]
 
 
 class _Writer:
-    """Nodes of a description: each object once, after those that it is made from."""
+    """Collects the nodes of a description: each object once, after its arguments."""
 
     def __init__(self):
         self.nodes: list[dict] = []
@@ -129,7 +126,7 @@ class _Writer:
         if isinstance(record, Record):
             node = {"call": record.name, "arguments": self._arguments(record.arguments, path)}
             if isinstance(item, keras.Layer):
-                # Layers that learned their sizes after construction are built again, so that they have their weights.
+                # Layers with sizes from their input must be built again to have weights.
                 shapes = item.get_build_config() if item.built else None
                 node |= {"build": json.loads(json.dumps(shapes))} if shapes else {}
                 node |= {} if item.trainable else {"frozen": True}
@@ -143,7 +140,7 @@ class _Writer:
             name, aggregation = item.name.split(":")[0], item.aggregation.name
             options = {"trainable": item.trainable, "name": name, "aggregation": aggregation}
             return {"variable": _array(item.numpy(), path), "options": options}
-        if isinstance(item, (np.ndarray, tf.Tensor)) and hasattr(item, "__array__"):  # no symbolic tensor
+        if isinstance(item, (np.ndarray, tf.Tensor)) and hasattr(item, "__array__"):  # excludes symbolic tensors
             return {"array": _array(np.asarray(item), path), "tensor": tf.is_tensor(item)}
         public = public_classes().get(type(item))
         if public is not None:
@@ -165,8 +162,8 @@ class _Writer:
 
 
 def _tfp_arguments(item: Any, path: str) -> dict[str, Any]:
-    """The arguments of an object of TFP's that differ from the defaults."""
-    if isinstance(item, tfp.bijectors.AutoregressiveNetwork):  # a Keras 2 layer, which tells its arguments itself
+    """Return the arguments of a TFP object that differ from the defaults."""
+    if isinstance(item, tfp.bijectors.AutoregressiveNetwork):  # a Keras 2 layer
         return item.get_config()
     known = dict(inspect.signature(type(item).__init__).parameters)
     known.pop("self", None)
@@ -180,7 +177,6 @@ def _tfp_arguments(item: Any, path: str) -> dict[str, Any]:
 
 
 def _is_activation(item: Callable) -> bool:
-    """Whether Keras knows the function by a name, its own or a registered one."""
     name = getattr(item, "__name__", None)
     ours = str(getattr(item, "__module__", "")).split(".")[0] == "keras"
     if name is None or not (ours or keras.saving.get_registered_name(item) != name):
@@ -195,7 +191,7 @@ def _keras_config(item: Any, path: str) -> Any:
     try:
         config = keras.saving.serialize_keras_object(item)
         keras.saving.deserialize_keras_object(json.loads(json.dumps(config)), safe_mode=True)
-    except Exception as error:  # whatever a user's layer raises
+    except Exception as error:  # a user's layer may raise anything
         raise ValueError(f"{path}: Keras cannot write {item!r} down ({str(error)[:300]}). {_WAY_OUT}") from error
     return config
 
