@@ -1,7 +1,4 @@
-"""Data: densities whose entropy is known, a real data set, and tables from files. Needs NumPy only.
-
-`targets`, which needs TensorFlow, is loaded at its first use.
-"""
+"""Data: densities of known entropy, a real data set, and tables from files. `targets` loads TensorFlow at its first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arrays from what users hand over: arrays, tensors, data frames and masked arrays."""
+"""Conversion of arrays, tensors, data frames and masked arrays to NumPy."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import numpy as np
 
 
 def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
-    """Returns `x` as a NumPy array, without losing what `np.asarray` drops.
+    """Return `x` as a NumPy array, without losing what `np.asarray` drops.
 
-    A data frame may hold columns of floating point numbers, of NumPy's or of pandas' nullable types, which are real
-    numbers. If all of its columns are integers or flags, the result is such an array.
-
-    Args:
-      name: Name of the argument, for messages.
-      x: Array, tensor, data frame or series.
-      mixed: Whether a data frame may hold integers and flags beside real numbers, as conditions do.
+    A data frame may hold floating-point columns, of NumPy's or pandas' nullable dtypes. If all columns are integers or
+    flags, so is the result. With `mixed`, integers and flags may stand beside floating-point columns.
 
     Raises:
-      ValueError: For masked or missing values, and for columns of a data frame that hold other things; it names the column.
+      ValueError: For masked or missing values, sparse matrices, and other columns of a data frame; it names the column.
     """
     if isinstance(x, np.ma.MaskedArray):
         if np.ma.is_masked(x):
@@ -35,7 +30,7 @@ def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
 
 
 def column_names(x: Any) -> list[str] | None:
-    """Returns the names of the columns of a data frame, or `None` for other things."""
+    """Return the column names of a data frame, or `None` for other arrays."""
     return [str(c) for c in x.columns] if hasattr(x, "columns") and hasattr(x, "dtypes") else None
 
 
@@ -57,7 +52,7 @@ def _from_frame(name: str, frame: Any, mixed: bool) -> np.ndarray:
 
 
 def _column(name: str, where: str, column: Any) -> np.ndarray:
-    """One column; those of pandas' nullable types have a dtype whose `kind` is that of the numbers."""
+    """Return a column as an array. The dtype `kind` of pandas' nullable types is that of the numbers."""
     kind = getattr(column.dtype, "kind", "O")
     if kind not in "fiub":
         raise ValueError(f"{where} has dtype {column.dtype}, where numbers are expected: encode it, or leave it out.")

@@ -1,4 +1,4 @@
-"""Signs that a table has no density: discrete, rounded or repeated values, and columns that depend on each other."""
+"""Detection of tables without a density: discrete, rounded or repeated values, and linearly dependent columns."""
 
 from __future__ import annotations
 
@@ -6,20 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-MOST_ROWS = 10_000  # that are looked at, evenly spaced
-FEWEST_ROWS = 50  # fewer say little of ties
+MOST_ROWS = 10_000  # evenly spaced rows that are checked
+FEWEST_ROWS = 50  # too few rows for a check of ties
 
 
 def find_degenerate(rows: np.ndarray, columns: Sequence[str] | None = None) -> list[str]:
-    """Looks for what makes the density of a table unbounded.
+    """Return one sentence, with columns and remedy, for each reason why the density of finite rows `[N, D]` is unbounded.
 
-    Args:
-      rows: Finite array `[N, D]`. Cost: a sort of at most 10,000 values for each column, and one `D x D` eigenvalue problem.
-      columns: Names of the columns; their numbers if `None`.
-
-    Returns:
-      One sentence for each finding, which names the columns and the remedy; an empty list where all is well. Columns that are
-      constant or equal are not repeated here.
+    Constant and equal columns are not reported. Cost: sorts of up to 10,000 values, and a `D x D` eigenvalue problem.
     """
     n, size = rows.shape
     if n < FEWEST_ROWS or size == 0:
@@ -36,7 +30,7 @@ def _repeated_rows(sample: np.ndarray) -> list[str]:
     distinct = len(np.unique(sample, axis=0))
     if distinct > 0.9 * len(sample) or sample.shape[1] < 2:
         return []
-    # Where each column has few values, equal rows are bound to come: that is said of the columns.
+    # If each column has few values, equal rows must occur, and the columns are reported instead.
     if all(len(np.unique(column)) < 0.5 * distinct for column in sample.T):
         return []
     return [
@@ -52,7 +46,7 @@ def _repeated_values(sample: np.ndarray, moving: np.ndarray, labels: Sequence[st
         values, counts = np.unique(column, return_counts=True)
         largest = int(np.argmax(counts))
         if len(values) > 0.7 * len(column):
-            # Few ties in all; a single value may still be frequent, as exact zeros are.
+            # A single value, such as zero, may still be frequent.
             common = counts[largest] > max(3, 0.05 * len(column))
         else:
             common = counts[largest] > 0.2 * len(column) and counts[largest] > 3 * np.partition(counts, -2)[-2]
@@ -97,7 +91,7 @@ def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[
             "leave one column out"
         ]
     standardized = (part - part.mean(axis=0)) / part.std(axis=0)
-    _, first = np.unique(standardized, axis=1, return_index=True)  # equal columns are told elsewhere
+    _, first = np.unique(standardized, axis=1, return_index=True)  # equal columns are reported elsewhere
     kept = np.sort(first)
     values, vectors = np.linalg.eigh(np.cov(standardized[:, kept].T).reshape(len(kept), len(kept)))
     if len(kept) < 2 or values[0] > 1e-9:

@@ -9,7 +9,7 @@ import numpy as np
 
 
 def log_sum_exp(a: np.ndarray) -> np.ndarray:
-    """`log(sum(exp(a)))` over the last axis."""
+    """Return `log(sum(exp(a)))` over the last axis."""
     top = np.max(a, axis=-1, keepdims=True)
     top = np.where(np.isfinite(top), top, 0.0)
     with np.errstate(divide="ignore"):
@@ -17,16 +17,12 @@ def log_sum_exp(a: np.ndarray) -> np.ndarray:
 
 
 class Density:
-    """A density on the plane whose entropy is known: the best mean NLL that any model can reach on its samples.
-
-    Attributes:
-      name: Name, as in `tfp_flows.data.densities`.
-    """
+    """A density on the plane with known entropy, which is the lowest mean NLL that a model can reach on its samples."""
 
     name: str
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
-        """`n` independent samples, of shape `[n, 2]` and dtype float32; the same for the same `seed`.
+        """Return `n` independent samples `[n, 2]` in float32, equal for equal `seed`.
 
         Raises:
           ValueError: If `n` is not a positive integer.
@@ -36,7 +32,7 @@ class Density:
         return self._sample(int(n), np.random.default_rng(seed)).astype(np.float32)
 
     def log_prob(self, x) -> np.ndarray:
-        """Log-density at `x`, of shape `[..., 2]`, in nats; float64 of shape `[...]`."""
+        """Return the log-density `[...]`, in nats and float64, at `x` of shape `[..., 2]`."""
         x = np.asarray(x, dtype=np.float64)
         if x.ndim < 1 or x.shape[-1] != 2:
             raise ValueError(f"`x` must have shape [..., 2], got {list(x.shape)}.")
@@ -45,21 +41,21 @@ class Density:
         return np.concatenate(chunks).reshape(x.shape[:-1])
 
     def entropy(self) -> float:
-        """Differential entropy in nats, exact or by quadrature to about 1e-4."""
+        """Return the differential entropy in nats, exact or by quadrature to about 1e-4."""
         return float(self._moments[0])
 
     @property
     def mean(self) -> np.ndarray:
-        """The mean, of shape `[2]`."""
+        """Mean, `[2]`."""
         return self._moments[1]
 
     @property
     def stddev(self) -> np.ndarray:
-        """The standard deviation of each axis, of shape `[2]`."""
+        """Standard deviation of each axis, `[2]`."""
         return self._moments[2]
 
     def standardized_entropy(self) -> float:
-        """The entropy, in nats, of the density standardized along each axis."""
+        """Return the entropy, in nats, of the density standardized along each axis."""
         return self.entropy() - float(np.sum(np.log(self.stddev)))
 
     @cached_property
@@ -84,19 +80,15 @@ class Density:
         raise NotImplementedError
 
     def _box(self) -> tuple[tuple[float, float, float, float], float]:
-        """The rectangle outside of which the density is negligible, and the step of the quadrature."""
+        """Return a rectangle that holds almost all of the density, and the step of the quadrature."""
         raise NotImplementedError
 
 
 class NoisyCurve(Density):
-    """Points of a curve, or of several, plus isotropic Gaussian noise: the density is an integral along the curve.
+    """Uniform points of a curve, or of several equally likely ones, plus isotropic Gaussian noise.
 
-    Args:
-      name: Name of the density.
-      curve: Maps `u` in (0, 1), of shape `[k]`, and the index of a branch to points `[k, 2]`; `u` is uniform.
-      branches: Number of branches, each with the same probability.
-      noise: Standard deviation of the noise.
-      nodes: Number of nodes of the Gauss-Legendre rule along a branch, or 1 for a branch that is one point.
+    `curve` maps `u` in (0, 1), `[k]`, and a branch number to points `[k, 2]`. The density is an integral by a
+    Gauss-Legendre rule of `nodes` nodes per branch, or 1 for a branch that is a point.
     """
 
     def __init__(

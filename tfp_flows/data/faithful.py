@@ -1,4 +1,4 @@
-"""Old Faithful: the real data set that ships with the package."""
+"""The Old Faithful data set."""
 
 from __future__ import annotations
 
@@ -10,13 +10,10 @@ from tfp_flows.data.tables import read_csv
 
 
 def faithful() -> tuple[np.ndarray, list[str]]:
-    """272 eruptions of the geyser Old Faithful: `eruptions` and `waiting` to the next one, in minutes.
+    """Return a float32 array `[272, 2]` of eruptions of the geyser Old Faithful, and the names of its columns.
 
-    Returns:
-      A float32 array of shape `[272, 2]` and the names of its columns.
-
-    References:
-      A. Azzalini and A. W. Bowman, A look at some data on the Old Faithful geyser, Applied Statistics 39, 1990.
+    The columns are the length of the eruption and the waiting time to the next one, in minutes (A. Azzalini and A. W.
+    Bowman, A look at some data on the Old Faithful geyser, Applied Statistics 39, 1990).
     """
     table = read_csv(pathlib.Path(__file__).with_name("faithful.csv"))
     return table.values.astype(np.float32), table.columns

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each column, from chunks, in one pass and float64."""
+"""Mean and standard deviation of each column in one pass over chunks, in float64."""
 
 from __future__ import annotations
 
@@ -11,16 +11,7 @@ from tfp_flows.data.arrays import to_array
 
 
 class Moments:
-    """Moments of the rows seen so far, merged chunk by chunk.
-
-    Args:
-      name: Name of the data in messages.
-      size: Number of columns.
-
-    References:
-      T. F. Chan, G. H. Golub and R. J. LeVeque, Updating formulae and a pairwise algorithm for computing sample
-      variances, 1979.
-    """
+    """Moments of the rows seen so far, merged chunk by chunk (Chan, Golub and LeVeque, 1979)."""
 
     def __init__(self, name: str, size: int):
         self._name, self._size = name, size
@@ -29,11 +20,7 @@ class Moments:
         self.lowest, self.highest = np.full(size, np.inf), np.full(size, -np.inf)
 
     def add(self, chunk: Any) -> None:
-        """Takes in a chunk `[n, size]`.
-
-        Raises:
-          ValueError: For another shape, or a value that is not finite; the message tells row and column.
-        """
+        """Add a chunk `[n, size]`. Raise a `ValueError` for another shape, or a value that is not finite."""
         chunk = to_array("data", chunk).astype(np.float64)
         if chunk.ndim != 2 or chunk.shape[1] != self._size:
             raise ValueError(f"{self._name} must have shape [N, {self._size}], got {list(chunk.shape)}.")
@@ -54,12 +41,11 @@ class Moments:
 
     @property
     def deviation(self) -> np.ndarray:
-        """The standard deviation of each column."""
         return np.sqrt(self._squares / max(self.rows, 1))
 
 
 def moments(name: str, size: int, chunks: Iterable) -> Moments:
-    """The moments of all rows of the chunks."""
+    """Return the moments of all rows of the chunks."""
     found = Moments(name, size)
     for chunk in chunks:
         found.add(chunk)

@@ -1,4 +1,4 @@
-"""A stochastic system whose transition density is known."""
+"""A stochastic system with known transition density."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from tfp_flows.data.density import log_sum_exp
 
 
 class KickedOscillator:
-    """A particle in a double well with friction, noise that depends on its place, and random kicks, in discrete time.
+    """A particle in a double well with friction, position-dependent noise and random kicks, in discrete time.
 
-    With place `q` and velocity `v`, at each step `v` becomes `v + 0.1 (q - q^3 - 0.2 v) + e`, where `e` is normal with
-    deviation
-    `0.1 + 0.1 / (1 + q^2)` around -0.5, 0 or 0.5, with probabilities 0.1, 0.8 and 0.1; then `q` becomes `q + 0.1 v` plus
-    normal noise of deviation 0.05. The transition density has three modes, and a width that changes.
+    In each step, the velocity `v` becomes `v + 0.1 (q - q^3 - 0.2 v) + e`. The noise `e` is normal with deviation
+    `0.1 + 0.1 / (1 + q^2)` around -0.5, 0 or 0.5, with probabilities 0.1, 0.8 and 0.1. Then the position `q` becomes
+    `q + 0.1 v` plus normal noise of deviation 0.05. The transition density has three modes and a variable width.
 
     Example:
       >>> system = tff.data.kicked_oscillator()
@@ -31,7 +30,7 @@ class KickedOscillator:
         return v + self._step * (q - q**3 - 0.2 * v), 0.1 + 0.1 / (1.0 + q**2)
 
     def sample(self, n: int, seed: int | None = None) -> np.ndarray:
-        """A path `[n, 2]` of places and velocities, in float32, after a thousand steps to forget its start."""
+        """Return a path `[n, 2]` of positions and velocities, in float32, after a burn-in of 1000 steps."""
         rng, before = np.random.default_rng(seed), 1000
         normal = rng.normal(size=[before + n, 2])
         kicks = rng.choice([-self._kick, 0.0, self._kick], p=self._weights, size=before + n)
@@ -44,7 +43,7 @@ class KickedOscillator:
         return path[before:].astype(np.float32)
 
     def log_prob(self, following, past) -> np.ndarray:
-        """Log-density in nats of states `[..., 2]` that follow `past` `[..., 2]`."""
+        """Return the log-density, in nats, of states `[..., 2]` that follow `past` `[..., 2]`."""
         following, past = np.asarray(following, np.float64), np.asarray(past, np.float64)
         mean, deviation = self._drift(past)
         v = following[..., 1]
@@ -55,5 +54,5 @@ class KickedOscillator:
 
 
 def kicked_oscillator() -> KickedOscillator:
-    """A particle in a double well with noise and random kicks; its transition density is exact."""
+    """Return a particle in a double well with noise and random kicks, whose transition density is exact."""
     return KickedOscillator()

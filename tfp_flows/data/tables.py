@@ -1,4 +1,4 @@
-"""Tables of numbers from files, with errors that say where a file is wrong."""
+"""Tables of numbers from files."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import numpy as np
 
 
 class TableError(ValueError):
-    """A file that cannot be used; the message is one line that says where and why."""
+    """Error for an unusable file; the message is one line that says where and why."""
 
 
 class Table(NamedTuple):
-    """Values, float64 of shape `[rows, columns]`, a name for each column, and whether the names are the file's own."""
+    """Values, float64 `[rows, columns]`, the column names, and whether the names are from the file."""
 
     values: np.ndarray
     columns: list[str]
@@ -25,10 +25,10 @@ class Table(NamedTuple):
 
 
 def read_table(path: str | os.PathLike) -> Table:
-    """Reads a `.csv` or `.npy` file of numbers.
+    """Read a `.csv` or `.npy` file of numbers.
 
     Raises:
-      TableError: For a missing file, another suffix, and what `read_csv` and `check_table` refuse.
+      TableError: For a missing file, another suffix, unreadable content, or a value that is not a finite number.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() not in (".csv", ".npy"):
@@ -39,14 +39,13 @@ def read_table(path: str | os.PathLike) -> Table:
 
 
 def read_csv(path: str | os.PathLike) -> Table:
-    """Reads numbers from a CSV file, with or without a line of column names.
+    """Read numbers from a CSV file, with or without a line of column names.
 
-    The first line holds names if none of its fields is a number or a missing value. Blank lines are skipped, except
-    where they may be a missing value: between the rows of a single column.
+    The first line holds names if none of its fields is a number, and not all are missing values. Blank lines are skipped.
 
     Raises:
-      TableError: For text, missing values, rows of another length, no rows, or names that are empty or occur twice;
-        the message tells line and column.
+      TableError: For text, missing values, rows of another length, no rows, a blank line inside a single column, or
+        names that are empty or not unique. The message names line and column.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -57,7 +56,7 @@ def read_csv(path: str | os.PathLike) -> Table:
     if not rows:
         raise TableError(f"{path}: the file has no rows.")
     first = [field.strip() for field in rows[0][1]]
-    # "Na" may be sodium: a line of names has a word that is neither a number nor a sign of a missing one.
+    # "Na" may be sodium, so a line of names only needs one word that is not a missing value.
     named = not any(map(_is_number, first)) and any(field.lower() not in _MISSING for field in first)
     if not named:
         columns = [f"x{i + 1}" for i in range(len(first))]
@@ -131,11 +130,7 @@ def _read_npy(path: pathlib.Path) -> Table:
 
 
 def check_trainable(path: str | os.PathLike, table: Table) -> None:
-    """Refuses a table to which no density can be fitted.
-
-    Raises:
-      TableError: For fewer than two rows, or a constant column.
-    """
+    """Raise a `TableError` for a table with fewer than two rows, or with a constant column."""
     rows = len(table.values)
     if rows < 2 or not table.columns:
         raise TableError(f"{path}: a density cannot be fitted to {rows} row{'s' * (rows != 1)} of data.")
@@ -145,7 +140,7 @@ def check_trainable(path: str | os.PathLike, table: Table) -> None:
 
 
 def write_csv(path: str | os.PathLike, values: np.ndarray, columns: Sequence[str]) -> None:
-    """Writes a table with a line of column names. The file appears whole or not at all."""
+    """Write a table with a line of column names. The write is atomic."""
     path = pathlib.Path(path)
     part = path.with_name(f".{path.name}.part")
     try:

@@ -1,7 +1,6 @@
-"""Targets of variational inference: unnormalized log-densities in TensorFlow, whose normalizers are known.
+"""Targets of variational inference: unnormalized log-densities in TensorFlow with known normalizers.
 
-`tff.data.targets.u1()` and the others return a `Target`; `tff.data.targets.energies` and `tff.data.targets.targets` map
-names to functions.
+The dictionaries `energies` and `targets` map names to the functions that return a `Target`.
 """
 
 from __future__ import annotations
@@ -14,25 +13,22 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
-# Nodes of a composite Gauss-Legendre rule: the energies have features of width 0.3.
+# Composite Gauss-Legendre rule, fine enough for the energies' features of width 0.3.
 _PANEL, _NODES = 0.1, 6
 
 
 class Target:
-    """An unnormalized density `exp(log_prob(z))` on `R^D`, whose integral is known.
+    """An unnormalized density `exp(log_prob(z))` on `R^D` with known integral.
 
     Args:
-      name: Its name.
-      event_size: `D`.
-      log_prob_fn: Callable from `[..., D]` to `[...]`, differentiable, in nats, in float32 and float64.
-      box: Half the side of the square within which the density is taken, or `None` for all of space.
-      wall: Outside of the box the log-density falls as `-((|z_i| - box) / wall)^2 / 2` along each axis, so that gradients
-        lead back; `None` lets it be minus infinity, which no gradient can leave.
-      log_normalizer: `log` of the integral of `exp(log_prob)`, if it is known in closed form; else it is computed by
-        quadrature when it is asked for (`D = 2` with a box).
-
-    Attributes:
-      log_normalizer: In nats. `log_normalizer - ELBO` is the reverse KL divergence of an approximation.
+      name: Name of the target.
+      event_size: Dimension `D`.
+      log_prob_fn: Differentiable callable from `[..., D]` to `[...]`, in nats, for float32 and float64.
+      box: Half the side of a square that bounds the density, or `None` for all of space.
+      wall: Outside the box, the log-density falls as `-((|z_i| - box) / wall)^2 / 2` along each axis, so that gradients
+        lead back. If `None`, it is minus infinity, without a gradient.
+      log_normalizer: Log of the integral of `exp(log_prob)`, in nats. If `None`, it is computed by quadrature (`D = 2`
+        with a box).
 
     Example:
       >>> target = u1()
@@ -66,7 +62,7 @@ class Target:
         return f"<tfp_flows.data.Target {self.name}, event_size={self.event_size}>"
 
     def log_prob(self, z) -> tf.Tensor:
-        """The unnormalized log-density at `z` of shape `[..., D]`, of shape `[...]`, in nats."""
+        """Return the unnormalized log-density `[...]`, in nats, at `z` of shape `[..., D]`."""
         z = tf.convert_to_tensor(z)
         if z.shape.rank is not None and (z.shape.rank < 1 or z.shape[-1] not in (None, self.event_size)):
             raise ValueError(f"`z` must have shape [..., {self.event_size}], got {z.shape}.")
@@ -82,7 +78,7 @@ class Target:
 
     @cached_property
     def log_normalizer(self) -> float:
-        """Log of the integral, in nats."""
+        """Log of the integral, in nats. Minus the ELBO of an approximation, this is its reverse KL divergence."""
         if self._log_normalizer is not None:
             return self._log_normalizer
         points, log_weights = self.quadrature()
@@ -90,10 +86,9 @@ class Target:
         return float(np.max(log_terms) + np.log(np.sum(np.exp(log_terms - np.max(log_terms)))))
 
     def quadrature(self, reach: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Points `[n, 2]` and log-weights `[n]` of a Gauss-Legendre rule, for integrals over the plane (`D = 2` only).
+        """Return points `[n, 2]` and log-weights `[n]` of a Gauss-Legendre rule on `[-reach, reach]^2`, for `D = 2` only.
 
-        Args:
-          reach: Half the side of the square that is covered; by default the box with its walls, or 8.
+        By default, `reach` covers the box with its walls, or is 8 without a box.
         """
         if self.event_size != 2:
             raise ValueError(f"Quadrature needs two dimensions, {self.name} has {self.event_size}.")
@@ -115,12 +110,11 @@ class Target:
 
 
 def _length(z: tf.Tensor) -> tf.Tensor:
-    """The norm, with a finite gradient at the origin."""
+    """Return the norm, with a finite gradient at the origin."""
     return tf.sqrt(tf.reduce_sum(tf.square(z), axis=-1) + np.finfo(z.dtype.as_numpy_dtype).tiny)
 
 
 def _two(z1: tf.Tensor, center: float, scale: float) -> tf.Tensor:
-    """Log of two bells at `+-center`."""
     bells = [-0.5 * tf.square((z1 - side * center) / scale) for side in (1.0, -1.0)]
     return tf.reduce_logsumexp(tf.stack(bells), axis=0)
 
@@ -130,20 +124,17 @@ def _wave(z: tf.Tensor) -> tf.Tensor:
 
 
 def u1() -> Target:
-    """Energy 1 of Rezende and Mohamed (2015, arXiv:1505.05770, table 1): a ring of radius 2 with two modes.
-
-    Normalizes on the plane.
-    """
+    """Return energy 1 of Rezende and Mohamed (2015, arXiv:1505.05770, table 1): a ring of radius 2 with two modes."""
 
     def log_prob(z):
         return -0.5 * tf.square((_length(z) - 2.0) / 0.4) + _two(z[..., 0], 2.0, 0.6)
 
-    # The quadrature on [-8, 8]^2; beyond lies less than exp(-100).
+    # The normalizer is by quadrature on [-8, 8]^2. The rest is below exp(-100).
     return Target("u1", 2, log_prob, log_normalizer=1.8775016)
 
 
 def u2(box: float = 4.0, wall: float | None = 0.1) -> Target:
-    """Energy 2: a sine wave. It is flat along it, so it needs the box, or walls around it (see `Target`)."""
+    """Return energy 2 of the same paper: a sine wave. It is flat along the wave, so it needs the box (see `Target`)."""
 
     def log_prob(z):
         return -0.5 * tf.square((z[..., 1] - _wave(z)) / 0.4)
@@ -152,7 +143,7 @@ def u2(box: float = 4.0, wall: float | None = 0.1) -> Target:
 
 
 def u3(box: float = 4.0, wall: float | None = 0.1) -> Target:
-    """Energy 3: a sine wave that splits and joins again. It needs the box, or walls around it (see `Target`)."""
+    """Return energy 3 of the same paper: a sine wave that splits and joins again. It needs the box (see `Target`)."""
 
     def log_prob(z):
         offset = z[..., 1] - _wave(z)
@@ -164,7 +155,7 @@ def u3(box: float = 4.0, wall: float | None = 0.1) -> Target:
 
 
 def u4(box: float = 4.0, wall: float | None = 0.1) -> Target:
-    """Energy 4: a sine wave that forks. It needs the box, or walls around it (see `Target`)."""
+    """Return energy 4 of the same paper: a sine wave that forks. It needs the box (see `Target`)."""
 
     def log_prob(z):
         offset = z[..., 1] - _wave(z)
@@ -176,7 +167,7 @@ def u4(box: float = 4.0, wall: float | None = 0.1) -> Target:
 
 
 def ring() -> Target:
-    """A ring of radius 4 and width 0.4, weighted by two bells of width 0.8 at `z1 = +-2`. Normalizes on the plane."""
+    """Return a ring of radius 4 and width 0.4, weighted by two bells of width 0.8 at `z1 = +-2`."""
 
     def log_prob(z):
         return -0.5 * tf.square((_length(z) - 4.0) / 0.4) + _two(z[..., 0], 2.0, 0.8)
@@ -189,7 +180,7 @@ def _normal(x, scale):
 
 
 def funnel(event_size: int = 10) -> Target:
-    """Neal's funnel: `z1 ~ N(0, 9)`, and the others `N(0, exp(z1))` given `z1` (Neal 2003, Slice sampling). Normalized."""
+    """Return Neal's normalized funnel (2003, Slice sampling): `z1 ~ N(0, 9)`, and the others `N(0, exp(z1))` given `z1`."""
     if isinstance(event_size, bool) or not isinstance(event_size, (int, np.integer)) or event_size < 2:
         raise ValueError(f"`event_size` must be an integer of at least 2, got {event_size!r}.")
 
@@ -203,7 +194,7 @@ def funnel(event_size: int = 10) -> Target:
 
 
 def eight_gaussians(noise: float = 0.2) -> Target:
-    """Eight Gaussians of standard deviation `noise` on a circle of radius 2, as `tff.data.eight_gaussians`. Normalized."""
+    """Return the normalized density of `tff.data.eight_gaussians`: standard deviation `noise`, on a circle of radius 2."""
     if not (noise > 0 and math.isfinite(noise)):
         raise ValueError(f"`noise` must be positive, got {noise!r}.")
     angles = 2.0 * np.pi * np.arange(8) / 8.0
@@ -217,7 +208,7 @@ def eight_gaussians(noise: float = 0.2) -> Target:
 
 
 def banana() -> Target:
-    """`z2 ~ N(0, 4)`, `z1 ~ N(z2^2 / 4, 1)`, as `tff.data.banana`. Normalized."""
+    """Return the normalized density `z2 ~ N(0, 4)`, `z1 ~ N(z2^2 / 4, 1)`, also in `tff.data.banana`."""
 
     def log_prob(z):
         z1, z2 = z[..., 0], z[..., 1]

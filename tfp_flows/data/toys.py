@@ -10,7 +10,7 @@ from tfp_flows.data.density import Density, NoisyCurve, log_sum_exp
 
 
 def moons(noise: float = 0.05) -> Density:
-    """Two interleaving half circles of radius 1, as in scikit-learn's `make_moons`, with Gaussian noise."""
+    """Return two interleaving half circles of radius 1, like scikit-learn's `make_moons`, with Gaussian noise."""
 
     def curve(u, k):
         t = np.pi * u
@@ -21,24 +21,24 @@ def moons(noise: float = 0.05) -> Density:
 
 
 def circles(noise: float = 0.05, factor: float = 0.5) -> Density:
-    """Two concentric circles of radius 1 and `factor`, as in scikit-learn's `make_circles`, with Gaussian noise."""
+    """Return two concentric circles of radius 1 and `factor`, like scikit-learn's `make_circles`, with Gaussian noise."""
     if not 0 < factor < 1:
         raise ValueError(f"`factor` must be between 0 and 1, got {factor!r}.")
     return NoisyCurve("circles", lambda u, k: (1.0, factor)[k] * _circle(u), 2, noise, nodes=360)
 
 
 def rings(noise: float = 0.08) -> Density:
-    """Four concentric circles of radius 0.75, 1.5, 2.25 and 3, with Gaussian noise."""
+    """Return four concentric circles of radius 0.75, 1.5, 2.25 and 3, with Gaussian noise."""
     return NoisyCurve("rings", lambda u, k: 0.75 * (k + 1) * _circle(u), 4, noise, nodes=480)
 
 
 def eight_gaussians(noise: float = 0.2) -> Density:
-    """Eight Gaussians of standard deviation `noise` on a circle of radius 2."""
+    """Return eight Gaussians of standard deviation `noise` on a circle of radius 2."""
     return NoisyCurve("eight_gaussians", lambda u, k: 2.0 * _circle(0.0 * u + k / 8.0), 8, noise, nodes=1)
 
 
 def two_spirals(noise: float = 0.1) -> Density:
-    """Two spirals of one and a half turns from the origin to radius 3, with Gaussian noise."""
+    """Return two spirals of one and a half turns from the origin to radius 3, with Gaussian noise."""
 
     def curve(u, k):
         t = 3.0 * np.pi * np.sqrt(u)
@@ -49,7 +49,7 @@ def two_spirals(noise: float = 0.1) -> Density:
 
 
 def swiss_roll(noise: float = 0.1) -> Density:
-    """The spiral `t (cos t, sin t) / 5` for `t` uniform on `[1.5 pi, 4.5 pi]`, with Gaussian noise."""
+    """Return the spiral `t (cos t, sin t) / 5` for `t` uniform on `[1.5 pi, 4.5 pi]`, with Gaussian noise."""
 
     def curve(u, k):
         del k
@@ -64,8 +64,6 @@ def _circle(u):
 
 
 class _Banana(Density):
-    """`x2 ~ N(0, 4)`, `x1 ~ N(x2^2 / 4, 1)`."""
-
     name = "banana"
 
     def _sample(self, n, rng):
@@ -77,18 +75,16 @@ class _Banana(Density):
 
     @property
     def _moments(self):
-        # Two normal distributions of variance 4 and 1; x2^2 / 4 is chi-squared with mean 1 and variance 2.
+        # x2^2 / 4 is chi-squared with mean 1 and variance 2.
         return 1.0 + np.log(2.0 * np.pi) + np.log(2.0), np.array([1.0, 0.0]), np.array([np.sqrt(3.0), 2.0])
 
 
 def banana() -> Density:
-    """The density of the MAF paper (arXiv:1705.07057, figure 1): `x2 ~ N(0, 4)`, `x1 ~ N(x2^2 / 4, 1)`."""
+    """Return the density of the MAF paper (arXiv:1705.07057, figure 1): `x2 ~ N(0, 4)`, `x1 ~ N(x2^2 / 4, 1)`."""
     return _Banana()
 
 
 class _Checkerboard(Density):
-    """Uniform on the eight dark fields of a board on `[-2, 2]^2`."""
-
     name = "checkerboard"
 
     def _sample(self, n, rng):
@@ -107,13 +103,11 @@ class _Checkerboard(Density):
 
 
 def checkerboard() -> Density:
-    """Uniform on the eight dark fields of a 4 by 4 board on `[-2, 2]^2`; its entropy is `log 8`."""
+    """Return the uniform density on the eight dark fields of a 4 by 4 board on `[-2, 2]^2`; its entropy is `log 8`."""
     return _Checkerboard()
 
 
 class _Pinwheel(Density):
-    """Gaussians that point outwards, twisted by an angle that grows with the distance from the origin."""
-
     name = "pinwheel"
 
     def __init__(self, blades, radial, tangential, twist):
@@ -146,7 +140,7 @@ def _rotate(points, angle):
 
 
 def pinwheel() -> Density:
-    """Five blades around the origin. The twist is a rotation by radius, which keeps areas, so the density is exact."""
+    """Return five twisted blades around the origin. The twist preserves areas, so the density is exact."""
     return _Pinwheel(blades=5, radial=0.3, tangential=0.08, twist=1.5)
 
 

@@ -1,4 +1,4 @@
-"""Data larger than memory, as `FlowModel.fit` and `standardize` take them: from files, shuffled, a part for each worker."""
+"""Data larger than memory, read from files in blocks and shuffled, with a part for each worker."""
 
 from __future__ import annotations
 

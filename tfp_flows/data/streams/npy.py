@@ -1,4 +1,4 @@
-"""A stream from `.npy` files, which are mapped and not read as a whole."""
+"""Streams from memory-mapped `.npy` files."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def npy(
     block_rows: int = 4096,
     window: int = 65536,
 ) -> Stream:
-    """The rows of `.npy` files of shape `[N, *event_shape]`, as a `Stream`.
+    """Return the rows of `.npy` files of shape `[N, *event_shape]` as a `Stream`.
 
     Args:
-      paths: A file, a pattern such as `"data/*.npy"`, or several; each file holds an array of the same dtype and row shape.
-      conditional_size: For a conditional flow: how many columns, the first ones, are conditions.
-      block_rows: Rows that lie together in a file and are read at once.
-      window: As in `Stream`.
+      paths: A file, a pattern such as `"data/*.npy"`, or several. All arrays must have the same dtype and row shape.
+      conditional_size: Number of leading columns that are conditions, for a conditional flow.
+      block_rows: Number of consecutive rows to read at once.
+      window: Number of rows that are shuffled together.
 
     Raises:
-      ValueError: For a file that is missing or no `.npy` array of numbers, for arrays that differ in dtype or row shape, or
-        if there are no rows.
-      StreamError: In reading, for a value that is not finite.
+      ValueError: For a file that is missing or not a `.npy` array of numbers, for different dtypes or row shapes, or if
+        there are no rows.
+      StreamError: During reading, for a value that is not finite.
 
     Example:
       >>> np.save("rows.npy", tff.data.moons().sample(1000, seed=0))
@@ -58,7 +58,7 @@ def npy(
 
     def read(block):
         i, first = blocks[block]
-        # A map of its own: the pages of one that stays would count as this process' memory.
+        # A new map for each block, because the pages of a permanent map would count as memory of this process.
         rows = np.load(paths[i], mmap_mode="r", allow_pickle=False)[first : first + block_rows]
         return check_block(paths[i], np.array(rows), first)
 

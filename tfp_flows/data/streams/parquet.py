@@ -1,4 +1,4 @@
-"""A stream from Parquet files, a row group at a time."""
+"""Streams from Parquet files."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def parquet(
     dtype: np.dtype = np.float32,
     window: int = 65536,
 ) -> Stream:
-    """Columns of Parquet files, as a `Stream` of rows. Needs `pip install "tfp_flows[parquet]"`.
+    """Return columns of Parquet files as a `Stream` of rows. Needs `pip install "tfp_flows[parquet]"`.
 
-    A row group is read at once, so files should be written with row groups of some thousand rows.
+    A row group is read at once, so write files with row groups of a few thousand rows.
 
     Args:
       paths: A file, a pattern such as `"data/*.parquet"`, or several.
-      columns: Names of the columns that are events; all but the conditions, in the order of the first file, if left out.
-      conditional_columns: Names of the columns that are conditions, for a conditional flow.
-      dtype: Of the rows, float32 or float64.
-      window: As in `Stream`.
+      columns: Names of the event columns; if `None`, all columns of the first file except the conditions.
+      conditional_columns: Names of the condition columns, for a conditional flow.
+      dtype: Dtype of the rows, float32 or float64.
+      window: Number of rows that are shuffled together.
 
     Raises:
       ImportError: Without pyarrow.
-      ValueError: For a file that is missing or no Parquet file, for a column that is missing or holds no numbers, or if there
-        are no rows.
-      StreamError: In reading, for a value that is missing or not finite.
+      ValueError: For a file that is missing or not a Parquet file, for a column that is missing or not numeric, or if
+        there are no rows.
+      StreamError: During reading, for a value that is missing or not finite.
 
     Example:
       >>> rows = tff.streams.parquet("data/*.parquet", ["x1", "x2"])  # doctest: +SKIP
@@ -72,7 +72,7 @@ def parquet(
 
     def read(block):
         _, path, group, first = blocks[block]
-        # A reader of its own: blocks are read at the same time, and a reader is not made for that.
+        # A new reader for each block, because blocks are read in parallel and a reader is not thread-safe.
         table = pq.ParquetFile(path).read_row_group(group, columns=wanted, use_threads=False)
         for name in wanted:
             if table[name].null_count:

@@ -1,4 +1,4 @@
-"""What a stream of rows is: blocks that are read when they are needed."""
+"""The class `Stream`: rows in blocks that are read when needed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import tensorflow as tf
 
 from tfp_flows.checks import positive_int
 
-READERS = 2  # blocks that are read at the same time
+READERS = 2  # blocks that are read in parallel
 
 
 class StreamError(RuntimeError):
-    """A block of a stream that cannot be used; the message says which rows of which file."""
+    """Error for an unusable block of a stream; the message names the file and the rows."""
 
 
 @contextlib.contextmanager
 def stream_errors() -> Iterator[None]:
-    """What TensorFlow reports of a `StreamError` in a pipeline as the error itself."""
+    """Raise the original `StreamError` in place of TensorFlow's error from a pipeline."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -33,20 +33,18 @@ def stream_errors() -> Iterator[None]:
 
 
 class Stream:
-    """Rows in blocks: `model.fit(stream)`, `standardize(stream)` and `model.adapt(stream)` read block by block.
+    """Rows in blocks, which `model.fit(stream)`, `standardize(stream)` and `model.adapt(stream)` read block by block.
 
-    In training the blocks of each epoch come in an order of their own, and the rows are shuffled within a window: a row can
-    move by a window's length within some blocks that were drawn at random. Memory is that of a window, of a few blocks and of
-    the batches, whatever the number of rows. Under a strategy of several workers each reads its own blocks.
-
-    Make one with `npy`, `parquet` or `tfrecord`.
+    In training, each epoch draws a new order of the blocks, and shuffles rows within a window. Memory is that of a
+    window, a few blocks and the batches, for any number of rows. Each of several workers reads its own blocks. Create a
+    stream with `npy`, `parquet` or `tfrecord`.
 
     Args:
       sizes: Number of rows of each block.
-      chunks_of: Callable from a dataset of blocks' numbers to a dataset of their rows, in chunks of any length, in that order;
-        with `in_turns=True`, blocks may be read in turns.
-      element_spec: Of a chunk: of events, or of pairs of conditions and events.
-      window: Number of rows among which they are shuffled.
+      chunks_of: Callable from a dataset of block numbers to a dataset of their rows, in order, in chunks of any length.
+        With `in_turns=True`, it may interleave blocks.
+      element_spec: Spec of a chunk of events, or of a pair of conditions and events.
+      window: Number of rows that are shuffled together.
     """
 
     def __init__(
@@ -56,7 +54,7 @@ class Stream:
         element_spec: tf.TensorSpec | tuple[tf.TensorSpec, tf.TensorSpec],
         window: int = 65536,
     ):
-        # Without empty blocks: a worker that had no others would have nothing to do, and the others wait for it.
+        # A worker with empty blocks only would make all others wait.
         self._sizes = [int(n) for n in sizes if n]
         self._numbers = [i for i, n in enumerate(sizes) if n]
         self._chunks_of = chunks_of
@@ -72,14 +70,14 @@ class Stream:
         return f"<Stream of {len(self)} rows in {len(self._sizes)} blocks, {self.element_spec}>"
 
     def batches(self, batch_size: int) -> tf.data.Dataset:
-        """All rows once, in their order, in batches."""
+        """Return all rows in their order, in batches."""
         batch_size = positive_int("batch_size", batch_size)
         blocks = tf.data.Dataset.from_tensor_slices(tf.constant(self._numbers, tf.int64))
         batches = self._chunks_of(blocks).rebatch(batch_size)
         return batches.apply(tf.data.experimental.assert_cardinality(-(-len(self) // batch_size)))
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """All events once, in their order, as arrays of a few thousand rows."""
+        """Yield all events in their order, as arrays of a few thousand rows."""
         with stream_errors():
             for chunk in self.batches(min(self.window, 8192)).as_numpy_iterator():
                 yield chunk[1] if isinstance(chunk, tuple) else chunk
@@ -87,10 +85,9 @@ class Stream:
     def a_pass(
         self, seed: tf.Tensor, batch_size: int, *, shuffle: bool = True, worker: int = 0, workers: int = 1
     ) -> tf.data.Dataset:
-        """Batches of a pass over the rows, in an order that the seed `[2]` decides.
+        """Return the batches of a pass over the rows, in an order that depends on the seed `[2]`.
 
-        Of several workers, each has its own blocks of the pass; when they are through, they begin again, since all workers
-        must make the same number of steps. So blocks should be of about one size, and many.
+        Several workers repeat their blocks until all have made the same number of steps, so use many blocks of similar size.
         """
         number = len(self._sizes)
         if workers > number:
@@ -115,11 +112,7 @@ class Stream:
 
 
 def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
-    """The files of a path, of a pattern such as `"data/*.npy"`, or of several of them, in the order of their names.
-
-    Raises:
-      ValueError: If there is none.
-    """
+    """Return the files of a path, a pattern such as `"data/*.npy"`, or several, sorted by name. At least one must exist."""
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     found: list[str] = []
     for path in map(os.fspath, given):
@@ -135,7 +128,7 @@ def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
 def read_blocks(
     read: Callable[[int], np.ndarray], shape: Sequence[int], dtype: np.dtype, conditional_size: int | None
 ) -> tuple[Callable[[tf.data.Dataset], tf.data.Dataset], tf.TensorSpec | tuple[tf.TensorSpec, tf.TensorSpec]]:
-    """`chunks_of` and `element_spec` of a function from a block's number to its rows; conditions are the first columns."""
+    """Return `chunks_of` and `element_spec` for a function that reads a block. Conditions are the first columns."""
     shape, dtype = [None, *shape], tf.as_dtype(dtype)
     if conditional_size is not None:
         conditional_size = positive_int("conditional_size", conditional_size)
@@ -161,7 +154,7 @@ def read_blocks(
 
 
 def check_block(where: str, rows: np.ndarray, first: int) -> np.ndarray:
-    """Raises a `StreamError` unless the rows of a block are finite."""
+    """Return the rows of a block. Raise a `StreamError` if a value is not finite."""
     if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(np.sum(rows, dtype=np.float64)):
         bad = np.argwhere(~np.isfinite(rows))
         if len(bad):

@@ -1,4 +1,4 @@
-"""A stream from TFRecord files."""
+"""Streams from TFRecord files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from tfp_flows.data.streams.stream import READERS, Stream, check_block, paths_of
 
-CHUNK = 1024  # records that are parsed at once
-OPEN = 16  # files that are read in turns
+CHUNK = 1024  # records that are parsed together
+OPEN = 16  # files that are interleaved
 
 
 def tfrecord(
@@ -22,20 +22,19 @@ def tfrecord(
     sizes: Sequence[int] | None = None,
     window: int = 65536,
 ) -> Stream:
-    """The records of TFRecord files, as a `Stream`. A block is a file; in training several are read in turns.
+    """Return the records of TFRecord files as a `Stream`. A block is a file; training interleaves several.
 
     Args:
       paths: A file, a pattern such as `"data/*.tfrecord"`, or several.
-      parse: Callable from serialized records, strings `[n]`, to events `[n, *event_shape]`, or to a pair of conditions and
-        events; a TensorFlow function of known row shapes, such as one of `tf.io.parse_example`.
+      parse: TensorFlow function from serialized records, strings `[n]`, to events `[n, *event_shape]`, or to conditions
+        and events, with known row shapes, such as `tf.io.parse_example`.
       compression: `None`, `"GZIP"` or `"ZLIB"`.
-      sizes: Number of records of each file. If left out, all files are read once to count them.
-      window: As in `Stream`.
+      sizes: Number of records of each file. If `None`, all files are read once to count them.
+      window: Number of rows that are shuffled together.
 
     Raises:
-      ValueError: For a file that is missing or cannot be read, for a `parse` whose result is no batch, or if there are no
-        records.
-      StreamError: In reading, for a value that is not finite.
+      ValueError: For a file that is missing or unreadable, for a `parse` that returns no batch, or if there are no records.
+      StreamError: During reading, for a value that is not finite.
 
     Example:
       >>> features = {"x": tf.io.FixedLenFeature([2], tf.float32)}
