@@ -1,4 +1,4 @@
-"""How good an approximation of an unnormalized density is, and how well forecasts are calibrated."""
+"""Diagnostics of approximations to unnormalized densities, and of the calibration of forecasts."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ tfd = tfp.distributions
 
 
 class ImportanceDiagnostics(NamedTuple):
-    """What importance weights `p(z) / q(z)` of samples from `q` tell. All logarithms are in nats.
+    """Diagnostics from importance weights `p(z) / q(z)` of samples from `q`, in nats.
 
     Attributes:
-      elbo: Mean of the log-weights: a lower bound of `log Z`, below it by the reverse KL divergence.
-      elbo_error: Its standard error.
+      elbo: Mean of the log-weights, a lower bound of `log Z`. The gap is the reverse KL divergence.
+      elbo_error: Standard error of `elbo`.
       log_normalizer: Log of the mean weight, the importance-weighted bound of `log Z` (Burda et al. 2015, arXiv:1509.00519).
-      effective_sample_size: `(sum w)^2 / sum w^2 / n`, as a fraction of the samples: 1 where `q` is `p`.
-      log_weights: Of each sample, `[n]`.
+      effective_sample_size: `(sum w)^2 / sum w^2 / n`, a fraction of the samples; 1 if `q` equals `p`.
+      log_weights: Log-weight of each sample, `[n]`.
     """
 
     elbo: float
@@ -41,19 +41,16 @@ def importance_diagnostics(
     num_samples: int = 10_000,
     seed: int | None = None,
 ) -> ImportanceDiagnostics:
-    """ELBO, importance-weighted bound and effective sample size of an approximation.
+    """Return ELBO, importance-weighted bound and effective sample size of an approximation, as `ImportanceDiagnostics`.
 
     Args:
       distribution: The approximation `q`.
       target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p` up to a constant.
       num_samples: Number of samples.
-      seed: Their seed.
-
-    Returns:
-      An `ImportanceDiagnostics`.
+      seed: Seed of the samples.
 
     Raises:
-      ValueError: If `num_samples` is not at least 2.
+      ValueError: If `num_samples` is less than 2.
 
     Example:
       >>> q = tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2))
@@ -77,19 +74,15 @@ def importance_diagnostics(
 
 
 def pareto_k(log_weights) -> float:
-    """The shape `k` of the generalized Pareto distribution that fits the largest importance weights (arXiv:1507.02646).
+    """Return the shape `k` of a generalized Pareto distribution fitted to the largest importance weights (arXiv:1507.02646).
 
-    Below 0.7 importance sampling from the approximation is reliable, above it is not. Computed by ArviZ
-    (`pip install "tfp_flows[diagnostics]"`).
+    Importance sampling from the approximation is reliable for `k` below 0.7.
 
     Args:
       log_weights: Array `[n]`, such as those of `importance_diagnostics`.
 
-    Returns:
-      The estimate of `k`.
-
     Raises:
-      ImportError: If ArviZ is not installed.
+      ImportError: If ArviZ is not installed (`pip install "tfp_flows[diagnostics]"`).
 
     Example:
       >>> k = pareto_k(0.1 * np.random.default_rng(0).normal(size=2000))  # nearly equal weights
@@ -100,32 +93,26 @@ def pareto_k(log_weights) -> float:
         from arviz_stats.base import array_stats
     except ImportError as error:
         raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
-    _, k = array_stats.psislw(-np.asarray(log_weights, np.float64))  # it takes log-likelihoods, for leave-one-out
+    _, k = array_stats.psislw(
+        -np.asarray(log_weights, np.float64)
+    )  # `psislw` takes log-likelihoods, whose sign is opposite
     return float(k)
 
 
 class QuadratureKL(NamedTuple):
-    """A reverse KL divergence by quadrature, and the mass of the approximation that the quadrature found.
-
-    Attributes:
-      kl: `KL(q || p)` in nats.
-      mass: Integral of `q` over the square: 1, unless the square is too small or `q` too peaked for the nodes.
-    """
+    """A reverse KL divergence `kl`, in nats, and the `mass` of the approximation within the square, which should be 1."""
 
     kl: float
     mass: float
 
 
 def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float = 8.0) -> QuadratureKL:
-    """`KL(q || p)` in two dimensions by quadrature over a square, without Monte Carlo error.
+    """Return `KL(q || p)` in two dimensions by quadrature over a square, without Monte Carlo error, as `QuadratureKL`.
 
     Args:
       distribution: The approximation `q`, with event shape `[2]`.
       target: One of `tff.data.targets`, with its normalizer.
-      reach: Half the side of the square.
-
-    Returns:
-      A `QuadratureKL`. Cost: `log_prob` of 920,000 points for the default reach.
+      reach: Half the side of the square. The default costs `log_prob` of 920,000 points.
 
     Raises:
       ValueError: If the event shapes are not `[2]`.
@@ -151,7 +138,7 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
         weight = np.exp(log_q + log_w)
         log_p = target.log_prob(z).numpy().astype(np.float64) - target.log_normalizer
         mass += float(np.sum(weight))
-        # Where q vanishes the integrand does, whatever log p is.
+        # The integrand is zero if q is, even if log p is infinite.
         kl += float(np.sum(np.where(weight > 0, weight * (log_q - np.where(weight > 0, log_p, 0.0)), 0.0)))
     return QuadratureKL(kl, mass)
 
@@ -167,17 +154,15 @@ def _samples_and_values(samples, y) -> tuple[np.ndarray, np.ndarray]:
 
 
 def energy_score(samples, y) -> np.ndarray:
-    """The energy score of forecasts by samples: the mean distance to what happened, less half the mean distance of two samples.
+    """Return the energy score `[...]` of sampled forecasts, a proper score for vectors, in the units of `y` (lower is better).
 
-    A proper score of whole vectors, in the units of `y`: the smaller, the better, and least on average for the true
-    distribution.
+    The score is the mean distance of the samples to the outcome, minus half the mean distance between two samples
+    (Gneiting and Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007). It is unbiased for any `n`.
+    Cost: `O(n log n)` for `D = 1`, else `O(n^2)`.
 
     Args:
-      samples: Array `[n, ..., D]`: `n` samples for each row.
-      y: What happened, `[..., D]`.
-
-    Returns:
-      An array `[...]`, unbiased for any `n`. Cost: `O(n log n)` for `D = 1`, else `O(n^2)`.
+      samples: Array `[n, ..., D]`: `n` samples for each outcome.
+      y: Outcomes `[..., D]`.
 
     Raises:
       ValueError: If the shapes do not fit.
@@ -187,9 +172,6 @@ def energy_score(samples, y) -> np.ndarray:
       >>> y = np.random.default_rng(2).normal(size=[100, 2])
       >>> bool(np.mean(energy_score(samples, y)) < np.mean(energy_score(samples + 1.0, y)))
       True
-
-    References:
-      T. Gneiting and A. E. Raftery, Strictly Proper Scoring Rules, Prediction, and Estimation, 2007.
     """
     samples, y = _samples_and_values(samples, y)
     n = len(samples)
@@ -203,16 +185,15 @@ def energy_score(samples, y) -> np.ndarray:
 
 
 def probability_integral_transform(samples, y, *, seed: int | None = None) -> np.ndarray:
-    """The rank of what happened among samples, in each dimension: uniform on (0, 1) if the forecasts are calibrated.
+    """Return the rank of each entry of `y` among the samples, scaled to (0, 1): uniform if the forecasts are calibrated.
+
+    A U-shaped histogram indicates forecasts that are too narrow, a hump-shaped one forecasts that are too wide (A. P.
+    Dawid, Statistical Theory: The Prequential Approach, 1984).
 
     Args:
-      samples: Array `[n, ..., D]`: `n` samples for each row.
-      y: What happened, `[..., D]`.
-      seed: Integer seed; the place within the rank, and among equal values, is drawn at random.
-
-    Returns:
-      An array of the shape of `y`, with values in (0, 1). A histogram that is hollow in the middle tells of forecasts that are
-      too narrow, one that is a hump of forecasts that are too wide.
+      samples: Array `[n, ..., D]`: `n` samples for each outcome.
+      y: Outcomes `[..., D]`.
+      seed: Integer seed of the random position within the rank and among ties.
 
     Raises:
       ValueError: If the shapes do not fit.
@@ -222,9 +203,6 @@ def probability_integral_transform(samples, y, *, seed: int | None = None) -> np
       >>> u = probability_integral_transform(samples, np.random.default_rng(2).normal(size=[1000, 2]), seed=3)
       >>> print(np.round(np.mean(u), 1), np.round(np.std(u), 1))
       0.5 0.3
-
-    References:
-      A. P. Dawid, Statistical Theory: The Prequential Approach, 1984.
     """
     samples, y = _samples_and_values(samples, y)
     below, equal = np.sum(samples < y, axis=0), np.sum(samples == y, axis=0)

@@ -1,7 +1,4 @@
-"""Pictures of flows, drawn by matplotlib (`pip install tfp_flows[plots]`).
-
-Each function draws into the axes it is given, or into new ones, and returns them.
-"""
+"""Plots of flows with matplotlib (`pip install tfp_flows[plots]`). Most take axes, or create them, and return them."""
 
 from __future__ import annotations
 
@@ -39,12 +36,11 @@ def _limits(x: np.ndarray, margin: float = 0.12) -> list[tuple[float, float]]:
 
 
 def _size(n: int) -> float:
-    """Area of a marker, so that few points are seen and many do not run together."""
     return float(np.clip(6000.0 / n, 2.0, 20.0))
 
 
 def _plain(name: str) -> str:
-    """A column name as it is: matplotlib would read what stands between dollar signs as a formula."""
+    """Escape dollar signs, which matplotlib would parse as a formula."""
     return name.replace("$", r"\$")
 
 
@@ -64,16 +60,15 @@ def density(
     resolution: int = 200,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draws the density of a two-dimensional flow, with data or samples on top.
+    """Plot the density of a two-dimensional flow, with data or samples on top.
 
     Args:
-      flow: A `FlowModel`, a distribution, or anything with `log_prob` for arrays of shape `[N, 2]`.
-      data: Points `[N, 2]` to be drawn on top; they set the limits too.
-      samples: More points `[N, 2]`, in another colour.
+      flow: A `FlowModel`, a distribution, or anything with `log_prob` for arrays `[N, 2]`.
+      data, samples: Points `[N, 2]` to plot on top, in different colors.
       limits: `[(x_low, x_high), (y_low, y_high)]`; around data and samples if `None`.
       columns: Names of the two axes.
       resolution: Number of pixels along each axis.
-      ax: Axes to draw into.
+      ax: Axes to plot into.
 
     Raises:
       ValueError: If neither points nor limits are given, or points are not two-dimensional.
@@ -106,13 +101,13 @@ def data_and_samples(
     max_points: int = 3000,
     axes: Sequence[Axes] | None = None,
 ) -> Sequence[Axes]:
-    """Draws two-dimensional data beside as many samples, with the same limits.
+    """Plot two-dimensional data beside as many samples, with the same limits.
 
     Args:
       data, samples: Arrays `[N, 2]`.
       columns: Names of the two axes.
-      max_points: Number of points drawn at most.
-      axes: Two axes to draw into.
+      max_points: Maximal number of points.
+      axes: Two axes to plot into.
     """
     data, samples = _points("data", data, 2), _points("samples", samples, 2)
     axes = axes if axes is not None else _pyplot().subplots(1, 2, figsize=(9, 4), constrained_layout=True)[1]
@@ -128,21 +123,20 @@ def data_and_samples(
 
 
 def history(log: Any, *, label: str | None = None, floor: float | None = None, ax: Axes | None = None) -> Axes:
-    """Draws the training history in nats.
+    """Plot the training history in nats.
 
     Args:
       log: The Keras `History` that `fit` returns, or its `history` dictionary.
-      label: Name of the run, for the legend. By default runs that share axes are numbered.
-      floor: Entropy of the data, drawn as a line.
-      ax: Axes to draw into. Several histories may share them: each has a color of its own, solid for training and dashed for
-        validation.
+      label: Name of the run, for the legend. By default, runs in the same axes are numbered.
+      floor: Entropy of the data, plotted as a line.
+      ax: Axes to plot into. Several histories in the same axes have different colors.
     """
     log = getattr(log, "history", log)
     if not log.get("loss"):
         raise ValueError("`log` must hold at least one epoch of 'loss'.")
     ax = ax if ax is not None else _pyplot().subplots()[1]
     epochs = np.arange(1, len(log["loss"]) + 1)
-    runs = ax.__dict__.setdefault("_tfp_flows_runs", [])  # the NLLs of the histories in these axes
+    runs = ax.__dict__.setdefault("_tfp_flows_runs", [])  # NLLs of all histories in these axes
     number = len(runs)
     of_run = f"{label}, " if label else f"run {number + 1}, " if number else ""
     single = not number and label is None
@@ -156,7 +150,7 @@ def history(log: Any, *, label: str | None = None, floor: float | None = None, a
         ax.axhline(floor, label="floor", color="tab:green", linestyle=":")
         shown.append(floor)
     runs.append(shown)
-    # The first epochs start so high that they would flatten the rest.
+    # The high NLLs of the first epochs would flatten the rest.
     low, high = min(map(min, runs)), max(np.quantile(run, 0.97) for run in runs)
     ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
     ax.set_xlabel("epoch")
@@ -174,14 +168,14 @@ def corner(
     max_points: int = 1500,
     figure: Figure | None = None,
 ) -> np.ndarray:
-    """Draws data against samples for every pair of dimensions, and their histograms on the diagonal.
+    """Plot data against samples for every pair of dimensions, with histograms on the diagonal.
 
     Args:
       data, samples: Arrays `[N, D]`.
       columns: Names of the `D` columns.
-      max_columns: Number of leading columns drawn at most.
-      max_points: Number of points drawn at most.
-      figure: Figure to draw into.
+      max_columns: Maximal number of leading columns.
+      max_points: Maximal number of points.
+      figure: Figure to plot into.
     """
     data = _points("data", data)
     samples = _points("samples", samples, data.shape[1])
@@ -223,19 +217,15 @@ def corner(
 
 
 def image_grid(images: Any, *, columns: int | None = None, figure: Figure | None = None) -> Figure:
-    """Draws images beside each other, as many to a row as makes a square.
+    """Plot images on a nearly square grid, and return the figure.
 
     Args:
-      images: Array `[N, H, W, C]` with one or three channels: floating point in [0, 1], or integers, the largest of which
-        is white.
+      images: Array `[N, H, W, C]` with one or three channels: floats in [0, 1], or integers, whose maximum is white.
       columns: Number of images in a row.
-      figure: Figure to draw into.
-
-    Returns:
-      The figure.
+      figure: Figure to plot into.
 
     Raises:
-      ValueError: If the shape is another.
+      ValueError: If the shape is different.
     """
     images = np.asarray(images)
     if images.ndim != 4 or len(images) == 0 or images.shape[-1] not in (1, 3):
