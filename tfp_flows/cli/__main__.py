@@ -1,4 +1,4 @@
-"""`python -m tfp_flows.cli`."""
+"""Entry point of `python -m tfp_flows.cli`."""
 
 from tfp_flows.cli.main import main
 

@@ -1,4 +1,4 @@
-"""`tfp-flows fit images.npy --flow image_real_nvp`: the commands for arrays of images."""
+"""Arrays of images for the commands, as in `tfp-flows fit images.npy --flow image_real_nvp`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tfp_flows.cli.recipes import recipe_names
 from tfp_flows.cli.tables import split
 
 IMAGE_FLOWS = recipe_names("image_shape")
-STEPS = 3200  # of training, about, unless --epochs says otherwise
+STEPS = 3200  # approximate number of training steps without --epochs
 
 
 def read_images(path: str) -> np.ndarray:
-    """Images `[N, H, W, C]` of integers from a `.npy` file of shape `[N, H, W]` or `[N, H, W, C]`."""
+    """Return integer images `[N, H, W, C]` from a `.npy` file of shape `[N, H, W]` or `[N, H, W, C]`."""
     if pathlib.Path(path).suffix.lower() != ".npy":
         raise UsageError(f"{path}: images are read from a .npy file of shape [N, H, W] or [N, H, W, C].")
     try:
@@ -50,12 +50,11 @@ class ImageTask:
         if images.max() == images.min():
             raise UsageError(f"{args.source}: every pixel is {images.max()}: there is nothing to learn.")
         self.name, self.shape = pathlib.Path(args.source).stem, images.shape[1:]
-        # Bytes, unless the file uses few of their levels: then as many as it uses.
+        # The images are bytes, unless the largest level is small, or too large for a byte.
         self.levels = 256 if 64 < images.max() < 256 else int(images.max()) + 1
         self.train, self.validation, self.test = split(images, args.seed)
 
     def fit(self) -> tuple[Any, dict[str, list[float]]]:
-        """Return the trained model and its history."""
         import keras
         import tensorflow as tf
 
@@ -89,7 +88,6 @@ class ImageTask:
         return model, model.fit(rows, epochs=epochs, verbose=args.verbose, **options).history
 
     def report(self, model: Any) -> dict[str, Any]:
-        """Return the scores of the held-out images."""
         bits = bits_per_dim(model, self.test, self.shape)
         if not np.all(np.isfinite(bits)):
             raise FloatingPointError("a held-out image has a log-density that is not finite.")
@@ -103,7 +101,6 @@ class ImageTask:
         }
 
     def print_report(self, report: dict[str, Any]) -> None:
-        """Print the report."""
         print(
             f"\nheld-out images, {len(self.test)}: {report['bits_per_dim']:.3f} bits per dimension (standard error "
             f"{report['bits_per_dim_standard_error']:.3f}); a uniform guess needs {report['uniform_bits_per_dim']:.3f}",
@@ -111,11 +108,9 @@ class ImageTask:
         )
 
     def write_held_out(self, folder: pathlib.Path) -> None:
-        """Write the held-out images into the folder."""
         np.save(folder / "held_out.npy", self.test)
 
     def draw(self, path: pathlib.Path, model: Any, report: dict[str, Any]) -> None:
-        """Draw the picture of the folder."""
         draw_images(path, model, report, self.test)
 
 
@@ -126,7 +121,7 @@ def bits_per_dim(model: Any, images: np.ndarray, shape) -> np.ndarray:
 
 
 def score_images(args, model, report: dict) -> int:
-    """Prints the bits per dimension of a file of images under a fitted flow."""
+    """Print the bits per dimension of a file of images under a fitted flow. Return the exit code."""
     images = read_images(args.file)
     if list(images.shape[1:]) != report["images"] or images.max() >= report["levels"]:
         raise UsageError(
@@ -145,7 +140,7 @@ def score_images(args, model, report: dict) -> int:
 
 
 def draw_images(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
-    """Held-out images, samples, and the history; without matplotlib it says how to get it."""
+    """Plot held-out images, samples, and the history. Return whether matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,4 +1,4 @@
-"""`tfp-flows fit | sample | score | plot`: a density for a table of numbers, or for images, from the shell."""
+"""`tfp-flows fit | sample | score | plot`: densities for tables of numbers, or for images, from the shell."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tfp_flows.cli.tables import FLOWS, TABLE_FLOWS, TableTask, columns_of
 
 
 def fit(args: argparse.Namespace) -> int:
-    """Fit a flow to SOURCE, report how well it describes what was held out, and write a folder."""
-    out = free_folder(args.out, args.overwrite)  # before any work is done
+    """Fit a flow to SOURCE, score held-out rows, and write a folder."""
+    out = free_folder(args.out, args.overwrite)  # fails before any work is done
     task = images.ImageTask(args) if args.flow in images.IMAGE_FLOWS else TableTask(args)
     out = out or next_name(f"{task.name}-{args.flow}")
     load_tensorflow()
@@ -36,7 +36,7 @@ def fit(args: argparse.Namespace) -> int:
 
 
 def sample(args: argparse.Namespace) -> int:
-    """Draws samples of a fitted flow into a CSV file."""
+    """Write samples of a fitted flow to a file."""
     out = pathlib.Path(args.out)
     if not out.parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {out.parent} does not exist.")
@@ -55,7 +55,7 @@ def sample(args: argparse.Namespace) -> int:
 
 
 def score(args: argparse.Namespace) -> int:
-    """Prints the log-density of the rows of a file under a fitted flow."""
+    """Print the log-density of the rows of a file under a fitted flow."""
     if args.out and not pathlib.Path(args.out).parent.is_dir():
         raise UsageError(f"--out {args.out}: the folder {pathlib.Path(args.out).parent} does not exist.")
     model, report = load(args.dir)
@@ -75,7 +75,7 @@ def score(args: argparse.Namespace) -> int:
 
 
 def plot(args: argparse.Namespace) -> int:
-    """Draws the picture of a fitted flow again."""
+    """Plot a fitted flow again."""
     model, report = load(args.dir)
     out = pathlib.Path(args.out) if args.out else pathlib.Path(args.dir) / "flow.png"
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
@@ -112,7 +112,7 @@ def _seed(text: str) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line and its help."""
+    """Return the parser of the command line."""
     main_parser = argparse.ArgumentParser(prog="tfp-flows", description="Normalizing flows for tables of numbers.")
     commands = main_parser.add_subparsers(dest="command", required=True)
     number = _positive(int)
@@ -157,7 +157,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 0, 1 for a failed run, 2 for what the user can mend."""
+    """Run the command line. Return the exit code: 0, 1 for a failed run, 2 for a usage error."""
     args = parser().parse_args(argv)
     try:
         return args.run(args)

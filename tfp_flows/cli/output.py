@@ -1,4 +1,4 @@
-"""The folder that `tfp-flows fit` writes and the other commands read: complete, or not there."""
+"""The folder that `tfp-flows fit` writes and the other commands read."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ import numpy as np
 if TYPE_CHECKING:
     from tfp_flows.training import FlowModel
 
-WRITTEN = {"flow.keras", "report.json", "held_out.csv", "held_out.npy", "flow.png"}  # by `fit`, and nothing else
+WRITTEN = {"flow.keras", "report.json", "held_out.csv", "held_out.npy", "flow.png"}  # all files that `fit` writes
 
 
 class UsageError(Exception):
-    """What the user can mend: one line, exit code 2."""
+    """Usage error: a one-line message, exit code 2."""
 
 
 @contextlib.contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Hides what TensorFlow's C++ code prints while it is imported; Python's exceptions pass."""
+    """Hide output of TensorFlow's C++ code during import. Python's exceptions are raised."""
     sys.stderr.flush()
     try:
         copy = os.dup(2)
-    except OSError:  # no standard error at all
+    except OSError:  # there is no standard error
         yield
         return
     try:
@@ -43,7 +43,7 @@ def _quiet_stderr() -> Iterator[None]:
 
 
 def load_tensorflow() -> None:
-    """Loads what needs TensorFlow, which takes seconds, once the command line is known to be right."""
+    """Import TensorFlow, which takes seconds, after the checks of the command line."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _quiet_stderr():
         import tensorflow_probability  # noqa: F401
@@ -52,13 +52,13 @@ def load_tensorflow() -> None:
 
 
 def next_name(name: str) -> pathlib.Path:
-    """`name`, or the first of `name-2`, `name-3`, ... that is free."""
+    """Return `name`, or the first of `name-2`, `name-3`, ... that does not exist."""
     candidates = [name] + [f"{name}-{i}" for i in range(2, 10000)]
     return next(pathlib.Path(c) for c in candidates if not os.path.lexists(c))
 
 
 def free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
-    """Checks `--out` before any work is done; an old folder is only given up if it is ours, and holds nothing else."""
+    """Check `--out` before any work is done. An existing folder is only replaced if it holds nothing but the files of `fit`."""
     if out is None:
         return None
     path = pathlib.Path(out)
@@ -79,10 +79,7 @@ def free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
 
 
 def write_folder(out: pathlib.Path, model, report: dict, save: Callable, draw_into: Callable, overwrite: bool) -> None:
-    """Writes everything into a new folder beside `out`, and gives it its name when it is complete.
-
-    `save(folder)` writes the held-out data, `draw_into(path)` the picture.
-    """
+    """Write a folder atomically. `save(folder)` writes the held-out data, `draw_into(path)` the plot."""
     part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         part.chmod(0o755)
@@ -91,7 +88,7 @@ def write_folder(out: pathlib.Path, model, report: dict, save: Callable, draw_in
         (part / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         try:
             draw_into(part / "flow.png")
-        except Exception as error:  # a picture is not worth a trained model
+        except Exception as error:  # a failed plot must not lose the trained model
             print(f"no picture was drawn: {error}", file=sys.stderr)
         if overwrite and out.exists():
             old = part.with_name(part.name + "-old")
@@ -105,7 +102,7 @@ def write_folder(out: pathlib.Path, model, report: dict, save: Callable, draw_in
 
 
 def draw(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
-    """Draws the picture of a folder; without matplotlib it says how to get it."""
+    """Plot a fitted flow. Return whether matplotlib is installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -135,7 +132,7 @@ def draw(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
 
 
 def load(folder: str) -> tuple[FlowModel, dict[str, Any]]:
-    """The model and the report of a folder."""
+    """Return the model and the report of a folder."""
     path = pathlib.Path(folder)
     missing = [name for name in ("flow.keras", "report.json") if not (path / name).is_file()]
     if missing:

@@ -1,4 +1,4 @@
-"""The names of the recipes, read from the source: `--help` lists them before TensorFlow is loaded."""
+"""Names of the recipes, read from the source, so that `--help` does not load TensorFlow."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import pathlib
 
 
 def recipe_names(first_argument: str) -> tuple[str, ...]:
-    """Returns the listed recipes whose first argument is `"event_size"` (for tables) or `"image_shape"`."""
+    """Return the listed recipes whose first argument is `"event_size"` (for tables) or `"image_shape"`."""
     return tuple(sorted(name for name, argument in _listed().items() if argument == first_argument))
 
 
 @functools.cache
 def _listed() -> dict[str, str]:
-    """The first arguments of the listed recipes, by their names."""
     listed = {}
     for path in (pathlib.Path(__file__).parents[1] / "recipes").glob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:

@@ -1,4 +1,4 @@
-"""Tables of numbers for the commands: rows, flows, and the report."""
+"""Tables of numbers for the commands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tfp_flows.cli.output import UsageError, draw
 from tfp_flows.cli.recipes import recipe_names
 
 FLOWS = recipe_names("event_size")
-# The default, which is a flow over a fitted base, and the density that flows are compared with.
+# The default, a flow over a fitted base, and the baseline.
 TABLE_FLOWS = ("auto", "gaussian")
-HELD_OUT = 0.15  # of the rows, for the test, and as many again for validation
+HELD_OUT = 0.15  # fraction of the rows for the test, and again for validation
 
 
 class Source(NamedTuple):
-    """Rows to fit, and the density that they were drawn from, if it is known."""
+    """Rows to fit, and their density if it is known."""
 
     name: str
     values: np.ndarray
@@ -31,7 +31,7 @@ class Source(NamedTuple):
 
 
 def load_source(source: str, rows: int, seed: int) -> Source:
-    """The data that SOURCE names: a built-in density, `faithful`, or a file."""
+    """Return the data of a built-in density, `faithful`, or a file."""
     if source in data.densities:
         density = data.densities[source]()
         return Source(source, density.sample(rows, seed=seed).astype(np.float64), ["x1", "x2"], density)
@@ -56,26 +56,26 @@ def load_source(source: str, rows: int, seed: int) -> Source:
 
 
 def split(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return training, validation and test rows, shuffled."""
+    """Return shuffled training, validation and test rows."""
     order = np.random.default_rng(seed).permutation(len(values))
     held = max(1, round(HELD_OUT * len(values)))
     return values[order[2 * held :]], values[order[held : 2 * held]], values[order[:held]]
 
 
 def gaussian_nll(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """NLL of each row of `test` under the Gaussian with the mean and full covariance of `train`."""
+    """Return the NLL of each row of `test` under the full-covariance Gaussian of `train`."""
     size = train.shape[1]
     covariance = np.cov(train, rowvar=False, bias=True).reshape(size, size)
     sign, log_det = np.linalg.slogdet(covariance)
     if sign <= 0:
-        return np.full(len(test), np.nan)  # columns that depend on each other linearly: there is no such density
+        return np.full(len(test), np.nan)  # linearly dependent columns have no density
     d = test - train.mean(axis=0)
     square = np.sum(d * np.linalg.solve(covariance, d.T).T, axis=-1)
     return 0.5 * (square + log_det + size * np.log(2.0 * np.pi))
 
 
 def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
-    """Prints, line by line, what `FlowModel.fit` would warn of."""
+    """Print the warnings of `FlowModel.fit`, one line each."""
     from tfp_flows.training.validation import look_at_rows
 
     with warnings.catch_warnings(record=True) as caught:
@@ -99,13 +99,11 @@ class TableTask:
             raise UsageError(f"{args.source}: column {column!r} is constant in the training rows: leave it out.")
 
     def fit(self) -> tuple[Any, dict[str, list[float]]]:
-        """Return the trained model and its history."""
         warn_of_rows(self.args.source, self.train, self.source.columns)
         fit_model = {"gaussian": fit_gaussian, "auto": fit_default}.get(self.args.flow, fit_flow)
         return fit_model(self.args, self.source, self.train, self.validation, len(self.test))
 
     def report(self, model: Any) -> dict[str, Any]:
-        """Return the scores of the held-out rows."""
         scores = -np.asarray(model.log_prob(self.test), dtype=np.float64)
         fitted = np.concatenate([self.train, self.validation]) if self.args.flow == "auto" else self.train
         gaussian = gaussian_nll(fitted, self.test)
@@ -119,20 +117,17 @@ class TableTask:
             "gain_over_gaussian": float(np.mean(gaussian - scores)),
             "gain_standard_error": float(np.std(gaussian - scores) / np.sqrt(len(scores))),
             "floor": self.source.density.entropy() if self.source.density else None,
-            # Standardized nats are nats minus the logarithms of the deviations.
+            # The NLL of standardized rows is lower by the log of the deviations.
             "standardized_offset": -float(np.sum(np.log(self.train.std(axis=0)))),
         }
 
     def print_report(self, report: dict[str, Any]) -> None:
-        """Print the report."""
         _print_report(report)
 
     def write_held_out(self, folder: pathlib.Path) -> None:
-        """Write the held-out rows into the folder."""
         data.write_csv(folder / "held_out.csv", self.test, self.source.columns)
 
     def draw(self, path: pathlib.Path, model: Any, report: dict[str, Any]) -> None:
-        """Draw the picture of the folder."""
         draw(path, model, report, self.test)
 
 
@@ -159,7 +154,7 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndarray:
-    """The values of a file in the order of the flow's columns: by name where the file has names, else by position."""
+    """Return the values of a file in the order of the flow's columns, by name if the file has names, else by position."""
     if table.named:
         missing = [name for name in columns if name not in table.columns]
         if missing:
@@ -176,14 +171,14 @@ def columns_of(path: str, table: data.Table, columns: Sequence[str]) -> np.ndarr
 
 
 def check_range(path: str, values: np.ndarray, columns: Sequence[str]) -> None:
-    """Refuses values that float32, in which flows compute, cannot hold."""
+    """Raise a `UsageError` for values that are too large for float32."""
     for j, name in enumerate(columns):
         if np.max(np.abs(values[:, j])) > 1e30:
             raise UsageError(f"{path}: column {name!r} holds values beyond 1e30: rescale it.")
 
 
 def fit_default(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
-    """The default flow, and its history."""
+    """Return the default flow and its history."""
     from tfp_flows.training.table import FEW_ROWS, NUM_FOLDS, fit_table
 
     rows = len(train) + len(validation)
@@ -197,7 +192,7 @@ def fit_default(args: argparse.Namespace, source: Source, train: np.ndarray, val
 
 
 def fit_flow(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
-    """A recipe, trained with early stopping on the validation rows, and its history."""
+    """Return a recipe's flow, trained with early stopping on the validation rows, and its history."""
     from tfp_flows.bijectors import standardize
     from tfp_flows.recipes.recipe import RECIPES
     from tfp_flows.recipes.table import settings_for
@@ -224,7 +219,7 @@ def _rows(train: np.ndarray, validation: np.ndarray) -> str:
 
 
 def fit_gaussian(args: argparse.Namespace, source: Source, train: np.ndarray, validation: np.ndarray, held_out: int):
-    """The Gaussian of full covariance as a model, and a history of one epoch."""
+    """Return the full-covariance Gaussian as a model, and a history of one epoch."""
     from tfp_flows.destructors import DestructorStack, GaussianDestructor
     from tfp_flows.training import FlowModel
 
