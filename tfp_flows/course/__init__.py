@@ -1,9 +1,6 @@
-"""The names of public course notebooks, with their signatures, in Keras 3: what learners write there, as it works here.
+"""Functions and classes that public course notebooks define, with the same names and signatures, in Keras 3.
 
-Notebooks of Coursera's "Probabilistic Deep Learning with TensorFlow 2" and of Imperial College define these functions and
-classes themselves. A port of such a notebook can import them, or check a learner's version against them. Everything else of
-those notebooks is in the package itself: `AffineCouplingLayer`, `Squeeze`, the masks, `get_conv_resnet`,
-`get_preprocess_bijector`, which are here as well.
+The notebooks are those of Coursera's "Probabilistic Deep Learning with TensorFlow 2" and of Imperial College.
 """
 
 from tfp_flows.bijectors import (

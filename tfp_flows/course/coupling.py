@@ -1,4 +1,4 @@
-"""Masked coupling as the course notebooks write it: free functions, networks, blocks of layers."""
+"""Masked coupling of the course notebooks: functions, networks and blocks of layers."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ tfb = tfp.bijectors
 
 
 def forward(x: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.Tensor:
-    """`b x + (1 - b) (x exp(log_scale) + shift)`, with `(shift, log_scale) = shift_and_log_scale_fn(b x)`.
+    """Return `b x + (1 - b) (x exp(log_scale) + shift)`, with `(shift, log_scale) = shift_and_log_scale_fn(b x)`.
 
     Args:
       x: Events `[N, ...]`, with one batch axis.
       b: Mask of zeros and ones, which broadcasts to the events.
       shift_and_log_scale_fn: Network from masked events to `(shift, log_scale)`.
-
-    Returns:
-      A tensor of the shape of `x`.
 
     Example:
       >>> double = lambda x: (tf.ones_like(x), tf.fill(tf.shape(x), np.log(2.0).astype("float32")))
@@ -36,7 +33,7 @@ def forward(x: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.
 
 
 def inverse(y: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.Tensor:
-    """The inverse of `forward`: `b y + (1 - b) (y - shift) exp(-log_scale)`, with the same arguments.
+    """Return the inverse of `forward`: `b y + (1 - b) (y - shift) exp(-log_scale)`.
 
     Example:
       >>> double = lambda x: (tf.ones_like(x), tf.fill(tf.shape(x), np.log(2.0).astype("float32")))
@@ -49,7 +46,7 @@ def inverse(y: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.
 
 
 def forward_log_det_jacobian(x: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.Tensor:
-    """The log-det of `forward`: `(1 - b) log_scale`, summed over all axes but the first, in nats.
+    """Return the log-det of `forward`, `[N]`, in nats: the sum of `(1 - b) log_scale` over all axes but the first.
 
     Example:
       >>> double = lambda x: (x, tf.ones_like(x))
@@ -63,7 +60,7 @@ def forward_log_det_jacobian(x: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn:
 
 
 def inverse_log_det_jacobian(y: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn: Callable) -> tf.Tensor:
-    """The log-det of `inverse`: `-(1 - b) log_scale`, summed over all axes but the first, in nats.
+    """Return the log-det of `inverse`, `[N]`, in nats: the sum of `-(1 - b) log_scale` over all axes but the first.
 
     Example:
       >>> double = lambda x: (x, tf.ones_like(x))
@@ -76,7 +73,7 @@ def inverse_log_det_jacobian(y: tf.Tensor, b: tf.Tensor, shift_and_log_scale_fn:
 def get_shift_and_log_scale_fn(
     input_size: int, hidden_units: Sequence[int] = (32, 32), activation: str = "relu"
 ) -> keras.Model:
-    """Two dense networks from vectors `[N, input_size]` to `[shift, log_scale]`, the latter through tanh.
+    """Return two dense networks from vectors `[N, input_size]` to `[shift, log_scale]`, the latter through tanh.
 
     Example:
       >>> shift, log_scale = tff.course.get_shift_and_log_scale_fn(2)(tf.ones([5, 2]))
@@ -96,13 +93,13 @@ def get_shift_and_log_scale_fn(
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class Conv2DResidualBlock(keras.layers.Layer):
-    """Two convolutions (ReLU), each with batch normalization after it, added to what comes in.
+    """Residual block of two convolutions (ReLU), each followed by batch normalization.
 
     Args:
-      num_filters: Channels of the first convolution; the second one returns to those of the input.
+      num_filters: Channels of the first convolution. The second has the channels of the input.
       kernel_size: Side of the kernels.
       l2reg_coeff: Coefficient of the kernels' L2 regularization.
-      **kwargs: Of `keras.layers.Layer`.
+      **kwargs: Options of `keras.layers.Layer`.
 
     Example:
       >>> tff.course.Conv2DResidualBlock(8, 3, 5e-5)(tf.ones([5, 4, 4, 2])).shape
@@ -150,12 +147,12 @@ def get_shift_and_log_scale_resnet(
     l2reg_coeff: float,
     residual_blocks: Sequence[int | keras.layers.Layer],
 ) -> keras.Model:
-    """A residual network from images `[N, H, W, C]` to `[shift, log_scale]`, the latter through tanh.
+    """Return a residual network from images `[N, H, W, C]` to `[shift, log_scale]`, the latter through tanh.
 
     Args:
       input_shape: `(H, W, C)`.
-      kernel_size, l2reg_coeff: Of the blocks, and of the convolution at the end.
-      residual_blocks: Layers that keep the shape, such as `Conv2DResidualBlock`; or the numbers of filters of such blocks.
+      kernel_size, l2reg_coeff: Kernel size and L2 coefficient of the blocks and of the last convolution.
+      residual_blocks: Layers that keep the shape, or the numbers of filters of `Conv2DResidualBlock`s.
 
     Example:
       >>> shift, log_scale = tff.course.get_shift_and_log_scale_resnet((4, 4, 2), 3, 5e-5, [8, 8])(tf.ones([5, 4, 4, 2]))
@@ -173,10 +170,10 @@ def get_shift_and_log_scale_resnet(
 
 
 def affine_coupling_layer_block(shift_and_log_scale_fns: Sequence[Callable], mask: tf.Tensor) -> tfb.Bijector:
-    """A chain of couplings, of which the first gets `mask`, the next `1 - mask`, and so on.
+    """Return a chain of couplings with the masks `mask`, `1 - mask`, `mask`, and so on.
 
     Args:
-      shift_and_log_scale_fns: Networks, one at least, the first of which acts first in `forward`.
+      shift_and_log_scale_fns: At least one network. The first acts first in `forward`.
       mask: Mask of zeros and ones, of the rank of the events.
 
     Example:
@@ -193,14 +190,14 @@ def affine_coupling_layer_block(shift_and_log_scale_fns: Sequence[Callable], mas
 
 
 def realnvp_block(shift_and_log_scale_fns: Sequence[keras.Model], squeeze: tfb.Bijector | None = None) -> tfb.Bijector:
-    """Three checkerboard couplings, batch normalization, a squeeze, three channel couplings, batch normalization.
+    """Return three checkerboard couplings, a squeeze and three channel couplings, with batch normalization after each three.
 
-    Forward goes from images to latent values. The orientations are 0, 1, 0.
+    Forward maps images to latent values. The orientations of the masks are 0, 1, 0.
 
     Args:
-      shift_and_log_scale_fns: Six Keras networks, such as of `get_conv_resnet`, whose input shapes are known; the last three
-        see squeezed images.
-      squeeze: The bijector between them.
+      shift_and_log_scale_fns: Six Keras networks with known input shapes, such as those of `get_conv_resnet`. The last
+        three read squeezed images.
+      squeeze: Bijector between the two halves; `Squeeze()` if `None`.
 
     Example:
       >>> fns = [tff.get_conv_resnet((4, 4, 1), 4) for _ in range(3)] + [tff.get_conv_resnet((2, 2, 4), 4) for _ in range(3)]
@@ -217,7 +214,7 @@ def realnvp_block(shift_and_log_scale_fns: Sequence[keras.Model], squeeze: tfb.B
     for half, (mask_type, size) in enumerate(zip(("checkerboard", "channel"), sizes, strict=True)):
         couplings = enumerate(fns[3 * half : 3 * half + 3])
         layers += [AffineCouplingLayer(fn, mask_type, i % 2, name=f"{mask_type}_{i}") for i, fn in couplings]
-        # This package's goes from latent values to data, as TFP's does not. Its density is one of single events.
+        # Unlike TFP's layer, this package's maps latent values to data, and its density does not depend on the batch.
         layers.append(tfb.Invert(BatchNormalization(size, name=f"normalize_{mask_type}")))
         if half == 0:
             layers.append(Squeeze() if squeeze is None else squeeze)

@@ -28,24 +28,20 @@ DEFAULT_SHAPE = (32, 32, 3)
 
 @serializable
 class RealNVPMultiScale(CompositeBijector):
-    """Two scales, forward from images `[H, W, C]` to latent values `[H / 2, W / 2, 4 C]`.
+    """Two-scale RealNVP, forward from images `[H, W, C]` to latent values `[H / 2, W / 2, 4 C]`.
 
-    Half of the channels are latent after the first scale, the others go through the second one (Dinh et al. 2016, section
-    3.6). Both courses' forms are one class:
-
-    - `RealNVPMultiScale()`: a `realnvp_block` and four checkerboard couplings with networks of `get_conv_resnet`, for images
-      of shape `image_shape`.
-    - `RealNVPMultiScale(acl_block_1, acl_block_2, acl_block_3)`: the first block sees the image, the second one the squeezed
-      image, the third one half of its channels.
+    Half of the channels are latent after the first scale, and the second scale transforms the others (Dinh et al. 2016,
+    arXiv:1605.08803, section 3.6). Without blocks, it has a `realnvp_block` and four checkerboard couplings with
+    networks of `get_conv_resnet`. With three blocks, they read the image, the squeezed image, and half of its channels.
 
     Args:
       acl_block_1, acl_block_2, acl_block_3: Bijectors, forward from images.
-      image_shape: `(H, W, C)`; for the first form, and (32, 32, 3) if `None`.
-      filters: Of the networks of the first form at full size; twice as many after the squeeze.
+      image_shape: `(H, W, C)`, without blocks only; (32, 32, 3) if `None`.
+      filters: Filters of the networks at full size, without blocks; twice as many after the squeeze.
       name: Name of the bijector.
 
     Raises:
-      ValueError: If some of the blocks are given and others not, or for an odd height or width.
+      ValueError: If only some blocks are given, or for an odd height or width.
 
     Example:
       >>> tff.course.RealNVPMultiScale(image_shape=(4, 4, 1), filters=4).forward(tf.ones([5, 4, 4, 1])).shape
@@ -91,7 +87,6 @@ class RealNVPMultiScale(CompositeBijector):
         super().__init__(event_ndims=3, **{"dtype": None, **kwargs}, name=name)
 
     def walk(self, value: tf.Tensor, inverse: bool, run: Callable) -> tuple[tf.Tensor, tf.Tensor]:
-        """One direction, with `run(block, value, event_ndims)` for each block; the value and the log-det."""
         first, second = self.bijectors
         if inverse:
             latent, rest = tf.split(value, 2, axis=-1)
@@ -117,8 +112,6 @@ class RealNVPMultiScale(CompositeBijector):
 
 
 class _WithShapes(FlowBijector):
-    """A bijector of images that does not tell the shapes of its events, with those shapes."""
-
     def __init__(self, bijector: tfb.Bijector, image_shape: Sequence[int], latent_shape: Sequence[int]):
         self.bijector = bijector
         self._image_shape, self._latent_shape = tf.TensorShape(image_shape), tf.TensorShape(latent_shape)
@@ -145,17 +138,17 @@ class _WithShapes(FlowBijector):
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class RealNVPModel(FlowModel):
-    """The model of the notebooks: a `FlowModel` of a standard normal, the multi-scale bijector and the preprocessing.
+    """A `FlowModel` of a standard normal, the multi-scale bijector and the preprocessing.
 
-    `model(images)` is the log-density, in nats. `compile` takes no loss, and `fit(images)` trains by maximum likelihood;
-    batches `(images, images)`, which the notebooks make, are taken as well.
+    `model(images)` is the log-density, in nats. `fit(images)` trains by maximum likelihood, and `compile` takes no
+    loss. Of batches `(images, images)`, as in the notebooks, the first part is used.
 
     Args:
-      realnvp_multiscale: Bijector, forward from images to latent values, or a class of one, your own too; a
-        `RealNVPMultiScale(image_shape=...)` by default.
-      preprocess: Bijector in front of it, forward from pixels in [0, 1]; `get_preprocess_bijector(0.05)` by default.
-      image_shape: `(H, W, C)`; if `None`, that of `realnvp_multiscale` if it was made for one, else (32, 32, 3).
-      filters: Of the networks of the default.
+      realnvp_multiscale: Bijector, forward from images to latent values, or a class of one;
+        `RealNVPMultiScale(image_shape=...)` if `None`.
+      preprocess: Bijector that acts first, forward from pixels in [0, 1]; `get_preprocess_bijector(0.05)` if `None`.
+      image_shape: `(H, W, C)`; if `None`, that of `realnvp_multiscale` if known, else (32, 32, 3).
+      filters: Filters of the networks of the default bijector.
       name: Name of the model.
 
     Attributes:
@@ -189,7 +182,7 @@ class RealNVPModel(FlowModel):
             raise ValueError(f"`image_shape` is {image_shape}, but `realnvp_multiscale` was made for {made_for}.")
         preprocess = get_preprocess_bijector(0.05) if preprocess is None else preprocess
         bijector = tfb.Chain([multi_scale, preprocess])
-        # A learner's class may not tell its shapes: a pass does.
+        # A learner's class may not define its shapes, so a forward pass finds them.
         latent_shape = bijector.forward(0.5 * tf.ones([1, *image_shape])).shape[1:]
         shaped = bijector
         told = [bijector.forward_event_shape(tf.TensorShape(image_shape)), bijector.inverse_event_shape(latent_shape)]
@@ -200,7 +193,6 @@ class RealNVPModel(FlowModel):
         self.base, self.bijector, self.flow = base, bijector, self.distribution
 
     def build(self, input_shape=None):
-        """Checks the shape of the images; the weights are made before."""
         expected = tuple(self.distribution.event_shape.as_list())
         if input_shape is not None and tuple(input_shape)[1:] != expected:
             raise ValueError(f"`input_shape` must be (None, {', '.join(map(str, expected))}), got {input_shape!r}.")
@@ -218,17 +210,14 @@ class RealNVPModel(FlowModel):
         }
 
     def fit(self, x=None, *args, **kwargs):
-        """As `FlowModel.fit`; of batches `(images, images)`, the first ones are used."""
         if "validation_data" in kwargs:
             kwargs["validation_data"] = _first_of_pairs(kwargs["validation_data"])
         return super().fit(_first_of_pairs(x), *args, **kwargs)
 
     def evaluate(self, x=None, *args, **kwargs):
-        """As `FlowModel.evaluate`; of batches `(images, images)`, the first ones are used."""
         return super().evaluate(_first_of_pairs(x), *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
-        """As `FlowModel.predict`; of batches `(images, images)`, the first ones are used."""
         return super().predict(_first_of_pairs(x), *args, **kwargs)
 
 
@@ -241,9 +230,7 @@ def _first_of_pairs(data):
 def get_datasets(
     images_train: np.ndarray, images_val: np.ndarray, shuffle_buffer: int, batch_size: int
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Batches of pairs `(images, images)` with pixels in [0, 1], float32; those of training shuffled.
-
-    Integers are divided by 255, reals are left.
+    """Return training and validation batches of pairs `(images, images)` in float32. Integers are divided by 255.
 
     Example:
       >>> bytes_ = np.full([9, 4, 4, 1], 255, np.uint8)

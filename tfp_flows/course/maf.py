@@ -1,4 +1,4 @@
-"""The masked autoregressive flow of the course notebooks, with a training loop of its own."""
+"""The masked autoregressive flow of the course notebooks, and its training loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def get_dataset(data_array: np.ndarray, shuffle_buffer_size: int, batch_size: int) -> tf.data.Dataset:
-    """Batches of the rows, shuffled, as float32.
+    """Return shuffled batches of the rows, in float32.
 
     Example:
       >>> len(tff.course.get_dataset(np.ones([10, 2]), 10, 4))
@@ -29,7 +29,7 @@ def get_dataset(data_array: np.ndarray, shuffle_buffer_size: int, batch_size: in
 
 
 def base_distribution() -> tfd.Distribution:
-    """The normal distribution in two dimensions with mean 0 and standard deviation 2.
+    """Return the normal distribution in two dimensions with mean 0 and standard deviation 2.
 
     Example:
       >>> tff.course.base_distribution().stddev().numpy()
@@ -39,7 +39,7 @@ def base_distribution() -> tfd.Distribution:
 
 
 def gaussian_mixture() -> tfd.Distribution:
-    """Four normal distributions on the first axis of the plane, as a base: equal weights, standard deviation 0.4.
+    """Return a base of four equally weighted normal distributions on the first axis of the plane, of standard deviation 0.4.
 
     Example:
       >>> tff.course.gaussian_mixture().components_distribution.mean().numpy()[:, 0]
@@ -53,15 +53,12 @@ def gaussian_mixture() -> tfd.Distribution:
 
 
 def maf_flow(base_dist: tfd.Distribution, num_layers: int, hidden_units: Sequence[int]) -> FlowDistribution:
-    """Masked autoregressive layers over vectors, each followed by a reversal of the dimensions.
+    """Return a flow of masked autoregressive layers, each followed by a reversal of the dimensions.
 
     Args:
       base_dist: The base distribution, over vectors.
       num_layers: Number of layers.
       hidden_units: Units of the hidden layers of each network (ReLU).
-
-    Returns:
-      A transformed distribution, whose `trainable_variables` are there.
 
     Example:
       >>> flow = tff.course.maf_flow(tff.course.base_distribution(), 2, [16])
@@ -86,14 +83,14 @@ def train_model(
     epochs: int,
     loss_metric: keras.metrics.Metric,
 ) -> list[float]:
-    """Maximum likelihood in a loop with a `tf.GradientTape`: the mean of the batches' NLL in each epoch, in nats.
+    """Train by maximum likelihood with a `tf.GradientTape`. Return the mean NLL of the batches of each epoch, in nats.
 
     Args:
       maf_model: The flow.
       opt: A Keras optimizer.
       training_dataset: Batches of events.
-      epochs: Number of passes through them.
-      loss_metric: Such as `keras.metrics.Mean()`; it is reset before each epoch.
+      epochs: Number of passes through the dataset.
+      loss_metric: A metric such as `keras.metrics.Mean()`, which is reset before each epoch.
 
     Raises:
       ValueError: If the flow has no trainable variables.
@@ -104,7 +101,7 @@ def train_model(
       >>> len(tff.course.train_model(flow, keras.optimizers.RMSprop(1e-3, rho=0.99), dataset, 2, keras.metrics.Mean()))
       2
     """
-    maf_model.log_prob(next(iter(training_dataset)))  # TFP's own networks have no variables before
+    maf_model.log_prob(next(iter(training_dataset)))  # builds the variables of TFP's networks
     variables = maf_model.trainable_variables
     if not variables:
         raise ValueError("`maf_model` has no trainable variables, so there is nothing to train.")
@@ -127,9 +124,7 @@ def train_model(
 
 
 def layer_transformations(maf_model: tfd.TransformedDistribution, base_dist_samples: tf.Tensor) -> list[np.ndarray]:
-    """What the layers of the chain make of samples of the base, one after the other; the last ones are samples of the flow.
-
-    A permutation counts with the layer before it.
+    """Return samples of the base after each layer of the chain. A permutation counts with the layer before it.
 
     Example:
       >>> flow = tff.course.maf_flow(tff.course.base_distribution(), 2, [16])
