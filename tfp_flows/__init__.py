@@ -1,9 +1,7 @@
 """Normalizing flows for TensorFlow Probability, trained through Keras 3.
 
-Importing the package loads TensorFlow and Keras, and registers its classes with Keras: `keras.models.load_model` finds a class
-only where it is imported. The command line alone does without, so that it answers `--help` at once.
-
-The public names are those of the rooms below, each of which lists its own in `__all__`.
+Importing the package loads TensorFlow and Keras, and registers its classes for `keras.models.load_model`. The command
+line skips this import, so that `--help` answers at once. Each subpackage lists its public names in `__all__`.
 """
 
 import pathlib
@@ -52,7 +50,7 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
     __all__ += bases.__all__ + bijectors.__all__ + distribution.__all__ + dynamics.__all__ + latent.__all__
     __all__ += networks.__all__ + recipes.__all__ + saving.__all__ + training.__all__ + transformers.__all__
 
-    # `from tfp_flows.layers import LogProb` is as good as `tff.layers.LogProb`, wherever the module lies.
+    # `from tfp_flows.layers import LogProb` works like `tff.layers.LogProb`, wherever the module lies.
     for _module in (callbacks, diagnostics, layers, plots, streams):
         sys.modules[f"{__name__}.{_module.__name__.rsplit('.', 1)[1]}"] = _module
-    sys.modules[f"{__name__}.flows"] = flows = recipes  # the earlier name
+    sys.modules[f"{__name__}.flows"] = flows = recipes  # earlier name

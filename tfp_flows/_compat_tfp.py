@@ -1,7 +1,4 @@
-"""Private names of TFP and TensorFlow that this package needs, each with its reason.
-
-`tests/test_compat.py` has a test of each, which fails when the name changes, or when the reason is gone.
-"""
+"""Private names of TFP and TensorFlow that this package needs; `tests/test_compat.py` checks each name and its reason."""
 
 from __future__ import annotations
 
@@ -17,9 +14,8 @@ from tensorflow.python.framework import ops
 tfb = tfp.bijectors
 
 
-# TFP's constructors return instances of these private classes where a part is no `CompositeTensor`, as no bijector with a
-# network is. The public classes, their subclasses, are `CompositeTensor`s, whose components are their tensor arguments: a
-# `tf.Module` that holds one would lose the variables of the bijector.
+# TFP's constructors return these private classes if a part is no `CompositeTensor`, like every bijector with a network.
+# The public subclasses are `CompositeTensor`s of their tensor arguments: a `tf.Module` would lose their variables.
 Blockwise, Chain, Invert = (cls.__bases__[0] for cls in (tfb.Blockwise, tfb.Chain, tfb.Invert))
 
 
@@ -27,10 +23,10 @@ AnyTransformedDistribution = tfp.distributions.TransformedDistribution.__bases__
 
 
 class TransformedDistribution(AnyTransformedDistribution):
-    """TFP's distribution with a hook for sampling, which it has under private names only."""
+    """TFP's distribution with a public hook for sampling."""
 
     def draw(self, sample_shape, seed, **kwargs):
-        """Returns samples, as TFP draws them."""
+        """Return samples as TFP draws them."""
         return super()._call_sample_n(sample_shape, seed, **kwargs)
 
     def _call_sample_n(self, sample_shape, seed, **kwargs):
@@ -38,22 +34,21 @@ class TransformedDistribution(AnyTransformedDistribution):
 
 
 def is_injective(bijector: tfb.Bijector) -> bool:
-    """Whether each value has one point before it; of others, such as `tfb.AbsoluteValue`, TFP adds the densities."""
+    """Return whether each value has one preimage. For others, such as `tfb.AbsoluteValue`, TFP sums densities."""
     return bijector._is_injective
 
 
 def set_input_depth(real_nvp: tfb.RealNVP, size: int) -> None:
-    """Tells TFP's `RealNVP` the size of its events, of which its subclasses and tests ask as `_masked_size`."""
+    """Set the event size of TFP's `RealNVP`, whose subclasses and tests read it as `_masked_size`."""
     real_nvp._input_depth = size
 
 
 @contextlib.contextmanager
 def forgetting():
-    """Takes what is traced meanwhile out of TFP's cache of bijectors.
+    """Remove what is traced in this context from TFP's global cache of bijectors.
 
-    `Bijector._cache` is a global table. It holds a log-det by a weak reference to the point; but in a graph the log-det keeps
-    the point alive, and so the table would keep every graph until the process ends. Its entries are of use only while a graph
-    is traced. TFP has no public way to clear it.
+    The cache holds a log-det by a weak reference to the point. In a graph the log-det keeps the point alive, so the
+    cache would keep every graph. Its entries are useful only during tracing, and TFP has no public way to clear it.
     """
     cached = tfb.Bijector._cache.storage
     before = set(map(id, list(cached)))
@@ -66,10 +61,10 @@ def forgetting():
 
 
 def unregister_gradients(graph: tf.Graph) -> None:
-    """Forgets the custom gradients of a graph that nobody differentiates.
+    """Unregister the custom gradients of a graph that nobody differentiates.
 
-    TensorFlow registers the gradient of each call of a `tf.custom_gradient` in a global table, and with it the graph, for
-    ever. Keras' optimizers make one in each step, to sum gradients over replicas, even if there is one.
+    TensorFlow registers the gradient of each call of a `tf.custom_gradient` globally, which keeps its graph forever.
+    Keras' optimizers create one in each step, to sum gradients over replicas.
     """
     registered = ops.gradient_registry._registry
     for op in graph.get_operations():
@@ -78,7 +73,6 @@ def unregister_gradients(graph: tf.Graph) -> None:
 
 
 def _gradient_name(op: tf.Operation) -> str | None:
-    """The name of a gradient that was registered for this one operation."""
     try:
         name = op.get_attr("_gradient_op_type").decode()
     except ValueError:
@@ -87,40 +81,39 @@ def _gradient_name(op: tf.Operation) -> str | None:
 
 
 def module_children(module: tf.Module) -> list:
-    """The attributes of a module in which variables are looked for.
+    """Return the attributes of a module to search for variables.
 
-    Those that tf.Module itself skips hold caches and constructor arguments: the cache of a bijector would lead to everything
-    that was ever passed through it.
+    Attributes that `tf.Module` skips hold caches and constructor arguments: a cache leads to all that passed through it.
     """
     ignored = getattr(type(module), "_TF_MODULE_IGNORED_PROPERTIES", ())
     return [value for key, value in vars(module).items() if key not in ignored]
 
 
-# What TFP's parts of flows do not make public, and a copy in this package needs (`saving.from_tfp`).
+# Private attributes of TFP's layers that `saving.from_tfp` reads.
 
 
 def actnorm_state(item) -> tuple[np.ndarray, np.ndarray] | None:
-    """`s` and `m` of the map `y = x / s - m` of TFP's `ActivationNormalization`, or `None` before it has seen data."""
+    """Return `s` and `m` of `y = x / s - m` of TFP's `ActivationNormalization`, or `None` if it is not initialized."""
     return (item._s.numpy(), item._m.numpy()) if bool(item._initialized.numpy()) else None
 
 
 def one_by_one_conv(item) -> tfb.ScaleMatvecLU:
-    """The linear map of the channels within TFP's `OneByOneConv`."""
+    """Return the linear map of the channels in TFP's `OneByOneConv`."""
     return item._bijector
 
 
 def template_function(template) -> Callable | None:
-    """The function that a `tf.compat.v1.make_template` wraps."""
+    """Return the function that a `tf.compat.v1.make_template` wraps."""
     return getattr(template, "_func", None)
 
 
 def made_masks(layer: tfb.AutoregressiveNetwork) -> list[np.ndarray]:
-    """The masks of the layers of TFP's MADE."""
+    """Return the masks of the layers of TFP's MADE."""
     return [np.asarray(mask) for mask in layer._masks]
 
 
 def made_settings(layer: tfb.AutoregressiveNetwork) -> dict[str, Any]:
-    """The arguments that TFP's MADE was made with, under the names of its constructor."""
+    """Return the constructor arguments of TFP's MADE by name."""
     return {
         "params": layer._params,
         "event_shape": list(layer.event_shape),

@@ -1,4 +1,4 @@
-"""A base distribution that is fitted to rows: the normal distribution, or one with heavier tails."""
+"""Base distribution that is fitted to rows: a normal distribution, or one with heavier tails."""
 
 from __future__ import annotations
 
@@ -17,31 +17,26 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 
 __all__ = ["MultivariateStudentT"]
 
-DEGREES_OF_FREEDOM = (50.0, 20.0, 10.0, 6.0, 4.0, 3.0, 2.0)  # that `adapt` tries
-_MARGIN = 2.0  # nats by which a Student t must be likelier than the normal, for its one parameter more
-_RIDGE = 1e-6  # of the variances, so that columns that depend on each other have a density
+DEGREES_OF_FREEDOM = (50.0, 20.0, 10.0, 6.0, 4.0, 3.0, 2.0)  # candidates for `adapt`
+_MARGIN = 2.0  # nats by which a Student t must be likelier, for its additional parameter
+_RIDGE = 1e-6  # fraction of the variances, so that dependent columns have a density
 
 
 @serializable
 class MultivariateStudentT(tfd.Distribution):
-    """Multivariate Student t distribution whose parameters are fitted by `adapt`, for use as the base of a flow.
+    """Multivariate Student t distribution with parameters fitted by `adapt` (Lange et al. 1989), for the base of a flow.
 
-    `log p(x) = c - log |L| - (df + D) / 2 log(1 + |L^-1 (x - loc)|^2 / df)`. With infinite degrees of freedom it is the normal
-    distribution with mean `loc` and covariance `L L'`, and a new one is the standard normal. The parameters are variables that
-    are saved with a flow and are not trained.
+    `log p(x) = c - log |L| - (df + D) / 2 log(1 + |L^-1 (x - loc)|^2 / df)`. With infinite degrees of freedom it is the
+    normal distribution with mean `loc` and covariance `L L'`. A new one is standard normal. The parameters are
+    non-trainable variables, saved with a flow: `loc` `[D]`, `scale_tril` `[D, D]`, and `inverse_df` `[]`, the inverse
+    of the degrees of freedom. A flow that starts as the identity then starts with that density, whose tails fit those
+    of the data (Jaini et al. 2020, arXiv:1907.04481).
 
-    A flow that starts as the identity over it starts as that density: early stopping then never ends below a full-covariance
-    Gaussian, and far rows meet a tail that the rows have shown.
-
-    Cost of `log_prob` and of a sample: `O(D^2)` for each event.
+    Cost of `log_prob` and of a sample: `O(D^2)` per event.
 
     Args:
       event_size: Integer `D`.
-      dtype, validate_args, name: As in `tfd.MultivariateNormalTriL`.
-
-    Attributes:
-      loc, scale_tril: Variables `[D]` and `[D, D]`.
-      inverse_df: Variable `[]`, one over the degrees of freedom; 0 for the normal distribution.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the distribution.
 
     Raises:
       ValueError: If `event_size` is not a positive integer.
@@ -51,10 +46,6 @@ class MultivariateStudentT(tfd.Distribution):
       >>> base.adapt(np.random.default_rng(0).standard_t(2.0, size=[1000, 2]))
       >>> 1.0 / float(base.inverse_df) < 5.0, base.log_prob(tf.zeros([5, 2])).shape
       (True, TensorShape([5]))
-
-    References:
-      K. L. Lange, R. J. A. Little and J. M. G. Taylor, Robust statistical modeling using the t distribution, 1989.
-      P. Jaini, I. Kobyzev, Y. Yu and M. Brubaker, Tails of Lipschitz Triangular Flows, 2020, arXiv:1907.04481.
     """
 
     def __init__(
@@ -86,9 +77,9 @@ class MultivariateStudentT(tfd.Distribution):
         return {}
 
     def adapt(self, rows) -> None:
-        """Sets the parameters to the likeliest ones of `rows` `[N, D]`, by expectation maximization.
+        """Set the parameters to those of maximum likelihood for `rows` `[N, D]`, by expectation maximization.
 
-        The normal distribution is taken unless a Student t is likelier by more than 2 nats in all.
+        The result is normal unless a Student t is likelier by more than 2 nats in total.
 
         Raises:
           ValueError: If `rows` has another shape, fewer than two rows, or a value that is not finite.
@@ -104,7 +95,7 @@ class MultivariateStudentT(tfd.Distribution):
         self.inverse_df.assign(inverse_df)
 
     def copy(self, **override):
-        """Returns the same distribution with other arguments; what was adapted goes along."""
+        """Return a copy with other arguments and the adapted parameters."""
         other = super().copy(**override)
         if other.event_size == self.event_size:
             for name in ("loc", "scale_tril", "inverse_df"):
@@ -127,7 +118,7 @@ class MultivariateStudentT(tfd.Distribution):
         scale, size = tf.convert_to_tensor(self.scale_tril), float(self.event_size)
         flat = tf.transpose(tf.reshape(x - self.loc, [-1, self.event_size]))
         white = tf.linalg.triangular_solve(scale, flat)
-        # In units of the largest coordinate, whose square may overflow.
+        # Dividing by the largest coordinate keeps squares from overflowing.
         unit = tf.maximum(tf.reduce_max(tf.abs(white), axis=0), 1.0)
         unit = tf.where(tf.math.is_finite(unit), unit, tf.ones_like(unit))
         scaled = tf.reshape(tf.reduce_sum(tf.square(white / unit), axis=0), tf.shape(x)[:-1])
@@ -166,7 +157,7 @@ class MultivariateStudentT(tfd.Distribution):
 
 
 def fit_student_t(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Location, lower triangular scale and inverse degrees of freedom of the likeliest distribution of `rows` `[N, D]`."""
+    """Return location, lower triangular scale and inverse degrees of freedom of maximum likelihood for `rows` `[N, D]`."""
     size = rows.shape[1]
     ridge = _RIDGE * np.diag(rows.var(axis=0) + np.finfo(np.float64).tiny)
     mean, covariance = rows.mean(axis=0), np.cov(rows, rowvar=False, bias=True).reshape(size, size) + ridge

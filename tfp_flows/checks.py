@@ -1,4 +1,4 @@
-"""Checks of arguments: one clear `ValueError` that names the argument, what was expected and what came."""
+"""Checks of arguments, which raise a `ValueError` that names the argument, the expected value and the given one."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 
 
 def positive_int(name: str, value, minimum: int = 1) -> int:
-    """Returns `value` as an `int` if it is an integer of at least `minimum`."""
+    """Return `value` as an `int` if it is an integer of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < minimum:
         raise ValueError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
     return int(value)
 
 
 def hidden_sizes(hidden_units) -> list[int]:
-    """Returns the sizes of the hidden layers as a list of positive integers; `[]` is a linear conditioner."""
+    """Return the sizes of the hidden layers as a list of positive integers; `[]` is a linear conditioner."""
     if isinstance(hidden_units, (str, bytes)) or not isinstance(hidden_units, (Sequence, np.ndarray)):
         raise ValueError(f"`hidden_units` must be a list of integers such as [64, 64], got {hidden_units!r}.")
     return [positive_int(f"hidden_units[{i}]", units) for i, units in enumerate(hidden_units)]
 
 
 def image_sizes(name: str, shape) -> tuple[int, int, int]:
-    """Returns the shape of an image as three positive integers."""
+    """Return the shape of an image as three positive integers."""
     if isinstance(shape, (str, bytes)) or not isinstance(shape, (Sequence, np.ndarray)) or len(shape) != 3:
         raise ValueError(f"`{name}` must be (H, W, C), got {shape!r}.")
     height, width, channels = (positive_int(f"{name}[{i}]", size) for i, size in enumerate(shape))
@@ -30,19 +30,16 @@ def image_sizes(name: str, shape) -> tuple[int, int, int]:
 
 
 def one_of(name: str, value, choices: Sequence[str]) -> str:
-    """Returns `value` if it is among `choices`."""
+    """Return `value` if it is among `choices`."""
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}.")
     return value
 
 
 def keras_3_inputs(layer, **inputs) -> None:
-    """Raises a `ValueError` if an input of a Keras 3 layer is a symbolic tensor of tf_keras (Keras 2).
-
-    A functional model of tf_keras would accept the call, but it does not track the weights of a Keras 3 layer.
-    """
+    """Raise a `ValueError` for symbolic tensors of tf_keras, whose models do not track the weights of a Keras 3 layer."""
     for name, value in inputs.items():
-        if type(value).__module__.startswith("tf_keras."):  # by name, so that tf_keras need not be imported
+        if type(value).__module__.startswith("tf_keras."):  # by name, to avoid importing tf_keras
             raise ValueError(
                 f"`{name}` must be a tensor or a symbolic tensor of Keras 3, got a symbolic tensor of tf_keras (Keras 2). "
                 f"{type(layer).__name__} is a Keras 3 layer: a tf_keras functional model would not track its weights and "

@@ -21,12 +21,12 @@ tfd = tfp.distributions
 
 __all__ = ["FlowDistribution"]
 
-# What makes a Keras layer of a distribution: `training.layers`, which needs this module, puts its function here.
+# `training.layers`, which imports this module, registers the function that creates Keras layers here.
 LOG_PROB_LAYERS: list[Callable] = []
 
 
 def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> None:
-    """Raises a `ValueError` unless `bijector` is `None` or one for conditions of that size."""
+    """Raise a `ValueError` unless `bijector` is `None` or fits conditions of size `conditional_size`."""
     if bijector is None:
         return
     if conditional_size is None:
@@ -42,27 +42,25 @@ def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> N
 
 @serializable
 class FlowDistribution(TransformedDistribution):
-    """A transformed distribution that is quick, conditional by one keyword, and right after every weight update.
+    """Transformed distribution with conditions, whose log-densities are fast and never stale. It differs from
+    `tfd.TransformedDistribution`:
 
-    What differs from `tfd.TransformedDistribution`, whose methods it has:
-
-    - Value and log-det of each layer come from one evaluation, in `log_prob` as in `experimental_sample_and_log_prob`.
-    - In eager mode TFP's bijectors cache results by the identity of the tensor, so that a plain `TransformedDistribution`
-      mixes values from before and after a training step when `log_prob` is called twice on the same tensor object. This
-      one never asks the cache.
-    - `conditional_input=c` reaches every conditional layer: `flow.log_prob(y, conditional_input=c)`,
-      `flow.sample(n, conditional_input=c)`. `c` has shape `[..., C]`; in `log_prob` its leading axes broadcast against those of
-      `y`, in `sample` to the sample shape. A missing or unknown keyword is an error. TFP's nested `bijector_kwargs` work
-      too (see `make_bijector_kwargs`).
+    - Value and log-det of each layer come from one evaluation, in `log_prob` and in `experimental_sample_and_log_prob`.
+    - It bypasses TFP's cache of bijectors. In eager mode, the cache mixes values from before and after a training step
+      when `log_prob` is called twice on the same tensor object.
+    - `conditional_input=c` in `log_prob`, `sample` and other methods reaches every conditional layer. `c` has shape
+      `[..., C]`, where `C` is `conditional_size` (`None` without conditions). Its leading axes broadcast against those
+      of the events in `log_prob`, and to the sample shape in `sample`. TFP's `bijector_kwargs` work too (see
+      `make_bijector_kwargs`).
 
     Args:
       distribution: The base distribution.
       bijector: The map from base to data.
       preprocess_condition: Bijector whose `inverse` is applied to `conditional_input` first, such as `Standardize(C)`.
-      validate_args, name: As in `tfd.TransformedDistribution`.
+      validate_args, name: Whether to check values at run time; name of the distribution.
 
-    Attributes:
-      conditional_size: Size `C` of `conditional_input`, or `None` for a distribution without conditions.
+    Raises:
+      ValueError: If `preprocess_condition` does not fit; in methods, for a wrong or missing keyword, shape or dtype.
 
     Example:
       >>> layer = tff.MaskedAutoregressiveFlow(
@@ -84,7 +82,7 @@ class FlowDistribution(TransformedDistribution):
         self._keep(distribution, bijector, preprocess_condition, validate_args, name)
 
     def _keep(self, distribution, bijector, preprocess_condition, validate_args, name, parameters=None) -> None:
-        """The constructor; `parameters` are the arguments of a subclass, from which `copy` makes it again."""
+        """Initialize the distribution. A subclass passes its own constructor arguments as `parameters`, for `copy`."""
         parameters = parameters or {
             "distribution": distribution,
             "bijector": bijector,
@@ -105,16 +103,15 @@ class FlowDistribution(TransformedDistribution):
             parameters=parameters,
             name=name,
         )
-        # In eager mode the base's `log_prob` alone would cost as much as two layers. (TensorFlow counts traces by
-        # the code of a function, over all objects, and would warn at the fifth flow; not so those of a partial.)
+        # In eager mode the base's `log_prob` alone costs as much as two layers. TensorFlow counts traces by a
+        # function's code and would warn at the fifth flow, but not for a partial.
         self._compiled_base_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
-        return super()._parameter_properties(dtype, num_classes)  # TFP warns where a new constructor inherits them
+        return super()._parameter_properties(dtype, num_classes)  # else TFP warns
 
     def _split_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict, dict]:
-        """The keywords of base and bijector, from those of a public method."""
         known = ("conditional_input", "bijector_kwargs", "distribution_kwargs")
         unknown = [name for name in kwargs if name not in known]
         if unknown:
@@ -135,26 +132,25 @@ class FlowDistribution(TransformedDistribution):
         return kwargs.get("distribution_kwargs", {}), nested
 
     def bijector_kwargs(self, conditional_input) -> dict[str, Any]:
-        """The keywords, in TFP's nested form, that hand a condition to every conditional layer of the bijector."""
+        """Return nested keywords, in TFP's form, that pass a condition to every conditional layer."""
         check_condition(conditional_input, self.conditional_size)
         condition = tf.cast(tf.convert_to_tensor(conditional_input), self.dtype)
         return conditional_kwargs(self.bijector, self._encode(condition))
 
     def _encode(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns what the layers read of a condition."""
         return condition if self.preprocess_condition is None else self.preprocess_condition.inverse(condition)
 
     def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns what the first network that reads a condition is given."""
+        """Return the condition as the first network reads it."""
         return self._encode(condition)
 
     def with_base(self, distribution: tfd.Distribution) -> FlowDistribution:
-        """Returns the same flow over another base distribution; it shares the layers, and all that reads the condition."""
+        """Return a flow over another base distribution that shares the layers and the preprocessing of conditions."""
         return FlowDistribution(
             distribution, self.bijector, preprocess_condition=self.preprocess_condition, name=self.name
         )
 
-    # A constant Jacobian is not an affine map: TFP would return wrong moments for additive couplings.
+    # TFP treats a constant Jacobian as an affine map, and would return wrong moments for additive couplings.
 
     def _mean(self, **kwargs):
         self._check_affine("mean")
@@ -197,11 +193,10 @@ class FlowDistribution(TransformedDistribution):
             raise NotImplementedError(f"`{name}` is not implemented for flows whose log-det depends on the event.")
 
     def _is_plain(self) -> bool:
-        """Whether base and bijector have nothing that needs TFP's general treatment."""
         return is_injective(self.bijector) and self.batch_shape == self.distribution.batch_shape
 
     def log_prob(self, value, name: str = "log_prob", **kwargs):
-        """The log-density of `value`, in nats; of a symbolic `keras.Input`, the output of a `tff.layers.LogProb`."""
+        """Return the log-density of `value`, in nats, or for a symbolic `keras.Input` the output of a `tff.layers.LogProb`."""
         if keras.utils.is_keras_tensor(value):
             return LOG_PROB_LAYERS[-1](self)(value, **kwargs)
         return super().log_prob(value, name=name, **kwargs)
@@ -221,7 +216,7 @@ class FlowDistribution(TransformedDistribution):
         log_prob = (self._compiled_base_log_prob if compiled else self.distribution.log_prob)(
             x, **base_kwargs
         ) + log_det
-        # So far away that a layer overflows: where the base's density underflows before, it is minus infinity already.
+        # A layer may overflow to NaN far away, where the base's density has underflowed: the result is minus infinity.
         axes = list(range(-self.event_shape.rank, 0))
         far = tf.reduce_any(tf.abs(y) > 1e8, axis=axes) & tf.reduce_all(tf.math.is_finite(y), axis=axes)
         lost = far & tf.math.is_nan(log_prob)
@@ -229,7 +224,7 @@ class FlowDistribution(TransformedDistribution):
 
     @functools.cached_property
     def _base_is_bounded(self) -> bool:
-        """Whether the base may have a bounded support, as TFP tells by the bijector that maps real numbers to it."""
+        """Whether the base may have a bounded support, according to TFP's bijector onto the support."""
         try:
             to_support = self.distribution.experimental_default_event_space_bijector()
         except NotImplementedError:
@@ -237,13 +232,13 @@ class FlowDistribution(TransformedDistribution):
         return to_support is not None and not isinstance(to_support, tfp.bijectors.Identity)
 
     def _inside_base(self, x, outside):
-        """Base values in the support, in place of finite ones outside of it, and which events have no density."""
+        """Replace finite base values outside of the support by a point inside, and mark their events."""
         ndims = self.distribution.event_shape.rank
         log_prob = self.distribution.log_prob(tf.stop_gradient(x))
         finite = tf.reduce_all(tf.math.is_finite(x), axis=list(range(-ndims, 0)))
         mask = finite & ~tf.math.is_finite(log_prob)
         to_support = self.distribution.experimental_default_event_space_bijector()
-        # Some distributions, such as TFP's exponential one, answer outside of their support as if they were inside.
+        # Some distributions, such as TFP's exponential one, ignore the bounds of their support.
         real = to_support.inverse(tf.stop_gradient(x))
         axes = list(range(-to_support.inverse_event_ndims(ndims), 0))
         mask |= finite & tf.reduce_any(tf.math.is_nan(real), axis=axes)
@@ -283,7 +278,7 @@ class FlowDistribution(TransformedDistribution):
             check_rows(condition, y.shape[:split])
 
     def _check_sample_shape(self, x: tf.Tensor, condition: Any) -> None:
-        """Conditions must broadcast to the sample shape: more of them than samples would share their randomness."""
+        """Check that conditions broadcast to the sample shape. More conditions than samples would share random numbers."""
         if condition is None:
             return
         wanted = x.shape[: x.shape.rank - self.distribution.event_shape.rank]

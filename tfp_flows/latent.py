@@ -1,4 +1,4 @@
-"""What one does with a fitted flow's latent values: sampling at a temperature, interpolating."""
+"""Operations on a flow's latent values: sampling at a temperature, and interpolation."""
 
 from __future__ import annotations
 
@@ -17,17 +17,14 @@ __all__ = ["at_temperature", "interpolate"]
 
 
 def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistribution:
-    """The flow with the standard deviation of its base multiplied by a temperature, its layers shared.
+    """Return the flow with the standard deviation of its base multiplied by a temperature. The layers are shared.
 
-    Below 1, samples come from nearer to the middle of the distribution: cleaner images, less variety (Kingma and Dhariwal
-    2018, section 6).
+    A temperature below 1 gives samples nearer to the center of the distribution: cleaner images with less variety
+    (Kingma and Dhariwal 2018, arXiv:1807.03039, section 6).
 
     Args:
-      flow: A flow whose base is a `MultivariateNormalDiag`, as that of every recipe by default.
+      flow: A flow whose base is a `MultivariateNormalDiag`, the default of every recipe.
       temperature: Positive number.
-
-    Returns:
-      Another distribution, over the same events.
 
     Raises:
       ValueError: If `temperature` is not positive, or the base is another distribution.
@@ -50,7 +47,7 @@ def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistributi
 
 @serializable
 class _Tempered(tfd.Distribution):
-    """A normal distribution with its deviations multiplied by a temperature; its variables may be trained."""
+    """Normal distribution with deviations multiplied by a temperature; its variables remain trainable."""
 
     def __init__(self, base: tfd.MultivariateNormalDiag, temperature: float, name: str = "tempered"):
         self.base, self.temperature = base, temperature
@@ -105,12 +102,12 @@ class _Tempered(tfd.Distribution):
 
 
 def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditional_input=None) -> tf.Tensor:
-    """Events on the way from one to another: their latent values turn along the great circle, and change their length evenly.
+    """Interpolate between events: latent values move along the great circle, while their length changes linearly.
 
     Args:
       flow: A flow.
       start, end: Events of shape `[..., *event_shape]`.
-      num_steps: Number of events on the way, with both ends.
+      num_steps: Number of events, including both ends.
       conditional_input: Condition of a conditional flow, of shape `[C]`.
 
     Returns:
@@ -139,7 +136,7 @@ def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditio
     units = [z / tf.maximum(length, 1e-12) for z, length in zip(ends, lengths, strict=True)]
     cosine = total(units[0] * units[1])
     angle = tf.acos(tf.clip_by_value(cosine, -0.9999, 0.9999))
-    straight = tf.abs(cosine) > 0.9999  # parallel, or opposite, where no great circle is singled out
+    straight = tf.abs(cosine) > 0.9999  # no unique great circle
     on_the_way = []
     for i in range(steps):
         t = tf.cast(i / (steps - 1), flow.dtype)

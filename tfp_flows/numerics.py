@@ -1,4 +1,4 @@
-"""Scalar numerics shared by the maps: bounded log-scales and monotone scalar equations."""
+"""Scalar numerics: bounded log-scales, normal tails and quantiles, and monotone scalar equations."""
 
 from __future__ import annotations
 
@@ -13,19 +13,14 @@ DEFAULT_LOG_SCALE_BOUND = 5.0
 
 
 def bound_log_scale(log_scale: tf.Tensor, bound: float | None = DEFAULT_LOG_SCALE_BOUND) -> tf.Tensor:
-    """Bounds a log-scale smoothly to the open interval `(-bound, bound)`.
+    """Bound a log-scale smoothly to the open interval `(-bound, bound)`.
 
-    `bound_log_scale(x) = x / sqrt(1 + (x / bound)^2)`: the identity to second order at 0, infinitely
-    differentiable, and with algebraic tails, so that a saturated unit keeps a usable gradient where a `tanh`
-    has none left. Every template of this package applies this one function, with `bound=5` by default: one
-    layer stretches or shrinks a coordinate by a factor of at most `exp(5) = 148`.
+    Returns `x / sqrt(1 + (x / bound)^2)`: the identity to second order at 0, with algebraic tails, so that a saturated
+    unit keeps a usable gradient, unlike with `tanh`. The default bound limits a layer's scale to `exp(5) = 148`.
 
     Args:
       log_scale: Floating point tensor of any shape, in nats.
-      bound: Positive float, or `None` to leave `log_scale` as it is.
-
-    Returns:
-      A tensor of the same shape and dtype.
+      bound: Positive float, or `None` to return `log_scale` unchanged.
 
     Example:
       >>> float(bound_log_scale(tf.constant(0.0)))
@@ -35,46 +30,39 @@ def bound_log_scale(log_scale: tf.Tensor, bound: float | None = DEFAULT_LOG_SCAL
     """
     if bound is None:
         return log_scale
-    # Clipped so that the square cannot overflow in float16; at 100 bounds the value is within 5e-5 of the bound.
+    # Clipping keeps the square from overflowing in float16. At 100 bounds the value is within 5e-5 of the bound.
     ratio = tf.clip_by_value(log_scale / bound, -100.0, 100.0)
     return bound * ratio * tf.math.rsqrt(1.0 + ratio * ratio)
 
 
 def unbound_log_scale(bounded: np.ndarray, bound: float) -> np.ndarray:
-    """What `bound_log_scale` maps to `bounded`, for start values; at the bound and beyond, what it maps to 0.999 of it."""
+    """Invert `bound_log_scale` for initial values, clipped to 0.999 of the bound."""
     ratio = np.clip(bounded / bound, -0.999, 0.999)
     return bound * ratio / np.sqrt(1.0 - ratio * ratio)
 
 
 def sum_log_det(log_slope: tf.Tensor, like: tf.Tensor, event_ndims: int = 1) -> tf.Tensor:
-    """Sums logarithms of slopes, which may still have to be broadcast to the shape of `like`, over the event."""
+    """Sum log-slopes over the event, after broadcasting them to the shape of `like`."""
     if log_slope.shape != like.shape or not like.shape.is_fully_defined():
         log_slope = tf.broadcast_to(log_slope, tf.shape(like))
     return tf.reduce_sum(log_slope, axis=list(range(-event_ndims, 0)))
 
 
 def sech_squared(a: tf.Tensor) -> tf.Tensor:
-    """`1 - tanh(a)^2`, without the cancellation that the literal formula suffers for large `|a|`."""
+    """Return `1 - tanh(a)^2` without cancellation for large `|a|`."""
     e = tf.exp(-2.0 * tf.abs(a))
     return 4.0 * e / tf.square(1.0 + e)
 
 
 def lower_normal_tail(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`log Phi(z)` and Mills' ratio `Phi(z) / phi(z)` of the standard normal distribution, for `z <= 0`.
+    """Return `log Phi(z)` and Mills' ratio `Phi(z) / phi(z)` for `z <= 0`, exact to a few roundings; larger `z` count as 0.
 
-    By `erfc` down to where it would underflow, and from there by the asymptotic series (Abramowitz and Stegun
-    26.2.12). `tfp.math.logerfc` and `erfcx` give the same, but as graphs of so many operations that XLA needs tens of
-    seconds for a mixture of Gaussians.
-
-    Args:
-      z: Tensor of values that are not positive; others count as 0.
-
-    Returns:
-      Two tensors of the shape of `z`. Relative error a few roundings of the dtype.
+    Uses `erfc` until it would underflow, then the asymptotic series (Abramowitz and Stegun 26.2.12). XLA needs tens of
+    seconds to compile `tfp.math.logerfc` and `erfcx` in a mixture of Gaussians.
     """
     switch, terms = (-25.0, 8) if z.dtype == tf.float64 else (-6.0, 6)
     z = tf.minimum(z, 0.0)
-    near, far = tf.maximum(z, switch), tf.minimum(z, switch)  # each branch stays finite where it is not chosen
+    near, far = tf.maximum(z, switch), tf.minimum(z, switch)  # keeps the branch that is not chosen finite
     u = -near * math.sqrt(0.5)
     half_erfc = 0.5 * tf.math.erfc(u)
     series, term, square = tf.ones_like(far), tf.ones_like(far), 1.0 / (far * far)
@@ -87,7 +75,7 @@ def lower_normal_tail(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def log_normal_tails(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`log Phi(z)` and `log(1 - Phi(z))` of the standard normal distribution, for any `z`."""
+    """Return `log Phi(z)` and `log(1 - Phi(z))` for any `z`."""
     left = z <= 0
     tail, _ = lower_normal_tail(tf.where(left, z, -z))  # not -|z|, whose derivative at 0 is 0
     rest = tf.math.log1p(-tf.exp(tail))
@@ -95,15 +83,15 @@ def log_normal_tails(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def normal_quantile(log_lower: tf.Tensor, log_upper: tf.Tensor) -> tf.Tensor:
-    """The standard normal quantile of `p`, from `log p` and `log(1 - p)`: Newton steps for `log Phi(z)` in the lower tail.
+    """Return the standard normal quantile of `p` from `log p` and `log(1 - p)`, by Newton steps in the lower tail.
 
-    In the tail `log Phi` is concave and nearly quadratic: three steps from a rational approximation reach machine
-    precision. Two more carry first and second derivatives.
+    There `log Phi` is concave and nearly quadratic: three steps from a rational approximation reach machine precision.
+    Two more carry first and second derivatives.
     """
     left = log_lower < log_upper
     target = tf.where(left, log_lower, log_upper)
     fixed = tf.stop_gradient(target)
-    t = tf.sqrt(-2.0 * tf.minimum(fixed, -math.log(2.0)))  # by rounding, the smaller tail may exceed one half
+    t = tf.sqrt(-2.0 * tf.minimum(fixed, -math.log(2.0)))  # rounding may push the smaller tail above one half
     # Abramowitz and Stegun 26.2.23, error below 4.5e-4
     z = (2.515517 + t * (0.802853 + t * 0.010328)) / (1.0 + t * (1.432788 + t * (0.189269 + t * 0.001308))) - t
     for step in range(5):
@@ -122,29 +110,23 @@ def solve_increasing(
     *,
     max_iterations: int = 100,
 ) -> tf.Tensor:
-    """Solves `fn(s, *args) = 0` for `s`, elementwise, where `fn` increases in `s`.
+    """Solve `fn(s, *args) = 0` for `s`, elementwise, where `fn` increases in `s`.
 
-    Newton's method kept inside a shrinking bracket: a step that leaves the bracket, or is longer than half of the
-    step before, is replaced by bisection. It stops when no element moves any more. The loop is one
-    `tf.while_loop`: it runs in eager mode, in `tf.function` and under XLA.
+    Uses Newton's method in a shrinking bracket: bisection replaces a step that leaves the bracket, or is longer than
+    half of the previous step. The loop is one `tf.while_loop`, which runs in eager mode, in `tf.function` and under XLA.
 
-    Gradients with respect to `args` follow from the implicit function theorem, `ds/dargs = -(dfn/dargs) / (dfn/ds)`.
-    They are obtained by two differentiable Newton steps at the solution, which change its value only by rounding
-    and give first and second derivatives exactly; nothing of the loop is recorded on a tape. Where the slope vanishes in
-    floating point (below the root of the smallest number) they are zero.
+    Gradients follow from the implicit function theorem, `ds/dargs = -(dfn/dargs) / (dfn/ds)`: two differentiable Newton
+    steps at the solution give exact first and second derivatives. They are zero where the slope underflows.
 
     Args:
       fn: Callable `(s, *args) -> (value, slope)`, both of the shape of `s`, with `slope = d value / d s > 0`.
-      bracket: Callable `(*args) -> (lower, upper, start)`, tensors of one shape with `fn(lower) <= 0 <= fn(upper)`.
-        The closer `start` is to the root, the fewer steps. Both functions should be defined at the top level of a module:
-        each new function object is traced anew.
-      args: The tensors that `fn` depends on; the only way for gradients in.
-      max_iterations: Bound on the number of steps. The default suffices for float64: about six are needed
-        with a good start, and bisection alone needs at most as many as there are bits.
+      bracket: Callable `(*args) -> (lower, upper, start)`, tensors of one shape with `fn(lower) <= 0 <= fn(upper)`. The
+        closer `start` is to the root, the fewer steps. Define both functions once: each new object is traced again.
+      args: The tensors that `fn` depends on; gradients reach only these.
+      max_iterations: Bound on the number of steps. A good start needs about six, and bisection at most the number of bits.
 
     Returns:
-      The root, with the shape of the bracket (its static rank may be lost: set it where it matters). An element that has none
-      (a NaN among `args`), or that has not converged after `max_iterations`, is NaN.
+      The root, with the shape of the bracket (its static rank may be lost). Elements without a root, or not converged, are NaN.
 
     Example:
       >>> print(solve_increasing(lambda s, y: (s**3 + s - y, 3 * s**2 + 1), lambda y: (0 * y, y, y),
@@ -156,21 +138,20 @@ def solve_increasing(
     most = 1e3 * info.eps * (1.0 + tf.abs(root))
     for _ in range(2):
         value, slope = fn(root, *args)
-        # Where `fn` is flat, as between far modes, rounding would throw the root out, and no slope is left to divide by.
+        # Where `fn` is flat, as between distant modes, rounding would throw the root out, and there is no slope to divide by.
         rises = slope > math.sqrt(info.tiny)
         step = tf.where(rises, value / tf.where(rises, slope, tf.ones_like(slope)), tf.zeros_like(value))
         root = root - step + tf.stop_gradient(step - tf.clip_by_value(step, -most, most))
     return root
 
 
-# A graph of its own, traced once for each `fn` and dtype: a flow of many layers shares it instead of tracing as many
-# loops, and eager mode runs it at the speed of a graph.
+# Traced once for each `fn` and dtype, so that all layers of a flow share one graph, which also speeds up eager mode.
 @functools.partial(tf.function, autograph=False, reduce_retracing=True)
 def _iterate(fn, bracket, max_iterations, *args):
-    """The loop of `solve_increasing`, without gradients."""
+    """Run the loop of `solve_increasing`, without gradients."""
     lower, upper, start = bracket(*args)
     start = tf.clip_by_value(start, lower, upper)
-    eps = float(np.finfo(start.dtype.as_numpy_dtype).eps)  # NumPy 1 would promote float32 by its own scalars
+    eps = float(np.finfo(start.dtype.as_numpy_dtype).eps)  # as a float, since NumPy 1 scalars would promote float32
 
     def keep_going(step, s, low, high, width, moving):
         del s, low, high, width
@@ -182,26 +163,24 @@ def _iterate(fn, bracket, max_iterations, *args):
         high = tf.where(value >= 0, s, high)
         newton = s - value / slope
         good = (newton >= low) & (newton <= high) & (tf.abs(newton - s) <= tf.maximum(width / 2, 2 * eps * tf.abs(s)))
-        # What has converged stays: the far end of its bracket may never have moved, so bisection would throw it out.
+        # Converged elements stay: their bracket may be wide on one side, so bisection would throw them out.
         proposal = tf.where(moving, tf.where(good, newton, low + (high - low) / 2), s)
         width = tf.abs(proposal - s)
-        # Newton's error is about the square of its step, and `solve_increasing` adds two steps more. To wait for a step of
-        # the size of rounding may take forever, since the noise of `fn` can be larger. A NaN compares as false everywhere, so
-        # a broken element stops by itself.
+        # Newton's error is about the square of its step, and `solve_increasing` adds two steps. Steps may never become
+        # as small as rounding, since the noise of `fn` can be larger. NaN compares as false, so broken elements stop.
         moving = moving & (width > tf.where(good, eps ** (2 / 3) * tf.abs(proposal), 2 * eps * tf.abs(proposal)))
         return step + 1, proposal, low, high, width, moving
 
     state = (tf.constant(0), start, lower, upper, 2 * (upper - lower), tf.ones_like(start, tf.bool))
     _, root, _, _, _, moving = tf.while_loop(keep_going, one_step, state)
-    # Not converged is said by NaN, never by a wrong number. (Where rounding makes the iteration swing between
-    # neighbouring floats, it has converged.)
+    # Elements that did not converge are NaN, unless rounding makes them swing between neighboring floats.
     value, slope = fn(root, *args)
     swings = tf.abs(tf.math.divide_no_nan(value, slope)) <= 1e3 * eps * (1.0 + tf.abs(root))
     return tf.where(moving & ~swings, tf.cast(np.nan, root.dtype), root)
 
 
 def real_dtype(dtype) -> tf.DType:
-    """Returns `dtype`, by any of its names, if flows can compute in it: float32 or float64."""
+    """Return `dtype`, given by any of its names, if it is float32 or float64."""
     try:
         found = tf.as_dtype(dtype)
     except TypeError as error:

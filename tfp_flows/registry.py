@@ -1,4 +1,4 @@
-"""What can be named in a description: classes and factories that note their calls, and TFP's public classes."""
+"""Registry of serializable classes and factories, which record their constructor calls, and of TFP's public classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KERAS_KINDS = (
 
 
 class Record:
-    """By which call an object was made. Without a `__dict__`, so that no search for variables looks into it."""
+    """Constructor call that created an object. Uses `__slots__`, so that variable search skips it."""
 
     __slots__ = ("arguments", "name", "number")
     count = itertools.count()
@@ -38,7 +38,7 @@ class Record:
 
 
 def _snapshot(value: Any) -> Any:
-    """A copy of lists, dicts and arrays, which may change after the call."""
+    """Copy what may change after the call."""
     if type(value) in (list, tuple):
         return type(value)(map(_snapshot, value))
     if type(value) is dict:
@@ -47,22 +47,21 @@ def _snapshot(value: Any) -> Any:
 
 
 def serializable(target: Callable) -> Callable:
-    """Lets objects of a class, or those that a function makes, be written into a `.keras` file: a class decorator.
+    """Make objects of a class, or those returned by a function, storable in a `.keras` file. Used as a decorator.
 
-    The call is noted: the name, and the arguments. They may be numbers, strings, lists, arrays, variables, Keras layers,
-    TFP's bijectors and distributions, and other serializable objects. An argument `seed` is a
-    non-negative integer; `None` is replaced by a random one first. All of it is in the file: give a factory numbers, and
-    not the data that they come from. Where the file is loaded, the same name must be registered before, as with Keras'
-    custom objects.
+    The decorator records name and arguments of each call. Arguments may be numbers, strings, lists, arrays, variables,
+    Keras layers, TFP's bijectors and distributions, and other serializable objects. An argument `seed` is a
+    non-negative integer; `None` is replaced by a random one. All arguments are stored in the file, so pass numbers to a
+    factory, not the data that they come from. The name must be registered before loading, as with Keras' custom objects.
 
     Args:
       target: A class, or a function that returns an object of one.
 
     Returns:
-      The class itself, or the function that notes its calls.
+      The class itself, or the function that records its calls.
 
     Raises:
-      ValueError: If another class or function has the name, or if it takes `*args`.
+      ValueError: If another class or function has the same name, or `target` takes `*args`.
 
     Example:
       >>> @tff.serializable
@@ -75,10 +74,10 @@ def serializable(target: Callable) -> Callable:
     """
     name = target.__name__
     if (target.__module__ or "").split(".")[0] == PACKAGE:
-        name = f"{PACKAGE}>{name}"  # a user's class may have the name of one of ours
+        name = f"{PACKAGE}>{name}"  # a user's class may have the same name as ours
     known = REGISTRY.get(name)
     if known is not None:
-        # A notebook cell that is run again defines the same name again, and a script may also be imported.
+        # Running a notebook cell again redefines a name, and a script may also be imported.
         modules = {known.__module__, target.__module__}
         if known.__qualname__ != target.__qualname__ or (len(modules) > 1 and "__main__" not in modules):
             raise ValueError(f"{known.__module__}.{known.__qualname__} is registered as {name!r} already.")
@@ -100,17 +99,17 @@ def serializable(target: Callable) -> Callable:
                 arguments.update(arguments.pop(parameter.name))
         if isinstance(target, type):
             made = arguments.pop(next(iter(signature.parameters)))
-            if type(made) is not target:  # the constructor of a subclass knows its own arguments
+            if type(made) is not target:  # the subclass records its own arguments
                 return result
         else:
             made = result
-            # What was there before the call, such as an argument, was not made by it.
+            # The call did not create what existed before it, such as an argument.
             if any(made is value for value in arguments.values()) or _number_of(made) < before:
                 return result
-        object.__setattr__(made, "_record", Record(name, arguments))  # unseen by TensorFlow's tracking
+        object.__setattr__(made, "_record", Record(name, arguments))  # bypasses TensorFlow's tracking
         return result
 
-    call.__signature__ = signature  # Keras asks for the names of arguments without looking behind wrappers
+    call.__signature__ = signature  # Keras reads argument names without unwrapping
     if isinstance(target, type):
         target.__init__ = call
         if issubclass(target, tf.Module):
@@ -119,7 +118,7 @@ def serializable(target: Callable) -> Callable:
     return REGISTRY[name]
 
 
-# How pickles and deep copies are made: `saving.copies`, which needs this module, puts its function here.
+# `saving.copies`, which imports this module, registers the function behind pickles and deep copies here.
 REDUCERS: list[Callable] = []
 
 
@@ -128,14 +127,13 @@ def _reduce(self):
 
 
 def _number_of(item: Any) -> float:
-    """When the record of an object was made; the end of time if it has none."""
     record = getattr(item, "_record", None)
     return record.number if isinstance(record, Record) else math.inf
 
 
 @functools.cache
 def public_classes() -> dict[type, str]:
-    """TFP's bijectors and distributions by class, with the private classes of which public ones make instances."""
+    """Return the names of TFP's bijectors and distributions by class, including the private classes behind public ones."""
     classes: dict[type, str] = {}
     for room, base in (("bijectors", tfp.bijectors.Bijector), ("distributions", tfp.distributions.Distribution)):
         for name in dir(getattr(tfp, room)):

@@ -1,4 +1,4 @@
-"""Seeds: every random choice takes one, and `keras.utils.set_random_seed` decides where none is given."""
+"""Seeds of random choices; `keras.utils.set_random_seed` determines those that are not given."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ import random
 
 import numpy as np
 
-_FIRST_DRAWN = 2**32  # seeds that nobody gave are at least this
+_FIRST_DRAWN = 2**32  # drawn seeds are at least this
 
 
 def resolve_seed(seed: int | None) -> int:
-    """Returns `seed`, or one drawn from Python's generator, which `keras.utils.set_random_seed` seeds.
-
-    Args:
-      seed: A non-negative integer or `None`.
-
-    Returns:
-      An integer, so that whatever was built with it can be built again.
+    """Return `seed`, or one drawn from Python's generator, which `keras.utils.set_random_seed` seeds.
 
     Raises:
       ValueError: If `seed` is neither `None` nor a non-negative integer.
@@ -29,17 +23,13 @@ def resolve_seed(seed: int | None) -> int:
 
 
 def structure_seed(seed: int) -> int:
-    """Returns the seed of what is drawn at construction and is not a weight, such as permutations and orders.
+    """Return the seed of random structure that is not a weight, such as permutations and orders.
 
-    It is `seed` where a user gave one, else 0: the same code then builds the same structure in every process, and weights
-    mean the same wherever they are loaded.
-
-    Args:
-      seed: An integer from `resolve_seed`.
+    It is `seed` if a user gave one, otherwise 0: every process then builds the same structure, so that saved weights fit.
     """
     return 0 if seed >= _FIRST_DRAWN else seed
 
 
 def split_seed(seed: int, count: int) -> list[int]:
-    """Derives `count` independent seeds from one."""
+    """Derive `count` independent seeds from one."""
     return [int(s) for s in np.random.SeedSequence(seed).generate_state(count)]

@@ -1,8 +1,8 @@
-"""The properties that every bijector of this package is held to, for the tests of yours as well.
+"""Checks that every bijector of this package satisfies, for the tests of your own.
 
-Each `check_*` function raises an `AssertionError` that says what does not hold. They trust neither identity
-initialization (redraw the weights first, with `redraw_weights`), nor TFP's cache (arguments pass through `tf.identity`),
-nor the bijector's own log-det (automatic differentiation is the judge). Use float64.
+Each `check_*` function raises an `AssertionError` that describes the failure. First redraw the weights with
+`redraw_weights`, since an identity passes most checks. The checks bypass TFP's cache with `tf.identity`, and verify
+log-dets by automatic differentiation. Use float64.
 
 Example:
   >>> def make():
@@ -32,22 +32,22 @@ tfd = tfp.distributions
 
 
 def redraw_weights(module: tf.Module, seed: int = 0, scale: float = 0.3) -> None:
-    """Draws every trainable variable anew from a normal distribution, so that nothing is at its start any more."""
+    """Redraw every trainable variable from a normal distribution."""
     rng = np.random.default_rng(seed)
     for variable in module.trainable_variables:
         variable.assign(scale * rng.normal(size=variable.shape))
 
 
 def draw_events(event_shape: Sequence[int], batch_shape: Sequence[int] = (5,), seed: int = 0, scale: float = 1.5):
-    """Random float64 events, as a tensor."""
+    """Return random float64 events, as a tensor."""
     rng = np.random.default_rng(seed)
     return tf.constant(scale * rng.normal(size=[*batch_shape, *event_shape]))
 
 
 def jacobian(fn: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, event_ndims: int) -> np.ndarray:
-    """Jacobian of `fn` at each of the events `x` (one batch axis), by automatic differentiation, `[N, D, D]`.
+    """Return the Jacobian of `fn` at each of the events `x` (one batch axis), `[N, D, D]`, by automatic differentiation.
 
-    All of it is one gradient, of as many copies of `x` as there are components: `fn` must take two batch axes.
+    It takes one gradient of as many copies of `x` as there are components, so `fn` must accept two batch axes.
     """
     size = int(np.prod(x.shape[-event_ndims:]))
     copies = tf.repeat(x[tf.newaxis], size, axis=0)
@@ -64,7 +64,7 @@ def _close(actual, expected, tolerance, what: str) -> None:
 
 
 def check_moves(bijector: tfb.Bijector, x: tf.Tensor) -> None:
-    """Check that the map is finite, and not the identity: else most other checks would hold for nothing."""
+    """Check that the map is finite and not the identity, which would pass most other checks."""
     y = bijector.forward(tf.identity(x)).numpy()
     assert np.all(np.isfinite(y)), "forward is not finite"
     if y.shape == tuple(x.shape):
@@ -72,7 +72,7 @@ def check_moves(bijector: tfb.Bijector, x: tf.Tensor) -> None:
 
 
 def check_round_trip(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-9) -> None:
-    """`inverse(forward(x)) = x` and `forward(inverse(y)) = y`."""
+    """Check that `inverse(forward(x)) = x` and `forward(inverse(y)) = y`."""
     y = bijector.forward(tf.identity(x))
     _close(bijector.inverse(tf.identity(y)), x, tolerance, "inverse(forward(x)) is not x")
     z = bijector.inverse(tf.identity(x))
@@ -80,7 +80,7 @@ def check_round_trip(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e
 
 
 def check_log_det(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-8) -> None:
-    """Both log-dets equal those of the Jacobians by automatic differentiation, and each other up to the sign."""
+    """Check that both log-dets equal those of automatic differentiation, and cancel each other."""
     ndims = bijector.forward_min_event_ndims
     ndims = max(ndims, 1)
     for name, fn, log_det in (
@@ -98,7 +98,7 @@ def check_log_det(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-8)
 
 
 def check_batch_shapes(bijector: tfb.Bijector, event_shape: Sequence[int], tolerance: float = 1e-9) -> None:
-    """Batch shapes `[]`, `[5]` and `[2, 3]` give what a loop over single events gives."""
+    """Check that batch shapes `[]`, `[5]` and `[2, 3]` agree with a loop over single events."""
     ndims = len(event_shape)
     for batch_shape in ((), (5,), (2, 3)):
         x = draw_events(event_shape, batch_shape, seed=3)
@@ -117,7 +117,7 @@ def check_batch_shapes(bijector: tfb.Bijector, event_shape: Sequence[int], toler
 
 
 def check_compilation(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-9) -> None:
-    """Eager mode, `tf.function` and `jit_compile` agree, in both directions and log-dets."""
+    """Check that eager mode, `tf.function` and `jit_compile` agree, in both directions and log-dets."""
     ndims = max(bijector.forward_min_event_ndims, 1)
 
     def all_four(x):
@@ -136,7 +136,7 @@ def check_compilation(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1
 
 
 def check_gradients(bijector: tfb.Bijector, x: tf.Tensor) -> None:
-    """In both directions every trainable variable, and the argument, has a finite gradient that is not zero throughout."""
+    """Check that all trainable variables and the argument get finite gradients, not all zero, in both directions."""
     ndims = max(bijector.forward_min_event_ndims, 1)
     variables = bijector.trainable_variables
     for name, fn, log_det in (
@@ -156,7 +156,7 @@ def check_gradients(bijector: tfb.Bijector, x: tf.Tensor) -> None:
 
 
 def check_jacobian_zeros(bijector: tfb.Bijector, x: tf.Tensor, allowed: np.ndarray) -> None:
-    """Check that the Jacobian of the inverse is zero wherever `allowed`, of shape `[D, D]` (output, input), is false."""
+    """Check that the Jacobian of the inverse is nonzero exactly where `allowed`, of shape `[D, D]` (output, input), is true."""
     j = jacobian(bijector.inverse, tf.identity(x), max(bijector.forward_min_event_ndims, 1))
     leaks = np.argwhere(np.any(j != 0, axis=0) & ~allowed)
     assert len(leaks) == 0, f"output {leaks[0][0]} depends on input {leaks[0][1]}" if len(leaks) else ""
@@ -165,7 +165,7 @@ def check_jacobian_zeros(bijector: tfb.Bijector, x: tf.Tensor, allowed: np.ndarr
 
 
 def check_tracking(bijector: tfb.Bijector, event_shape: Sequence[int]) -> None:
-    """`trainable_variables` lists exactly what the maps read, also inside other modules and in Keras."""
+    """Check that `trainable_variables` lists exactly what the maps read, also inside other modules and in Keras."""
     x = draw_events(event_shape, seed=4)
     read = tracking.touched_variables(lambda: (bijector.forward(x), bijector.inverse(tf.identity(x))))
     expected = {id(v) for v in read}
@@ -181,10 +181,10 @@ def check_tracking(bijector: tfb.Bijector, event_shape: Sequence[int]) -> None:
 
 
 def check_instances_are_distinct(make: Callable[[], tfb.Bijector], event_shape: Sequence[int]) -> None:
-    """Two bijectors made alike, with different weights, are not taken for each other.
+    """Check that TFP does not confuse two bijectors with equal arguments and different weights.
 
-    TFP compares bijectors by their constructor's arguments, and equal ones share a cache: a bijector that draws its
-    weights itself, and hands its arguments on as `parameters`, is "inverted" by any other of its kind.
+    TFP compares bijectors by their `parameters`, and equal ones share a cache. A bijector that draws its own weights
+    must not pass its arguments on as `parameters`.
     """
     first, second = make(), make()
     if not first.trainable_variables:
@@ -197,7 +197,7 @@ def check_instances_are_distinct(make: Callable[[], tfb.Bijector], event_shape: 
 
 
 def check_float32(make: Callable[..., tfb.Bijector], event_shape: Sequence[int], tolerance: float = 2e-3) -> None:
-    """In float32 the results have that dtype and are those of float64, up to rounding. `make` takes the dtype."""
+    """Check that results in float32 have that dtype and agree with float64. `make` takes the dtype."""
     double, single = make(tf.float64), make(tf.float32)
     for a, b in zip(single.variables, double.variables, strict=True):
         a.assign(tf.cast(b, a.dtype))
@@ -215,10 +215,10 @@ def check_bijector(
     tolerance: float = 1e-8,
     jit: bool = True,
 ) -> None:
-    """All checks that hold for any bijector which keeps the shape of its events.
+    """Run all checks for a bijector that preserves the shape of events.
 
     Args:
-      make: Makes the bijector, in float64, with redrawn weights.
+      make: Function that returns the bijector, in float64, with redrawn weights.
       event_shape: Shape of an event.
       tolerance: Relative and absolute tolerance of round trips and log-dets.
       jit: Whether to compile by `tf.function` and XLA too.
@@ -277,7 +277,7 @@ def correlated_normal(event_size: int) -> tuple[Callable[[int, int], np.ndarray]
 
 
 def train(distribution: tfd.Distribution, steps: int = 60, learning_rate: float = 1e-2) -> FlowModel:
-    """Trains a distribution over vectors on a correlated normal one with long steps, and returns the model."""
+    """Train a distribution on a correlated normal one with large steps, and return the model."""
     draw, _ = correlated_normal(distribution.event_shape[0])
     model = FlowModel(distribution)
     model.compile(optimizer=keras.optimizers.Adam(learning_rate, global_clipnorm=10.0), jit_compile=False)
@@ -286,10 +286,7 @@ def train(distribution: tfd.Distribution, steps: int = 60, learning_rate: float 
 
 
 def check_trained(distribution: tfd.Distribution, tolerance: float = 1e-3) -> None:
-    """Trained, a two-dimensional density still integrates to one, and its NLL is not below the entropy of the data.
-
-    Whatever keeps a map invertible (a mask, a constraint, a bound) must outlive an optimizer.
-    """
+    """Train a two-dimensional density, and check that it integrates to one and its NLL is not below the entropy of the data."""
     train(distribution)
     draw, entropy = correlated_normal(2)
     check_normalized(distribution, resolution=600, tolerance=tolerance)
@@ -297,7 +294,7 @@ def check_trained(distribution: tfd.Distribution, tolerance: float = 1e-3) -> No
 
 
 def check_density(distribution: tfd.Distribution, n: int = 5, tolerance: float = 1e-8) -> None:
-    """`log_prob` of samples is what the forward route gives, base density minus log-det."""
+    """Check that `log_prob` of samples equals base density minus log-det."""
     x, log_prob = distribution.experimental_sample_and_log_prob(n, seed=[1, 2])
     _close(distribution.log_prob(tf.identity(x)), log_prob, tolerance, "log_prob differs from the forward route")
 

@@ -1,8 +1,4 @@
-"""Where Keras weights and `tf.Module` variables meet.
-
-`tf.Module` (every TFP bijector and distribution is one) does not see the weights of a Keras 3 layer, and Keras does not
-see `tf.Variable`s. This module finds both in any graph of Python objects, and mirrors each side to the other.
-"""
+"""Search for variables across Keras 3 and `tf.Module`, neither of which sees the variables of the other."""
 
 from __future__ import annotations
 
@@ -27,25 +23,24 @@ if keras.backend.backend() != "tensorflow":
         f"{keras.backend.backend()!r}: set KERAS_BACKEND=tensorflow before importing keras."
     )
 
-# Objects of these packages are never walked into through a global name of a function: what a user's function refers to
-# there is the library itself. (tf.Module, Keras layers and variables are recognized before this is asked.)
+# Objects of these packages are not searched, apart from modules, layers, variables and wrapped functions.
 _LIBRARIES = ("tensorflow", "keras", "tf_keras", "numpy", "absl", "builtins")
 
 
 class Found(NamedTuple):
-    """Keras 3 layers, the `tf.Variable`s that belong to none of them, and what Keras hangs on those variables."""
+    """Keras 3 layers, the `tf.Variable`s outside of them, and what Keras knows about those variables."""
 
     layers: list[keras.Layer]
     variables: list[tf.Variable]
-    frozen: frozenset[int] = frozenset()  # ids of variables that a Keras 2 layer or a `keras.Variable` has frozen
-    # Keras 3 variables that stand alone, by the ids of their `tf.Variable`s: they may have constraints and regularizers.
+    frozen: frozenset[int] = frozenset()  # ids of variables frozen by a Keras 2 layer or a `keras.Variable`
+    # Standalone Keras 3 variables, which may have constraints and regularizers, by the ids of their `tf.Variable`s.
     keras_variables: Mapping[int, keras.Variable] = types.MappingProxyType({})
     legacy_layers: tuple[
         tf.Module, ...
     ] = ()  # the outermost Keras 2 layers, whose `losses` belong to the training loss
 
     def is_trainable(self, variable: tf.Variable) -> bool:
-        """Whether a variable of `variables` is to be trained."""
+        """Return whether to train a variable of `variables`."""
         return variable.trainable and id(variable) not in self.frozen
 
     @property
@@ -56,16 +51,10 @@ class Found(NamedTuple):
 
 
 def find(*roots: Any) -> Found:
-    """Finds the Keras 3 layers and the variables that an object depends on.
+    """Find the Keras 3 layers and the variables that an object depends on.
 
-    Walks attributes of `tf.Module`s (hence bijectors and distributions) and of other objects, containers, bound
-    methods, `functools.partial`, and of functions the closure, the defaults and the globals that their code names.
-
-    Args:
-      *roots: Any objects.
-
-    Returns:
-      A `Found`. Layers that are part of another found layer, and variables that belong to a layer, are left out.
+    Follows attributes of `tf.Module`s and other objects, containers, bound methods, `functools.partial`, and closures,
+    defaults and globals of functions. Omits layers inside of another found layer, and variables that belong to a layer.
     """
     layers: list[keras.Layer] = []
     variables: list[tf.Variable] = []
@@ -92,26 +81,23 @@ def find(*roots: Any) -> Found:
 
 
 def parts(variable: tf.Variable) -> list:
-    """The variable and, under a `tf.distribute` strategy, its copies on each replica, which are what a tape sees."""
+    """Return the variable and, under a `tf.distribute` strategy, its copies on each replica, which a tape records."""
     copies = variable.values if isinstance(variable, tf.distribute.DistributedValues) else ()
     return [variable, *copies]
 
 
 def touched_variables(fn: Callable[[], Any]) -> list[tf.Variable]:
-    """Trainable variables that a call of `fn` reads, wherever they are hidden: a gradient tape sees them all."""
+    """Return the trainable variables that a call of `fn` reads, according to a gradient tape."""
     with tf.GradientTape() as tape:
         fn()
     return _unique(tape.watched_variables())
 
 
 class Mirror(tf.Module):
-    """A callable that shows `tf.Module` the variables of what it calls.
+    """Callable that exposes the variables of its function to `tf.Module`.
 
-    A bijector that keeps a `Mirror` as an attribute has the right `trainable_variables`, also where the callable is a
-    Keras 3 layer, or a function that holds one in its closure. Weights that are built at the first call appear then.
-
-    Args:
-      fn: A Keras 3 layer or model, a tf_keras one, or any callable.
+    A bijector with a `Mirror` attribute has the right `trainable_variables`, also if `fn` is a Keras 3 layer, a
+    tf_keras one, or a function with one in its closure. Weights that are built at the first call appear then.
     """
 
     def __init__(self, fn: Callable, name: str | None = None):
@@ -121,9 +107,9 @@ class Mirror(tf.Module):
         self.refresh()
 
     def refresh(self) -> None:
-        """Looks again for variables; cheap if nothing is new."""
+        """Search for variables again."""
         found = find(self.fn)
-        # A variable whose layer was frozen must not reach `trainable_variables`, and a tf.Variable cannot be frozen.
+        # A `tf.Variable` cannot be frozen, so those of frozen layers are left out of `trainable_variables`.
         weights = [w.value for layer in found.layers for w in layer.variables if w.trainable == w.value.trainable]
         mirrored = _unique(weights + [v for v in found.variables if v.trainable == found.is_trainable(v)])
         if [id(v) for v in mirrored] != [id(v) for v in self._mirrored]:
@@ -136,19 +122,15 @@ class Mirror(tf.Module):
 
 
 def clean_name(name: str) -> str:
-    """A Keras name for a variable: no ":0" and no "/" (which TFP's names have and Keras forbids)."""
+    """Return a Keras name for a variable, without ":0" and "/", which Keras forbids."""
     return name.split(":")[0].strip("/").replace("/", "_") or "variable"
 
 
 def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[keras.Variable]:
-    """Wraps each variable in a `keras.Variable` that shares its storage, with a unique name.
+    """Wrap each variable of `found` in a `keras.Variable` that shares its storage, with a unique name.
 
-    Whatever hangs on a variable goes along: constraint, aggregation, synchronization, and whether it is trained. (TFP keeps
-    the masks of its MADE networks by constraints alone.) A variable that is Keras' already stays as it is.
-
-    Args:
-      found: What a search found.
-      variables: The `tf.Variable`s to wrap; those of `found` by default.
+    Constraint, aggregation, synchronization and trainability are kept. (TFP's MADE networks depend on constraints for
+    their masks.) Existing Keras variables are returned unchanged.
     """
     adopted, count = [], {}
     for v in found.variables if variables is None else variables:
@@ -169,23 +151,20 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
             synchronization=v.synchronization.name.lower(),
             name=name,
         )
-        if wrapped.value is not v:  # Keras before 3.10 copied it
+        if wrapped.value is not v:  # Keras before 3.10 copies it
             raise RuntimeError(f"Keras {keras.__version__} copies tf.Variables; tfp_flows needs Keras 3.10 or newer.")
         wrapped.constraint = _constraint_of(v)
-        v._keras_variable = weakref.ref(wrapped)  # two layers over one variable are to move it once
+        v._keras_variable = weakref.ref(wrapped)  # so that two layers over one variable update it once
         adopted.append(wrapped)
     return adopted
 
 
 def _constraint_of(variable: tf.Variable) -> Callable | None:
-    """The constraint of a `tf.Variable` as Keras 3 calls it: its own function wants a tensor."""
     constraint = getattr(variable, "constraint", None)
     return None if constraint is None else _Constraint(constraint)
 
 
 class _Constraint(keras.constraints.Constraint):
-    """A function of a tensor as a constraint of Keras."""
-
     def __init__(self, fn: Callable):
         self.fn = fn
 
@@ -198,7 +177,7 @@ def _unique(variables: Iterable) -> list:
 
 
 def _is_part_of_another(index: int, layers: list[keras.Layer]) -> bool:
-    """Whether the weights of a layer are all weights of another found one (of equal ones, the first stays)."""
+    """Return whether another found layer contains all weights of a layer (of equal ones, the first stays)."""
     own = {id(w) for w in layers[index].variables}
     for i, other in enumerate(layers):
         weights = {id(w) for w in other.variables}
@@ -211,13 +190,13 @@ _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, 
 
 
 def _walk(roots: list) -> Iterator[keras.Layer | keras.Variable | tf.Variable | tf.Module]:
-    """Yields the Keras 3 layers, the variables and the Keras 2 layers reachable from `roots`.
+    """Yield the Keras 3 layers, the variables and the Keras 2 layers reachable from `roots`.
 
-    It does not enter Keras 3 layers; Keras 2 layers are entered, since TFP's hold other modules.
+    Keras 3 layers are not entered. Keras 2 layers are, since TFP's hold other modules.
     """
     seen: set[int] = set()
     queue = collections.deque(roots)
-    keep = []  # ids are only valid while the objects live
+    keep = []  # ids are valid only while the objects live
     while queue:
         item = queue.popleft()
         if isinstance(item, _LEAVES) or id(item) in seen:
@@ -233,8 +212,8 @@ def _walk(roots: list) -> Iterator[keras.Layer | keras.Variable | tf.Variable | 
 
 
 def is_legacy_layer(item: Any) -> bool:
-    """Whether `item` is a Keras 2 layer (of tf_keras, or of tf.keras in legacy mode), which is a `tf.Module`."""
-    # Asked of the class: the weights of a Keras 2 model that is not built raise an error.
+    """Return whether `item` is a Keras 2 layer (of tf_keras, or of tf.keras in legacy mode), which is a `tf.Module`."""
+    # Checks the class, since reading the weights of a Keras 2 model that is not built raises an error.
     return isinstance(item, tf.Module) and all(hasattr(type(item), key) for key in ("call", "weights", "losses"))
 
 
@@ -260,7 +239,7 @@ def _children(item: Any) -> list:
 
 
 def _library_children(item: Any) -> list:
-    """Of library objects only what wraps a user's function (`tf.function`) or owns variables (`tf.compat.v1.Template`)."""
+    """Return the user's function inside a library object (`tf.function`), or its variables (`tf.compat.v1.Template`)."""
     inner = getattr(item, "python_function", None) or getattr(item, "__wrapped__", None)
     variables = getattr(item, "variables", ()) if callable(item) else ()
     return [inner] * callable(inner) + list(variables)
@@ -275,7 +254,7 @@ def _function_children(fn: types.FunctionType) -> list:
     for cell in fn.__closure__ or ():
         try:
             found.append(cell.cell_contents)
-        except ValueError:  # a cell that is not filled yet
+        except ValueError:  # an empty cell
             continue
     found += list(fn.__defaults__ or ()) + list((fn.__kwdefaults__ or {}).values())
     found += [fn.__globals__[name] for name in sorted(names) if name in fn.__globals__]
@@ -284,7 +263,7 @@ def _function_children(fn: types.FunctionType) -> list:
 
 @functools.lru_cache(maxsize=1024)
 def _global_names(code: types.CodeType) -> set[str]:
-    """Names that the code of a function, or of one inside it, loads from its globals (not attributes of that name)."""
+    """Return the names that the code of a function, or of one inside it, loads from its globals."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

@@ -1,4 +1,4 @@
-"""The maps: `tfb.Bijector` subclasses. `forward` goes from latent to data, as in TFP."""
+"""Bijectors: subclasses of `tfb.Bijector`. `forward` maps latent values to data, as in TFP."""
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.boxes import BoxBijector

@@ -1,4 +1,4 @@
-"""Starting from data: what layers share that do, and the walk that adapts the layers of a flow in turn."""
+"""Data-dependent initialization of the layers of a flow."""
 
 from __future__ import annotations
 
@@ -18,10 +18,9 @@ MOST_ROWS = 2**17
 
 
 def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
-    """The events of a batch `[..., size]`, or of an iterator of batches, as rows in float64.
+    """Return the events of a batch `[..., size]`, or of an iterator of batches, as float64 rows.
 
-    For layers whose start needs all rows at once, such as quantiles. Of more than 131,072 rows every second is left out, or
-    three of four, and so on.
+    Layers use it whose initialization needs all rows at once, such as quantiles. Above 131,072 rows it thins them evenly.
 
     Raises:
       ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
@@ -47,18 +46,18 @@ def rows_of(name: str, batch: Any, size: int) -> np.ndarray:
 
 
 def deviation_or_one(deviation: np.ndarray, largest: np.ndarray, dtype: tf.DType) -> np.ndarray:
-    """Deviations to divide by: 1 where a column of absolute values up to `largest` varies by rounding only."""
+    """Replace deviations that are only rounding errors by 1; `largest` holds the largest absolute value of each column."""
     floor = 1e3 * np.finfo(dtype.as_numpy_dtype).eps * np.maximum(1.0, largest)
     return np.where(deviation > floor, deviation, 1.0)
 
 
 def without_far_values(rows: np.ndarray) -> np.ndarray:
-    """Rows `[N, D]`, each column clipped to its middle 99 %: a few far rows must not decide how wide the rest is."""
+    """Clip each column of rows `[N, D]` to its middle 99 %, so that a few outliers do not decide the scale."""
     return np.clip(rows, *np.quantile(rows, [0.005, 0.995], axis=0))
 
 
 def waits_for_data(bijector: tfb.Bijector) -> bool:
-    """Whether a layer is still to be adapted by `fit`."""
+    """Return whether `fit` still has to adapt a layer."""
     return any(map(_waits, (bijector, *bijector.submodules)))
 
 
@@ -67,10 +66,7 @@ def _waits(part: Any) -> bool:
 
 
 def adapt_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs) -> None:
-    """Adapts every layer that waits for data to one batch `y`.
-
-    Layers are visited from the data's side, each with what the layers before it make of the batch.
-    """
+    """Adapt every uninitialized layer to one batch `y`, from the data side inwards."""
 
     def visit(part, value, inverse):
         if inverse and _waits(part):
@@ -80,7 +76,7 @@ def adapt_layers(bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwarg
 
 
 def adapt_layers_by_all(bijector: tfb.Bijector, batches: Callable[[], Iterable], event_ndims: int) -> None:
-    """Like `adapt_layers`, but by all batches `(y, kwargs)`: one pass over them for each layer that waits."""
+    """Like `adapt_layers`, but over all batches `(y, kwargs)`. Makes one pass per uninitialized layer."""
     waiting: list[FlowBijector] = []
 
     def note(part, value, inverse):

@@ -1,4 +1,4 @@
-"""Maps with few variables, to which a network may add offsets computed from a condition (amortized inference)."""
+"""Base class of bijectors with few variables, which a network can shift per event (amortized inference)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,11 @@ from tfp_flows.tracking import Mirror
 
 
 class AmortizedBijector(FlowBijector):
-    """A map of vectors with named variables, each an attribute.
+    """Bijector of vectors whose variables, given by name and initial value in `start`, are attributes.
 
-    With `conditional_size`, a network adds to every variable what it computes from the `conditional_input` of a call, so
-    that each event has a map of its own (amortized inference). Its last layer starts at zero.
-
-    A subclass passes the start values to `__init__`; its `forward_and_log_det` and `inverse_and_log_det` begin with
-    `self._values(x, conditional_input)`.
-
-    Args:
-      event_size: Size `D` of the last axis.
-      start: Start values by the names of the variables.
-      conditional_size: Size of the condition, or `None`.
-      hidden_units, activation: Of the network.
-      seed: Integer seed of the network's weights.
-      dtype, validate_args, name: As in the other bijectors.
+    With `conditional_size`, a network computes an offset for every variable from `conditional_input`, so that each
+    event has its own map. The last layer of the network starts at zero. In a subclass, `forward_and_log_det` and
+    `inverse_and_log_det` begin with `self._values(x, conditional_input)`.
     """
 
     def __init__(
@@ -59,7 +49,7 @@ class AmortizedBijector(FlowBijector):
             self._network = Mirror(network)
 
     def _values(self, x: tf.Tensor, conditional_input=None) -> list[tf.Tensor]:
-        """The variables in order, `[*shape]`; with a condition `[..., *shape]`, its leading axes in front."""
+        """Return the variables in order, `[*shape]`, or `[..., *shape]` with a condition, whose leading axes come first."""
         self.check_events(x)
         check_condition(conditional_input, self.conditional_size)
         values = [tf.convert_to_tensor(getattr(self, key)) for key in self._shapes]

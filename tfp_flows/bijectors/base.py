@@ -1,4 +1,4 @@
-"""`FlowBijector`: the base class of the package's bijectors."""
+"""`FlowBijector`, the base class of the package's bijectors."""
 
 from __future__ import annotations
 
@@ -12,28 +12,27 @@ tfb = tfp.bijectors
 
 
 class FlowBijector(tfb.Bijector):
-    """A `tfb.Bijector` made of two methods that return a value together with its log-det.
+    """Base class for bijectors that compute a value together with its log-det.
 
     A subclass MUST define
 
-    - `forward_and_log_det(x)`: `y = forward(x)`, latent to data, and `log |det dy/dx|`, which broadcasts to the batch shape;
-    - `inverse_and_log_det(y)`: `x = inverse(y)`, data to latent, and `log |det dx/dy|`.
+    - `forward_and_log_det(x)`: returns `y = forward(x)` and `log |det dy/dx|`, which broadcasts to the batch shape;
+    - `inverse_and_log_det(y)`: returns `x = inverse(y)` and `log |det dx/dy|`, from data to latent.
 
-    If it takes conditions, both have the keyword `conditional_input`, `[..., C]`, and the instance has `conditional_size`. A
-    subclass CAN
+    If conditional, both take `conditional_input`, `[..., C]`, and the instance has `conditional_size`. A subclass CAN
 
-    - pass `event_size` to `__init__`: inputs are then checked to have a last axis of that size;
-    - define `adapt(data)`, which sets variables from a batch `[..., D]` on the data's side, or from an iterator of batches, and
-      ends with `self.set_adapted()`. `FlowModel.fit` calls it once, unless `adapts_in_fit` is false;
-    - set `is_affine = True`: mean and covariance of a flow then follow from those of its base;
-    - set `gains_by_jit = False`, if XLA compiles it for longer than it saves.
+    - pass `event_size` to `__init__`, so that inputs are checked;
+    - define `adapt(data)`, which initializes variables from a batch `[..., D]` on the data side, or from an iterator of
+      batches, and ends with `self.set_adapted()`. `FlowModel.fit` calls it once, unless `adapts_in_fit` is false;
+    - set `is_affine = True`, so that a flow derives its mean and covariance from those of its base;
+    - set `gains_by_jit = False`, if XLA takes longer to compile it than it saves.
 
-    TFP's methods are derived: each computes the pair and returns half of it. A `FlowDistribution` uses the pair as it is, and
-    not TFP's cache, which in eager mode returns old values after a variable has changed.
+    TFP's methods compute the pair and return half of it. A `FlowDistribution` uses the pair and bypasses TFP's cache,
+    which in eager mode is stale after a variable has changed.
 
     Args:
       event_size: Size `D` of the last axis, or `None` for any.
-      event_ndims: Rank of an event; of latent events, if `inverse_event_ndims` is given.
+      event_ndims: Rank of an event, or of a latent event if `inverse_event_ndims` is given.
       inverse_event_ndims: Rank of an event in data space, if it differs.
       constant_log_det: Whether the log-det is the same for all events.
       dtype: `tf.float32` or `tf.float64`, or `None` for the dtype of each input.
@@ -41,7 +40,7 @@ class FlowBijector(tfb.Bijector):
       name: Name of the bijector.
 
     Raises:
-      ValueError: If `event_size` is not a positive integer, or flows cannot compute in `dtype`.
+      ValueError: If `event_size` is not a positive integer, or `dtype` is not supported.
 
     Example:
       >>> class Stretch(tff.FlowBijector):
@@ -77,8 +76,8 @@ class FlowBijector(tfb.Bijector):
         if event_size is not None:
             self.event_size = positive_int("event_size", event_size)
         self.constant_log_det = constant_log_det
-        # TFP takes bijectors with equal `parameters` for equal, and would let them share cached values: so none are passed.
-        # It also takes a map whose Jacobian is constant for affine, and returns wrong moments for an additive coupling.
+        # No `parameters` are passed: TFP would let bijectors with equal parameters share cached values. TFP also treats
+        # a map with a constant Jacobian as affine, and returns wrong moments for an additive coupling.
         super().__init__(
             is_constant_jacobian=constant_log_det and self.is_affine,
             forward_min_event_ndims=event_ndims,
@@ -88,7 +87,7 @@ class FlowBijector(tfb.Bijector):
             name=name,
         )
         if self.can_adapt:
-            # A number and not a boolean, so that Keras can save it.
+            # Keras cannot save a boolean variable.
             self._adapted = tf.Variable(tf.zeros([], self.dtype), trainable=False, name="adapted")
 
     @classmethod
@@ -96,33 +95,38 @@ class FlowBijector(tfb.Bijector):
         return {}
 
     def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `forward(x)` and its log-det, computed together and without TFP's cache."""
+        """Return `forward(x)` and its log-det, without TFP's cache."""
         raise NotImplementedError
 
     def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `inverse(y)` and its log-det, computed together and without TFP's cache."""
+        """Return `inverse(y)` and its log-det, without TFP's cache."""
         raise NotImplementedError
 
     def adapt(self, data) -> None:
-        """Sets the variables that start from data, of bijectors that have such."""
+        """Initialize variables from a batch `[..., D]` on the data side, or from an iterator of such batches.
+
+        Raises:
+          NotImplementedError: If the class has no data-dependent initialization.
+          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
+        """
         raise NotImplementedError(f"{type(self).__name__} has nothing to adapt to data.")
 
     @property
     def can_adapt(self) -> bool:
-        """Whether the bijector starts from data."""
+        """Whether the class supports data-dependent initialization."""
         return type(self).adapt is not FlowBijector.adapt
 
     @property
     def adapted(self) -> bool:
-        """Whether the bijector has been adapted, here or before a checkpoint that was restored, or need not be."""
+        """Whether the bijector is initialized, by `adapt` or by a restored checkpoint, or needs no initialization."""
         return not self.can_adapt or bool(self._adapted.numpy() != 0)
 
     def set_adapted(self) -> None:
-        """Notes that the bijector has started from data, so that nothing adapts it again."""
+        """Mark the bijector as initialized, so that `fit` does not adapt it again."""
         self._adapted.assign(1.0)
 
     def check_events(self, value: tf.Tensor) -> None:
-        """Raises a `ValueError` if events have another size than `event_size`."""
+        """Raise a `ValueError` if the last axis of `value` does not have size `event_size`."""
         if self.event_size is None or value.shape.rank is None:
             return
         if value.shape.rank == 0 or value.shape[-1] not in (None, self.event_size):

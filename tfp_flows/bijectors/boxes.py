@@ -1,4 +1,4 @@
-"""Piecewise constant densities on boxes, as maps of normal variables."""
+"""Piecewise constant densities on boxes, as bijectors of normal variables."""
 
 from __future__ import annotations
 
@@ -15,25 +15,21 @@ from tfp_flows.registry import serializable
 
 @serializable
 class BoxBijector(FlowBijector):
-    """The map between two divisions of the unit cube into boxes, each box onto its partner, seen through the normal CDF.
+    """Map between two partitions of the unit cube into boxes, seen through the normal CDF.
 
-    With `u = Phi(y)`, the box of `u` is stretched onto the box of `Phi(x)`, coordinate by coordinate. So a standard normal `x`
-    makes a `y` whose density is `N(y; 0, 1)` times what is constant on each box: the ratio of the volumes of the two boxes.
-    That is the density of a tree, or of a histogram, with normal tails. Beyond the outermost faces logarithms of
-    the tails are scaled, so that outliers stay finite. It is discontinuous where boxes meet.
+    With `u = Phi(y)`, the box that contains `u` is stretched onto its partner in the space of `Phi(x)`, coordinate by
+    coordinate. If `x` is standard normal, the density of `y` is `N(y; 0, 1)` times the ratio of the two volumes, which
+    is constant on each box. This is the density of a tree with normal tails (Inouye and Ravikumar, Deep Density
+    Destructors, ICML 2018). Beyond the outermost faces the map scales the logarithms of the tail probabilities, so that
+    outliers stay finite. The density is discontinuous where boxes meet. The non-trainable variable `boxes` `[4, B, D]`
+    holds lower and upper corners in data space, then in latent space, as probabilities.
 
-    Cost per direction and event: `O(B D)` for `B` boxes.
+    Cost per direction and event: `O(B D)` for `B` boxes. Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
     Args:
       event_size: Integer `D`.
-      num_boxes: Integer `B`. The new map is the identity until `set_boxes` is called.
-      dtype, validate_args, name: As in the other bijectors.
-
-    Attributes:
-      boxes: Variable `[4, B, D]`, not trained: lower and upper corners in data space, then those in latent space, as
-        probabilities.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
+      num_boxes: Integer `B`. A new map is the identity until `set_boxes` is called.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Example:
       >>> half = BoxBijector(1, num_boxes=2)
@@ -41,9 +37,6 @@ class BoxBijector(FlowBijector):
       >>> y = half.forward(tf.random.stateless_normal([1000, 1], seed=[1, 2]))  # nine of ten are negative
       >>> print(np.round(np.mean(y < 0.0), 1))
       0.9
-
-    References:
-      D. I. Inouye and P. Ravikumar, Deep Density Destructors, 2018, ICML (tree densities).
     """
 
     def __init__(
@@ -58,14 +51,14 @@ class BoxBijector(FlowBijector):
         super().__init__(event_size, dtype=dtype, validate_args=validate_args, name=name)
         self.num_boxes = positive_int("num_boxes", num_boxes)
         corners = np.zeros([4, num_boxes, event_size])
-        corners[[1, 3], 0] = 1.0  # the first box is the cube, the others are empty
+        corners[[1, 3], 0] = 1.0  # all boxes but the first are empty
         self.boxes = tf.Variable(corners, trainable=False, dtype=self.dtype, name="boxes")
 
     def set_boxes(self, lower, upper, latent_lower, latent_upper) -> None:
-        """Sets the corners, each `[B, D]`, in both spaces. Each set must fill the unit cube, and partners touch the same faces.
+        """Set the corners, each `[B, D]`, in both spaces. Each set must fill the unit cube, and partners touch the same faces.
 
         Raises:
-          ValueError: If the shape is another, or volumes do not sum to 1, or faces differ.
+          ValueError: If a shape is wrong, the volumes do not sum to 1, or partners touch different faces.
         """
         boxes = np.stack([np.asarray(c, np.float64) for c in (lower, upper, latent_lower, latent_upper)])
         if boxes.shape != tuple(self.boxes.shape):
@@ -78,17 +71,16 @@ class BoxBijector(FlowBijector):
         self.boxes.assign(boxes)
 
     def _stretch(self, value, boxes):
-        """From the division of `boxes[:2]` to that of `boxes[2:]`."""
         log_lower, log_upper = log_normal_tails(value)
         u = tf.exp(log_lower)
         each = u[..., tf.newaxis, :]
         within = (each >= boxes[0]) & ((each < boxes[1]) | (boxes[1] == 1.0))
         chosen = tf.cast(tf.reduce_all(within, axis=-1), value.dtype)
         low, high, new_low, new_high = (tf.tensordot(chosen, side, 1) for side in tf.unstack(boxes))
-        found = high > low  # not so for NaN
+        found = high > low  # false for NaN
         ratio = (new_high - new_low) / tf.where(found, high - low, tf.ones_like(low))
         log_ratio = tf.math.log(tf.where(found, ratio, tf.cast(math.nan, value.dtype)))
-        # A face of the cube is infinitely far away: there only logarithms are exact.
+        # A face of the cube lies at infinity in data space, where only the logarithms are exact.
         first, last = low == 0.0, high == 1.0
         inner_low = tf.where(first, tf.ones_like(low), new_low + (u - low) * ratio)
         inner_high = tf.where(last, tf.ones_like(low), (1.0 - new_high) + (high - u) * ratio)

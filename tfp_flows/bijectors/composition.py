@@ -1,4 +1,4 @@
-"""Evaluation of composed bijectors: value and log-det together, past TFP's cache, with conditions for each layer."""
+"""Evaluation of composed bijectors: value and log-det in one pass, without TFP's cache, with conditions for each layer."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ tfb = tfp.bijectors
 
 
 def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None):
-    """Runs `value` through one direction; returns the result, the log-det, and the rank of the result's events.
+    """Run `value` through one direction. Return the result, its log-det, and the rank of its events.
 
-    `visit(part, value, inverse)` is called at each single bijector before it is evaluated. To a list `outside`, each of TFP's
-    bijectors that may have a bounded domain adds which events lie outside of it; they go on as events inside of it, so that
-    gradients stay finite.
+    `visit(part, value, inverse)` is called for each single bijector before it is evaluated. With a list `outside`, each
+    TFP bijector that may have a bounded domain appends a mask of the events outside of it. Those events continue from a
+    point inside, so that gradients stay finite.
     """
     while isinstance(bijector, _compat_tfp.Invert):
         bijector, inverse = bijector.bijector, not inverse
@@ -49,15 +49,15 @@ def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None
     if outside is not None and not is_affine(bijector) and value.dtype.is_floating:
         value, mask = _inside(bijector, value, event_ndims, direction, kwargs)
         outside.append(mask)
-    value = tf.identity(value)  # an object that no cache has seen
+    value = tf.identity(value)  # a new object, which TFP has not cached
     log_det = getattr(bijector, f"{direction}_log_det_jacobian")(value, event_ndims=event_ndims, **kwargs)
     return getattr(bijector, direction)(value, **kwargs), log_det, event_ndims_after
 
 
 def _inside(bijector, value, event_ndims, direction, kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-    """Values inside of the domain of one direction of a bijector, in place of finite ones outside, and where those were.
+    """Replace finite values outside of a bijector's domain by a point inside. Return the values and the mask of those outside.
 
-    A point is outside where the map or its log-det is not finite. (TFP's bijectors do not tell their domains.)
+    TFP's bijectors do not declare their domains, so a point counts as outside if the map or its log-det is not finite.
     """
     probe = tf.stop_gradient(value)
     mapped = getattr(bijector, direction)(tf.identity(probe), **kwargs)
@@ -76,10 +76,9 @@ def _inside(bijector, value, event_ndims, direction, kwargs) -> tuple[tf.Tensor,
 def density_parts(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-    """Like `inverse_and_log_det`, and which events have no density, because they lie outside of the bijector's range.
+    """Like `inverse_and_log_det`, with a third value: booleans of the batch shape, true outside of the bijector's range.
 
-    Returns:
-      `x`, the log-det, and booleans of the batch shape, or `None` where every event is inside.
+    The third value is `None` if every event is inside.
     """
     outside: list[tf.Tensor] = []
     x, log_det, _ = walk(bijector, y, event_ndims, True, kwargs, None, outside)
@@ -89,20 +88,10 @@ def density_parts(
 def forward_and_log_det(
     bijector: tfb.Bijector, x: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`forward(x)` and its log-det, evaluated once, and never from a cache.
+    """Return `forward(x)` and its log-det in nats, which broadcasts to the batch shape of `x`, without TFP's cache.
 
-    TFP asks for the value and for the log-det one after the other: without its cache, which goes stale in eager mode when
-    a variable changes, each network runs twice. Bijectors that have a method `forward_and_log_det(x, **kwargs)`, as those
-    of this package, answer both at once.
-
-    Args:
-      bijector: Any bijector; `tfb.Chain` and `tfb.Invert` are walked through.
-      x: Tensor of shape `[..., *event_shape]`.
-      event_ndims: Rank of an event of `x`.
-      **kwargs: As TFP has it: by the names of the bijectors for a `Chain`, else handed on.
-
-    Returns:
-      `y`, and the log-det in nats, of a shape that broadcasts to the batch shape of `x`.
+    `kwargs` are nested as in TFP: by the names of the bijectors for a `Chain`, otherwise passed on. A bijector without
+    its own `forward_and_log_det` is evaluated twice.
     """
     return walk(bijector, x, event_ndims, False, kwargs)[:2]
 
@@ -110,15 +99,15 @@ def forward_and_log_det(
 def inverse_and_log_det(
     bijector: tfb.Bijector, y: tf.Tensor, event_ndims: int, **kwargs
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """`inverse(y)` and its log-det; otherwise as `forward_and_log_det`."""
+    """Return `inverse(y)` and its log-det, like `forward_and_log_det`."""
     return walk(bijector, y, event_ndims, True, kwargs)[:2]
 
 
 class CompositeBijector(FlowBijector):
-    """A bijector of parts that it runs itself. Keywords of a call go by the names of the parts, as in a `tfb.Chain`.
+    """Bijector that evaluates its own parts. Keywords of a call are nested by the names of the parts, as in a `tfb.Chain`.
 
-    Subclasses have `bijectors`, their parts, and `walk(value, inverse, run)`: one direction, with `run(part, value,
-    event_ndims)` for each part, which returns the value and the log-det.
+    A subclass has `bijectors`, its parts, and `walk(value, inverse, run)`, which evaluates one direction. It calls
+    `run(part, value, event_ndims)` for each part, which returns the value and the log-det.
     """
 
     def forward_and_log_det(self, x, **kwargs):
@@ -129,26 +118,26 @@ class CompositeBijector(FlowBijector):
 
 
 def without_invert(bijector: tfb.Bijector) -> tfb.Bijector:
-    """What stands inside of `Invert`, which hands its keywords on as they are."""
+    """Return the bijector inside of any `Invert`, which passes keywords on unchanged."""
     while isinstance(bijector, _compat_tfp.Invert):
         bijector = bijector.bijector
     return bijector
 
 
 def members_of(bijector: tfb.Bijector) -> list[tfb.Bijector] | None:
-    """The members of a composition, to which TFP hands keywords by name; `None` for a single bijector."""
+    """Return the members of a composition, which TFP addresses by name, or `None` for a single bijector."""
     bijector = without_invert(bijector)
     composed = isinstance(bijector, (tfb.Composition, CompositeBijector))
     return list(bijector.bijectors) if composed else None
 
 
 def layers_of(bijector: tfb.Bijector) -> list[tfb.Bijector]:
-    """The single bijectors of a composition, in its order; one that occurs twice, twice."""
+    """Return the single bijectors of a composition in order. A bijector that is used twice appears twice."""
     parts = members_of(bijector)
     return [without_invert(bijector)] if parts is None else [layer for part in parts for layer in layers_of(part)]
 
 
-# Of TFP's bijectors, those that are affine for any arguments.
+# TFP's bijectors that are affine for any arguments.
 _AFFINE = (
     tfb.Identity,
     tfb.Permute,
@@ -164,18 +153,18 @@ _AFFINE = (
 
 
 def is_affine(bijector: tfb.Bijector) -> bool:
-    """Whether every layer is known to be affine: a class of TFP's above, or one of ours with `is_affine = True`.
+    """Return whether every layer is in `_AFFINE` or has `is_affine = True`.
 
-    A constant Jacobian determinant does not make a map affine: additive couplings have one.
+    A constant Jacobian determinant is not enough: additive couplings have one.
     """
     return all(getattr(part, "is_affine", False) or _is_a(part, _AFFINE) for part in layers_of(bijector))
 
 
 def _is_a(part: tfb.Bijector, classes: tuple[type, ...]) -> bool:
-    # With variables, TFP's constructors return instances of the base classes that are no `CompositeTensor`s.
+    # With variables, TFP's constructors return instances of the base classes, which are no `CompositeTensor`s.
     return isinstance(part, classes) or any(type(part) is base for cls in classes for base in cls.__bases__)
 
 
 def has_constant_log_det(bijector: tfb.Bijector) -> bool:
-    """Whether the log-det is the same for all events, as for affine maps and for additive couplings."""
+    """Return whether the log-det is the same for all events, as for affine maps and additive couplings."""
     return all(p.is_constant_jacobian or getattr(p, "constant_log_det", False) for p in layers_of(bijector))

@@ -1,4 +1,4 @@
-"""Conditions of composed bijectors: their sizes, and the keywords that hand them to each layer."""
+"""Condition sizes of composed bijectors, and the keywords that pass a condition to each layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ tfb = tfp.bijectors
 
 
 def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
-    """The sizes of `conditional_input` for which the layers of a bijector were made."""
+    """Return the sizes of `conditional_input` that the layers of a bijector expect."""
     parts = members_of(bijector)
     if parts is not None:
         return set().union(*map(conditional_sizes, parts))
@@ -24,7 +24,7 @@ def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
 
 
 def conditional_kwargs(bijector: tfb.Bijector, conditional_input: Any) -> dict[str, Any]:
-    """The keywords, in TFP's nested form, that hand one condition to every conditional layer."""
+    """Return nested keywords, in TFP's form, that pass one condition to every conditional layer."""
     parts = members_of(bijector)
     if parts is not None:
         nested: dict[str, Any] = {}
@@ -40,18 +40,14 @@ def conditional_kwargs(bijector: tfb.Bijector, conditional_input: Any) -> dict[s
 
 
 def make_bijector_kwargs(bijector: tfb.Bijector, name_to_kwargs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Keywords for the layers of a composed bijector, chosen by regular expressions on their names.
+    """Build the nested keywords that TFP passes down a composed bijector, from regular expressions on the layers' names.
 
-    TFP hands keywords down a `Chain` by the name of each bijector. This builds that nested dictionary for a whole flow:
-    each layer gets the keywords of the first expression that its name matches from its beginning (`re.match`); in an
-    `Invert`, the name of the `Invert` or of what it inverts.
+    Each layer gets the keywords of the first expression that matches the beginning of its name (`re.match`). For an
+    `Invert`, both its names count. Pass the result to `flow.log_prob` and `flow.sample` as `bijector_kwargs`.
 
     Args:
       bijector: The bijector, such as `flow.bijector`.
       name_to_kwargs: Keywords by regular expression.
-
-    Returns:
-      The value of `bijector_kwargs` in `flow.log_prob(x, bijector_kwargs=...)` and `flow.sample(n, bijector_kwargs=...)`.
 
     Raises:
       ValueError: If an expression matches no layer.

@@ -1,4 +1,4 @@
-"""Continuous flows: the solution of a differential equation as a map (FFJORD)."""
+"""Continuous flows: the solution of a differential equation as a bijector (FFJORD)."""
 
 from __future__ import annotations
 
@@ -25,46 +25,39 @@ _MOST_EXACT = 8  # up to this size `"auto"` is exact
 
 @serializable
 class ContinuousFlow(FlowBijector):
-    """The flow of `dx/dt = f(t, x)` from `t = 0` (latent) to `t = 1` (data), over TFP's `FFJORD` (Grathwohl et al. 2018).
+    """Flow of `dx/dt = f(t, x)` from `t = 0` (latent) to `t = 1` (data) (FFJORD, Grathwohl et al. 2018, arXiv:1810.01367).
 
-    `f` is a multilayer perceptron of `x`, `t` and, if there is one, a condition. The log-det is the integral of the trace of
-    `df/dx`: exact, by `D` derivatives in each evaluation, or by Hutchinson's estimator, by one. Its random signs are drawn
-    from the values themselves, so that the same batch has the same density each time. Both are solved together, by the
-    Dormand-Prince method with adaptive steps; gradients are those of the adjoint equation, solved backwards, so that memory
-    does not grow with the steps.
+    `f` is a multilayer perceptron of `x`, `t` and an optional condition. The log-det is the integral of the trace of
+    `df/dx`. It is exact, or Hutchinson's estimate, whose random signs derive from the values, so that a batch always
+    has the same density. The solver is the Dormand-Prince method with adaptive steps. Gradients come from the adjoint
+    equation (Chen et al. 2018, arXiv:1806.07366), so that memory does not grow with the number of steps.
 
-    Cost per direction and event: as many passes of the network as the solver takes (`num_evaluations` tells), each with `D`
-    backward passes, or one. Rows of one batch share their steps: a row's result depends on the others, within the tolerances.
+    Cost per direction and event: one pass of the network per evaluation (the variable `num_evaluations` holds their
+    number in the last call), each with `D` backward passes (exact trace) or one (estimate). The rows of a batch share
+    the solver's steps, so they affect each other within the tolerances. Shapes: `[..., D]` to `[..., D]`; log-det
+    `[...]`, in nats.
 
     Args:
       event_size: Integer `D`.
-      hidden_units, activation: Of the network; the activation should be smooth.
-      trace: `"exact"`, `"hutchinson"`, or `"auto"`: exact up to `D = 8`.
-      rtol, atol: Relative and absolute tolerance of the solver, for a step; the round trip errs by a few of them.
-      max_num_steps: Number of the solver's steps after which a call fails.
-      conditional_size, seed, dtype, validate_args, name: As in `PlanarFlow`.
-
-    Attributes:
-      num_evaluations: Variable: the number of evaluations of `f` in the last solution of the equation, of either direction.
+      hidden_units, activation: Hidden layers of the network and their activation, which should be smooth.
+      trace: `"exact"`, `"hutchinson"`, or `"auto"`, which is exact up to `D = 8`.
+      rtol, atol: Relative and absolute tolerance of a solver step. The round trip errs by a few of them.
+      max_num_steps: Number of solver steps after which a call fails.
+      conditional_size: Size `C` of the `conditional_input`, `[..., C]`, which every call then needs.
+      seed: Integer seed of the initial weights; `keras.utils.set_random_seed` decides if `None`.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
-      ValueError: For an argument out of range; it names the argument.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
+      ValueError: If an argument is out of range.
 
     Example:
       >>> flow = ContinuousFlow(2, hidden_units=[8], seed=1)
       >>> y = flow.forward(tf.ones([5, 2]))
       >>> y.shape, bool(flow.num_evaluations > 6)
       (TensorShape([5, 2]), True)
-
-    References:
-      W. Grathwohl, R. T. Q. Chen, J. Bettencourt, I. Sutskever and D. Duvenaud, FFJORD, 2018, arXiv:1810.01367.
-      R. T. Q. Chen, Y. Rubanova, J. Bettencourt and D. Duvenaud, Neural Ordinary Differential Equations, 2018,
-      arXiv:1806.07366.
     """
 
-    # A loop whose length is not known: XLA compiles for longer than it saves.
+    # XLA takes longer to compile the solver's loop, whose length is not known, than it saves.
     gains_by_jit = False
 
     def __init__(
@@ -95,7 +88,7 @@ class ContinuousFlow(FlowBijector):
             positive_int("conditional_size", conditional_size)
         network.build_sizes(event_size, event_size, 1 + (conditional_size or 0))
         self._network = Mirror(network)
-        # A real number, so that Keras can save it.
+        # A float variable, so that Keras can save it.
         self.num_evaluations = tf.Variable(
             tf.zeros([], self.dtype),
             trainable=False,
@@ -106,7 +99,7 @@ class ContinuousFlow(FlowBijector):
         self._solver = tfp.math.ode.DormandPrince(
             rtol=rtol, atol=atol, first_step_size=0.05, max_num_steps=positive_int("max_num_steps", max_num_steps)
         )
-        # In eager mode the solver's loop, and that of the adjoint, would take a hundred times longer.
+        # In eager mode, the loops of the solver and of the adjoint would be a hundred times slower.
         self._graphs = {
             (direction, kind): tf.function(functools.partial(fn, direction), reduce_retracing=True, autograph=False)
             for direction in ("forward", "inverse")
@@ -114,7 +107,6 @@ class ContinuousFlow(FlowBijector):
         }
 
     def _derivative(self, time, state, conditional_input=None):
-        """`f(t, x)`; the network reads the time as one more condition."""
         given = tf.reshape(tf.cast(time, self.dtype), [1])
         if conditional_input is not None:
             shape = tf.concat([tf.shape(conditional_input)[:-1], [1]], axis=0)
@@ -139,7 +131,7 @@ class ContinuousFlow(FlowBijector):
         if conditional_input is not None:
             rows = tf.stack([tf.shape(value)[0], self.conditional_size])
             conditional_input = tf.broadcast_to(conditional_input, rows)
-        # All rows share the solver's steps, so a row that is not finite would end the solution of all; and it needs a row.
+        # All rows share the solver's steps, so one non-finite row would end the solution for all. The solver also needs a row.
         finite = tf.reduce_all(tf.math.is_finite(value), axis=-1)
         if conditional_input is not None:
             finite &= tf.reduce_all(tf.math.is_finite(conditional_input), axis=-1)
@@ -153,8 +145,8 @@ class ContinuousFlow(FlowBijector):
         return unflatten(result, batch_shape, [self.event_size]), unflatten(log_det, batch_shape, [])
 
     def _run(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
-        # What is a constant of the solver has a gradient, and is at hand in the adjoint. (A condition may also be a keyword of
-        # FFJORD, whose cache then solves all twice.)
+        # Constants of the solver get gradients from the adjoint. As a keyword of `FFJORD`, a condition may make its
+        # cache miss, and the equation is then solved twice.
         constants = {} if conditional_input is None else {"conditional_input": conditional_input}
         if not self._is_exact:
             constants["signs"] = self._draw_signs(value)
@@ -164,12 +156,11 @@ class ContinuousFlow(FlowBijector):
             trace_augmentation_fn=_exact_trace if self._is_exact else _estimated_trace,
             dtype=self.dtype,
         )
-        value = tf.identity(value)  # an object that no cache has seen: the second call finds what the first has solved
+        value = tf.identity(value)  # a new object, so that only the second call hits TFP's cache
         result = getattr(ffjord, direction)(value)
         return result, getattr(ffjord, f"{direction}_log_det_jacobian")(value, event_ndims=1)
 
     def _run_back(self, direction: str, value: tf.Tensor, conditional_input, gradients) -> list[tf.Tensor]:
-        """Gradients with respect to value, condition, and the network's variables."""
         sources = [
             value,
             *([] if conditional_input is None else [conditional_input]),
@@ -181,16 +172,16 @@ class ContinuousFlow(FlowBijector):
         return tape.gradient(found, sources, output_gradients=gradients, unconnected_gradients="zero")
 
     def _run_eagerly(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
-        """The same by compiled functions, with a gradient that is compiled as a whole.
+        """Like `_run`, but compiled, with one compiled gradient.
 
-        TensorFlow's own gradient of a function that holds TFP's solver is NaN in eager mode where the function was called in a
-        graph before (tests/test_continuous.py).
+        In eager mode, TensorFlow's own gradient of a function that contains TFP's solver is NaN if the function was
+        called in a graph before (tests/test_continuous.py).
         """
         weights = self._network.trainable_variables
         inputs = [value, *([] if conditional_input is None else [conditional_input])]
 
-        # The weights are arguments, so that they have gradients although no tape sees the solution. (Where two tapes watch it,
-        # TensorFlow would prepare derivatives of all orders, and those of a solver have no end.)
+        # The weights are arguments, so that they get gradients although no tape records the solution. If two tapes
+        # recorded it, TensorFlow would prepare derivatives of all orders, which never ends for a solver.
         @tf.custom_gradient
         def solve(*arguments):
             value, condition = arguments[0], arguments[1] if len(inputs) > 1 else None
@@ -198,7 +189,7 @@ class ContinuousFlow(FlowBijector):
             def gradient(*upstream, variables=()):
                 given = (value, condition, list(upstream))
                 found = _first_derivative(self._graphs[direction, "gradient"], given, [*arguments, *upstream])
-                # TensorFlow names the variables that were read while the solution was traced: they are arguments already.
+                # TensorFlow lists the variables that were read while tracing. They are arguments already.
                 return (found, [None] * len(variables)) if variables else found
 
             return _unwatched(self._graphs[direction, "solution"], value, condition), gradient
@@ -213,14 +204,14 @@ class ContinuousFlow(FlowBijector):
 
 
 def _unwatched(function: Callable, *args):
-    """Calls a `tf.function` in eager mode, seen by no tape."""
-    concrete = function.get_concrete_function(*args)  # traced before, since tapes inside of it are to watch
+    """Call a `tf.function` in eager mode without recording it on any tape."""
+    concrete = function.get_concrete_function(*args)  # outside of `init_scope`, so that its tapes record
     with tf.init_scope():
         return concrete(*args)
 
 
 def _first_derivative(function: Callable, args: tuple, sources: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Gradients, by a `tf.function`, that refuse to be differentiated again with respect to what they depend on."""
+    """Return gradients from a `tf.function`, which raise an error when differentiated again."""
 
     def refuse(*_, variables=()):
         del variables
@@ -236,19 +227,16 @@ def _first_derivative(function: Callable, args: tuple, sources: list[tf.Tensor])
 
 
 def _where_rows(mask: tf.Tensor, rows: tf.Tensor, other: float) -> tf.Tensor:
-    """Rows `[N, D]`, with a constant in place of those where `mask` is false."""
     return tf.where(mask[:, tf.newaxis], rows, tf.cast(other, rows.dtype))
 
 
 def _at_least_one_row(rows: tf.Tensor) -> tf.Tensor:
-    """Rows `[N, D]`, or one row of zeros in place of none."""
     if rows.shape[0]:
         return rows
     return tf.pad(rows, [[0, tf.cast(tf.equal(tf.shape(rows)[0], 0), tf.int32)], [0, 0]])
 
 
 def _exact_trace(ode_fn, shape, dtype):
-    """The derivative of each component with respect to itself."""
     del shape, dtype
 
     def augmented(time, state_and_trace, **kwargs):
@@ -264,7 +252,7 @@ def _exact_trace(ode_fn, shape, dtype):
 
 
 def _estimated_trace(ode_fn, shape, dtype):
-    """Hutchinson's estimator with one vector of random signs for each row, the same at all times."""
+    """Return Hutchinson's estimator, with one vector of random signs per row for all times."""
     del shape, dtype
 
     def augmented(time, state_and_trace, signs, **kwargs):

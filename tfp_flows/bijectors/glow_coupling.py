@@ -1,4 +1,4 @@
-"""The coupling of `tfb.Glow` over a Keras 3 network."""
+"""Coupling for `tfb.Glow` over a Keras 3 network."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ SCALES = {"sigmoid": tf.sigmoid, "exp": tf.exp}
 
 @serializable
 class GlowCoupling(Mirror):
-    """A `bijector_fn` as `tfb.Glow` makes it of a network with output `h`: `y = scale(h[..., :c] + 2) x + h[..., c:]`.
+    """A `bijector_fn` for `tfb.Glow`: `y = scale(h[..., :c] + 2) x + h[..., c:]` for the network's output `h`.
 
     Args:
-      network: Keras 3 network from the channels that stay, `[N, H, W, c]`, to as many as move (shifts), or to twice as many.
+      network: Keras 3 network of the channels that stay. It returns a shift, or scale and shift, per channel that moves.
       target_channels: Number of channels that move.
       scale: `"sigmoid"` (within a block of Glow) or `"exp"` (where channels leave it).
     """

@@ -1,4 +1,4 @@
-"""A trainable linear map in LU form, to mix the dimensions between layers."""
+"""Trainable linear map in LU form."""
 
 from __future__ import annotations
 
@@ -13,34 +13,28 @@ from tfp_flows.seeds import resolve_seed, structure_seed
 
 @serializable
 class LULinear(FlowBijector):
-    """Linear map whose inverse is `x = L U P y`, with `P` a fixed permutation (Kingma and Dhariwal 2018, section 3.2).
+    """Linear map whose inverse is `x = L U P y`, with `P` a fixed permutation (Glow, arXiv:1807.03039, section 3.2).
 
-    `L` is lower triangular with a diagonal of ones, `U` upper triangular with a positive diagonal, whose logarithm is
-    bounded by `bound_log_scale`: so the map can never become singular. `log |det dx/dy| = sum(log diag U)`. It starts as the
-    random permutation `P`. The direction that training needs, data to latent, is the one of plain products.
+    `L` is lower triangular with a unit diagonal. `U` is upper triangular with a positive diagonal, whose logarithm is
+    bounded by `bound_log_scale`, so the map cannot become singular. `log |det dx/dy| = sum(log diag U)`. It starts as `P`.
 
-    Cost per direction and event: `O(D^2)`, and no determinant.
+    Cost per direction and event: `O(D^2)`. Shapes: `[..., D]` to `[..., D]`; log-det `[]`, in nats.
 
-    The trainable variables are `lower` and `upper` `[D, D]`, of which the strict triangles count, and `log_diagonal` `[D]`.
+    The trainable variables are `lower` and `upper` `[D, D]`, of which the strict triangles are used, and `log_diagonal` `[D]`.
 
     Args:
       event_size: Integer `D`.
-      seed: Integer seed of the permutation; without one it is the same in every process.
-      dtype, validate_args, name: As in the other bijectors.
+      seed: Integer seed of the permutation. The default permutation is the same in every process.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
       ValueError: If `event_size` is not a positive integer.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is in nats.
 
     Example:
       >>> bijector = LULinear(4, seed=1)
       >>> x = bijector.forward(tf.ones([5, 4]))
       >>> x.shape, abs(float(bijector.forward_log_det_jacobian(x)))
       (TensorShape([5, 4]), 0.0)
-
-    References:
-      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
     """
 
     is_affine = True
@@ -69,7 +63,7 @@ class LULinear(FlowBijector):
     def inverse_and_log_det(self, y):
         lower, upper = self._triangles()
         matrix = tf.gather(tf.linalg.matmul(lower, upper), np.argsort(self._permutation), axis=1)
-        # One product of all rows: `matvec` would be as many products as there are rows, or pixels.
+        # `matvec` would compute a separate product for each row or pixel.
         x = tf.linalg.matmul(tf.reshape(y, [-1, y.shape[-1]]), matrix, transpose_b=True)
         return tf.reshape(x, tf.shape(y)), self._log_det()
 

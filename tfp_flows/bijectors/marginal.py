@@ -1,4 +1,4 @@
-"""Elementwise maps with parameters of their own, which start from the marginal distributions of data."""
+"""Elementwise maps that are initialized from the marginal distributions of data."""
 
 from __future__ import annotations
 
@@ -17,31 +17,24 @@ from tfp_flows.transformers import QuantileSplineTransformer, Transformer
 
 @serializable
 class MarginalGaussianization(AmortizedBijector):
-    """A univariate transformer for each dimension, which maps the marginals of data to normal ones.
+    """Map of each marginal of data to a normal one (Chen and Gopinath 2000; Laparra et al. 2011, arXiv:1602.00229).
 
-    `log |det dy/dx|` is the sum of the logarithms of the derivatives. `adapt(batch)` fits the transformers to a batch on
-    the data's side; before, the map is what the transformer is at zero parameters. `FlowModel.fit` calls it with its first
-    batch, and `FlowModel.adapt` with all of the data.
+    `adapt(batch)` fits the transformers' parameters, the trainable variable `params` `[D, P]`, to a batch on the data
+    side. The log-det sums the log-derivatives. `FlowModel.fit` calls it with its first batch, and `FlowModel.adapt`
+    with all data.
 
-    With `conditional_size`, a network adds to the parameters what it computes from the `conditional_input` of a call; it starts
-    at zero.
-
-    Cost per direction and event: that of `D` transformers, without a network.
+    Cost per direction and event: `D` transformers. Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
     Args:
       event_size: Integer `D`.
-      transformer: A `Transformer` with a method `adapt`: `QuantileSplineTransformer()`, the default, or a
-        `GaussianMixtureTransformer`.
-      conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
-
-    Attributes:
-      params: Trainable variable `[D, P]`: the transformers' parameters.
-      adapted: Whether `adapt` was called. It is saved with the weights.
+      transformer: A `Transformer` with a method `adapt`: `QuantileSplineTransformer()` (default) or another.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]`, from which a network computes offsets of `params`.
+      hidden_units, activation: Hidden layers of the network that reads the condition, and their activation.
+      seed: Integer seed of the network's weights; `keras.utils.set_random_seed` decides if `None`.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
       ValueError: If `event_size` is not a positive integer, or the transformer cannot be fitted.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
 
     Example:
       >>> layer = MarginalGaussianization(2)
@@ -49,13 +42,9 @@ class MarginalGaussianization(AmortizedBijector):
       >>> layer.adapt(y)
       >>> print(np.round(np.std(layer.inverse(y), axis=0), 1))
       [1. 1.]
-
-    References:
-      S. S. Chen and R. A. Gopinath, Gaussianization, 2000.
-      V. Laparra, G. Camps-Valls and J. Malo, Iterative Gaussianization: from ICA to Random Rotations, 2011, arXiv:1602.00229.
     """
 
-    # Dozens of layers of many operations each: XLA compiles for longer than it saves.
+    # A flow has dozens of these layers, of many operations each: XLA takes longer to compile them than it saves.
     gains_by_jit = False
 
     def __init__(
@@ -87,11 +76,6 @@ class MarginalGaussianization(AmortizedBijector):
         )
 
     def adapt(self, data) -> None:
-        """Fits the transformers to a batch `[..., D]` on the data's side, or to an iterator of such batches.
-
-        Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
-        """
         self.params.assign(self.transformer.adapt(rows_of(f"`data` of {self.name}", data, self.event_size)))
         self.set_adapted()
 

@@ -1,4 +1,4 @@
-"""Masked autoregressive flow: TFP's bijector, tracked, and sampled at the price of one pass."""
+"""Masked autoregressive flow that samples at the cost of about one network pass."""
 
 from __future__ import annotations
 
@@ -15,52 +15,45 @@ from tfp_flows.registry import serializable
 
 tfb = tfp.bijectors
 
-# Up to this size D passes of the network are as quick as one pass in a loop of D steps, and need no compilation.
+# Up to this size, `D` passes of the network are as fast as one pass in a loop of `D` steps, and need no compilation.
 _FEW = 3
 
 
 @serializable
 class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
-    """Autoregressive flow `y[i] = x[i] exp(log_scale(y[:i])) + shift(y[:i])` (Papamakarios et al. 2017, eq. 2-5).
+    """Autoregressive flow `y[i] = x[i] exp(log_scale(y[:i])) + shift(y[:i])` (MAF, arXiv:1705.07057, eq. 2-5).
 
-    `log |det dx/dy| = -sum(log_scale)` (eq. 5). A drop-in for `tfb.MaskedAutoregressiveFlow`, with the same arguments;
-    `tfb.Invert` of it is the inverse autoregressive flow (Kingma et al. 2016). Where it differs:
+    `log |det dx/dy| = -sum(log_scale)` (eq. 5). A drop-in replacement for `tfb.MaskedAutoregressiveFlow`, with the same
+    arguments. `tfb.Invert` of it is the inverse autoregressive flow (Kingma et al. 2016, arXiv:1606.04934). Differences:
 
     - `shift_and_log_scale_fn` may be any Keras 3 or tf_keras network or function with the autoregressive property (see
-      `as_template`), `bijector_fn` any function over one, and `trainable_variables` lists their weights, also through
-      `Chain`, `Invert` and `TransformedDistribution`. `masked_autoregressive_template(..., transformer=...)` is a
-      `bijector_fn` for any univariate transformer: splines, mixtures, neural ones.
-    - If the function is an `AutoregressiveNetwork`, or a template over one, `forward` costs about one pass of the network
-      instead of D, with the log-det from the same pass. It runs under XLA, whoever calls it: the first call for a batch
-      size compiles for about half a second to two seconds. Sizes are rounded up (to powers of two up to 1024, beyond to
-      one of four sizes per octave) and layers of equal architecture share what is compiled, so that few compilations
-      serve all. Gradients reach inputs, conditions and weights; second derivatives need `unroll_loop=True`.
-      Other functions run TFP's loop of D passes. (For D up to 3, D passes are as quick, and are what is done.)
+      `as_template`), and `bijector_fn` any function over one. `masked_autoregressive_template(..., transformer=...)` is
+      a `bijector_fn` for any univariate transformer. `trainable_variables` lists the network's weights, also through
+      `Chain`, `Invert` and `TransformedDistribution`.
+    - For an `AutoregressiveNetwork`, or a template over one, `forward` and its log-det cost about one pass of the
+      network instead of `D`. The first call for a batch size (rounded up) compiles under XLA for up to two seconds;
+      layers of equal architecture share the compiled code. Gradients reach inputs, conditions and weights; second
+      derivatives need `unroll_loop=True`. Other functions, and events of size up to 3, run TFP's loop of `D` passes.
 
-    Cost per direction and event: inverse (density) one pass of the network; forward (sampling) about one pass in one
-    loop of `D` steps (other functions: `D` passes).
+    Cost per direction and event: one pass of the network, for `forward` (sampling) in a loop of `D` steps, or `D`
+    passes (see above). Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
     Args:
       shift_and_log_scale_fn: Template, network or callable `(y, **condition_kwargs)`, which returns
         `(shift, log_scale)`, or one tensor of shape `[..., D, 2]`.
       bijector_fn: Callable `(y, **condition_kwargs)` that returns a bijector of scalars.
       is_constant_jacobian: Whether the log-det is the same for all events.
-      validate_args, event_ndims, name: As in `tfb.MaskedAutoregressiveFlow`.
-      unroll_loop: As there; it also turns the evaluation in one pass off.
+      unroll_loop: Whether to unroll the `D` passes of `forward` in Python, instead of one pass.
+      event_ndims: Rank of an event. Only rank 1 is evaluated in one pass.
+      validate_args, name: Whether to check values at run time; name of the bijector.
 
     Raises:
       ValueError: If neither or both of the functions are given.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
 
     Example:
       >>> bijector = MaskedAutoregressiveFlow(tff.masked_autoregressive_template([16], event_size=3))
       >>> bijector.forward(tf.ones([5, 3])).shape, len(bijector.trainable_variables)
       (TensorShape([5, 3]), 4)
-
-    References:
-      G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
-      D. P. Kingma et al., Improving Variational Inference with Inverse Autoregressive Flow, 2016, arXiv:1606.04934.
     """
 
     def __init__(
@@ -75,7 +68,7 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
     ):
         self._conditioner = conditioner_of(shift_and_log_scale_fn, bijector_fn, largest_rank=0)
         self._unrolled, self._rank = bool(unroll_loop), event_ndims
-        # Not passed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        # Not passed on: TFP treats a map with a constant Jacobian as affine, and returns wrong moments.
         self.constant_log_det = bool(is_constant_jacobian)
         tfb.MaskedAutoregressiveFlow.__init__(
             self,
@@ -88,7 +81,6 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
 
     @property
     def conditional_size(self) -> int | None:
-        """Size of the `conditional_input` that the conditioner was made for, or `None`."""
         return getattr(self._conditioner, "conditional_size", None)
 
     def forward_and_log_det(self, x, **condition_kwargs):
@@ -104,7 +96,7 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
         return one_pass.forward_and_log_det(network, self._conditioner.transformer, x, **condition_kwargs)
 
     def _in_passes(self, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `forward(x)` and its log-det by `D` passes, each of which gets one dimension more right."""
+        """Return `forward(x)` and its log-det by `D` passes, each of which completes one more dimension."""
 
         def one_more(y):
             return self._conditioner.transform("forward", x, y, event_ndims=self._rank, **condition_kwargs)

@@ -1,4 +1,4 @@
-"""Masked coupling layer for events of any rank: RealNVP and NICE for images, with any univariate transformer."""
+"""Masked coupling layer for events of any rank, with any univariate transformer."""
 
 from __future__ import annotations
 
@@ -22,49 +22,40 @@ tfb = tfp.bijectors
 
 @serializable
 class AffineCouplingLayer(FlowBijector):
-    """Masked coupling `y = b x + (1 - b) (x exp(log_scale(b x)) + shift(b x))` (Dinh et al. 2016, eq. 9).
+    """Masked coupling `y = b x + (1 - b) (x exp(log_scale(b x)) + shift(b x))` (Dinh et al. 2016, arXiv:1605.08803, eq. 9).
 
-    `log |det dy/dx| = sum((1 - b) log_scale(b x))`. Values where the mask `b` is 1 stay, and the network reads them; it
-    sees zeros elsewhere. Made in either of two ways, one class for both:
+    `log |det dy/dx| = sum((1 - b) log_scale(b x))`. Values where the mask `b` is 1 stay, and the network reads them;
+    elsewhere it reads zeros. Give the mask as
 
-    - `AffineCouplingLayer(fn, mask)` with a mask that broadcasts to the events, of their rank;
-    - `AffineCouplingLayer(fn, mask_type, orientation)` with `"checkerboard"` or `"channel"`, for images `[H, W, C]`.
+    - `AffineCouplingLayer(fn, mask)`: an array of the rank of the events that broadcasts to them;
+    - `AffineCouplingLayer(fn, mask_type, orientation)`: `"checkerboard"` or `"channel"`, for images `[H, W, C]`.
 
-    Cost per direction and event: one pass of the network.
+    Cost per direction and event: one pass of the network. Shapes: `[..., *event_shape]` to the same; log-det `[...]`, in nats.
 
     Args:
-      shift_and_log_scale_fn: Keras network or callable from masked events `[N, *event_shape]` (and `conditional_input`) to
-        `(shift, log_scale)`, each of the shape of the events (if `sliced`, of the half that moves), or to one tensor whose last
-        axis is `params` times as long: all shifts, then all log-scales; with another transformer, the parameters of the
-        first channel, then of the next.
+      shift_and_log_scale_fn: Keras network or callable of masked events `[N, *event_shape]` (and `conditional_input`).
+        Returns `(shift, log_scale)`, each of the shape of the events (if `sliced`, of the half that moves), or one
+        tensor whose last axis is `params` times as long: all shifts, then all log-scales. For another transformer, it
+        holds the parameters of the first channel, then of the next.
       mask: Array or tensor of zeros and ones, or the type of the mask.
-      orientation: Of a mask given by its type: 0 or 1.
+      orientation: 0, or 1 for the complement, if the mask is given by its type.
       mask_type: The type of the mask, by keyword.
-      shift_only: Whether the network returns the shift alone (NICE).
+      shift_only: Whether the network returns only the shift (NICE).
       transformer: A `Transformer`, such as `SplineTransformer()`, instead of the affine map.
-      log_scale_bound: Bound of the log-scale of the affine map by `bound_log_scale`, or `None` for none.
-      sliced: With channel masks: whether the network reads only the channels that stay, `[N, H, W, C / 2]`, and returns the
-        parameters of the others alone, which is half the work. Else it reads zeros in the place of the others.
+      log_scale_bound: Bound of the log-scale of the affine map (see `bound_log_scale`), or `None` for no bound.
+      sliced: For channel masks: whether the network reads only the channels that stay, `[N, H, W, C / 2]`, and returns
+        the parameters of the others, which halves its work.
       event_ndims: Rank of the events, if it is not that of the mask.
-      validate_args, name: As in the other bijectors.
-
-    Attributes:
-      b: The mask, if it was given as one.
+      validate_args, name: Whether to check values at run time; name of the bijector.
 
     Raises:
-      ValueError: If the mask is neither, or holds other values than 0 and 1; at a call, if the network's output does
-        not fit.
-
-    Shapes: `[..., *event_shape]` to the same; the log-det has shape `[...]` and is in nats.
+      ValueError: If an argument does not fit, or at a call, if the network's output does not fit.
 
     Example:
       >>> network = tff.get_conv_resnet((4, 4, 1), filters=8)
       >>> layer = AffineCouplingLayer(network, "checkerboard", 0)
       >>> layer.forward(tf.ones([5, 4, 4, 1])).shape
       TensorShape([5, 4, 4, 1])
-
-    References:
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
 
     def __init__(
@@ -116,11 +107,9 @@ class AffineCouplingLayer(FlowBijector):
 
     @property
     def conditional_size(self) -> int | None:
-        """Size of the `conditional_input` that the network was made for, or `None`."""
         return getattr(self._conditioner.fn, "conditional_size", None)
 
     def _get_mask(self, shape) -> tf.Tensor:
-        """The mask for events of a shape."""
         if self.mask_type is not None:
             return image_mask(self.mask_type, list(shape), self.orientation)
         if len(shape) != self.b.shape.rank or any(m not in (1, n) for m, n in zip(self.b.shape, shape, strict=True)):
@@ -128,7 +117,6 @@ class AffineCouplingLayer(FlowBijector):
         return self.b
 
     def _params(self, x: tf.Tensor, moves: tf.Tensor, condition_kwargs: dict) -> tf.Tensor:
-        """The network's output for `x` `[N, ...]`, as `[N, ..., params]` for each of the values that it moves."""
         if "conditional_input" in condition_kwargs or self.conditional_size is not None:
             check_condition(condition_kwargs.get("conditional_input"), self.conditional_size)
         result = tf.nest.map_structure(lambda part: tf.cast(part, x.dtype), self._conditioner(x, **condition_kwargs))
@@ -185,7 +173,7 @@ class AffineCouplingLayer(FlowBijector):
         return tf.where(mask, x, moved), tf.where(mask, zeros, log_slope)
 
     def _move_slice(self, direction: str, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
-        """As `_move_masked` with `channel_binary_mask`: of orientation 0, the second half stays."""
+        """Do as `_move_masked` does with `channel_binary_mask`. The second half stays for orientation 0."""
         if x.shape[-1] < 2:
             raise ValueError(f"`sliced` needs two channels or more, got events of shape {x.shape[1:]}.")
         sizes = [x.shape[-1] // 2, x.shape[-1] - x.shape[-1] // 2]

@@ -1,4 +1,4 @@
-"""The masks of coupling layers for images: 1 where a value stays and is read, 0 where it is transformed."""
+"""Masks of coupling layers for images: 1 where a value stays and is read, 0 where it is transformed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,18 @@ MASK_TYPES = ("checkerboard", "channel")
 
 
 def check_orientation(orientation: int) -> int:
-    """Returns 0 or 1, or raises a `ValueError`."""
+    """Return `orientation`, or raise a `ValueError`."""
     if orientation not in (0, 1):
         raise ValueError(f"`orientation` must be 0 or 1, got {orientation!r}.")
     return int(orientation)
 
 
 def checkerboard_binary_mask(shape: Sequence[int], orientation: int = 0) -> tf.Tensor:
-    """A checkerboard (Dinh et al. 2016, section 3.4), `[H, W, 1]`, float32.
+    """Return a checkerboard mask `[H, W, 1]`, float32 (Dinh et al. 2016, arXiv:1605.08803, section 3.4).
 
     Args:
       shape: Height and width; further sizes are ignored.
       orientation: 0 for a 0 in the upper left corner, 1 for the complement.
-
-    Returns:
-      The mask.
 
     Raises:
       ValueError: If `shape` has fewer than two sizes, or `orientation` is neither 0 nor 1.
@@ -45,14 +42,11 @@ def checkerboard_binary_mask(shape: Sequence[int], orientation: int = 0) -> tf.T
 
 
 def channel_binary_mask(num_channels: int, orientation: int = 0) -> tf.Tensor:
-    """A mask of channels (Dinh et al. 2016, section 3.4), `[1, 1, C]`, float32: the first half is 0, the rest 1.
+    """Return a channel mask `[1, 1, C]`, float32, whose first half is 0 (Dinh et al. 2016, arXiv:1605.08803, section 3.4).
 
     Args:
       num_channels: Number `C` of channels, at least 2.
       orientation: 1 for the complement.
-
-    Returns:
-      The mask.
 
     Raises:
       ValueError: If there are fewer than two channels, or `orientation` is neither 0 nor 1.
@@ -67,7 +61,7 @@ def channel_binary_mask(num_channels: int, orientation: int = 0) -> tf.Tensor:
 
 
 def image_mask(mask_type: str, event_shape: Sequence[int], orientation: int) -> tf.Tensor:
-    """The mask of a type for events `[H, W, C]`."""
+    """Return the mask of a type for events `[H, W, C]`."""
     one_of("mask_type", mask_type, MASK_TYPES)
     if mask_type == "checkerboard":
         return checkerboard_binary_mask(event_shape, orientation)

@@ -1,4 +1,4 @@
-"""Joint mixtures of Gaussians, as maps of normal variables."""
+"""Mixtures of Gaussians, as bijectors of normal variables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 from tfp_flows.transformers.gaussian_mixture import GaussianMixtureTransformer, fit_mixture
 
-_MOST_ROWS = 2**15  # that a mixture is fitted to, evenly spaced
+_MOST_ROWS = 2**15  # fit a mixture to at most this many evenly spaced rows
 
 
 class _Components(GaussianMixtureTransformer):
-    """The same map, whose parameters are log-weights, log-scales and shifts as they are."""
+    """`GaussianMixtureTransformer` with unconstrained parameters: log-weights, log-scales and shifts."""
 
     def split(self, params):
         return tuple(tf.split(params, 3, axis=-1))
@@ -24,28 +24,22 @@ class _Components(GaussianMixtureTransformer):
 
 @serializable
 class MixtureBijector(FlowBijector):
-    """The map from a standard normal distribution to a mixture of Gaussians with diagonal covariances (Rosenblatt 1952).
+    """Map from a standard normal distribution to a mixture of Gaussians with diagonal covariances (Rosenblatt 1952).
 
-    `x_d = Phi^-1(F(y_d | y_1, ..., y_{d-1}))`, where `F` is the conditional CDF of the mixture: a mixture of the components'
-    CDFs, weighted by how well each explains the coordinates before. With a standard normal `x`, the density of `y` is exactly
-    that of the mixture. All parameters can be trained. `adapt(batch)` fits the mixture to a batch on the data's side, by
-    expectation maximization.
+    `x_d = Phi^-1(F(y_d | y_1, ..., y_{d-1}))`, where `F` is the conditional CDF of the mixture: a mixture of the
+    components' CDFs, weighted by how well each explains the previous coordinates. With a standard normal `x`, `y` has
+    exactly the density of the mixture. The trainable variables are `logits` `[K]` (unnormalized log-weights), `loc` and
+    `log_scale` `[K, D]`. `adapt(batch)` fits them to a batch on the data side, by expectation maximization (Inouye and
+    Ravikumar, Deep Density Destructors, ICML 2018).
 
-    Cost per direction and event: `inverse` (density) `O(K D)` for `K` components; `forward` (sampling) a scalar solve of cost
-    `O(K)` for each coordinate, one after the other.
+    Cost per direction and event: `inverse` (density) `O(K D)` for `K` components; `forward` (sampling) one scalar solve
+    of cost `O(K)` per coordinate, in sequence. Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
     Args:
       event_size: Integer `D`.
       num_components: Integer `K`.
-      seed: Integer seed of the components' places at the start.
-      dtype, validate_args, name: As in the other bijectors.
-
-    Attributes:
-      logits: Trainable variable `[K]`: unnormalized log-weights.
-      loc, log_scale: Trainable variables `[K, D]`.
-      adapted: Whether `adapt` was called. It is saved with the weights.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
+      seed: Integer seed of the components' initial locations.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Example:
       >>> layer = MixtureBijector(2, num_components=2, seed=1)
@@ -55,13 +49,9 @@ class MixtureBijector(FlowBijector):
       >>> mixture = tfd.MixtureSameFamily(tfd.Categorical(logits=layer.logits), parts)
       >>> print(np.allclose(flow.log_prob([1.0, 2.0]), mixture.log_prob([1.0, 2.0]), atol=1e-5))
       True
-
-    References:
-      M. Rosenblatt, Remarks on a multivariate transformation, 1952.
-      D. I. Inouye and P. Ravikumar, Deep Density Destructors, 2018, ICML.
     """
 
-    # A loop over coordinates with a solve in each.
+    # XLA does not speed up a loop over coordinates with a solve in each.
     gains_by_jit = False
 
     def __init__(
@@ -84,11 +74,6 @@ class MixtureBijector(FlowBijector):
         self.log_scale = tf.Variable(tf.zeros([num_components, event_size], self.dtype), name="log_scale")
 
     def adapt(self, data) -> None:
-        """Fits the mixture to a batch `[..., D]` on the data's side, or to an iterator of such batches.
-
-        Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
-        """
         rows = rows_of(f"`data` of {self.name}", data, self.event_size)
         rows = rows[:: -(-len(rows) // _MOST_ROWS)]
         middle = without_far_values(rows)
@@ -103,8 +88,8 @@ class MixtureBijector(FlowBijector):
         self.set_adapted()
 
     def _components(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The center `[D]` of the means, log-scales and shifts `[D, K]` that standardize what is left under each component."""
-        center = tf.reduce_mean(self.loc, axis=0)  # far from zero, shifts would cancel what is near
+        """Return the center `[D]` of the means, and the log-scales and shifts `[D, K]` that standardize each component."""
+        center = tf.reduce_mean(self.loc, axis=0)  # far from zero, the shifts would cancel digits
         log_scale = -tf.transpose(self.log_scale)
         return center, log_scale, -tf.transpose(self.loc - center) * tf.exp(log_scale)
 
@@ -135,18 +120,16 @@ class MixtureBijector(FlowBijector):
 
 
 def _params(log_weight: tf.Tensor, log_scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """The transformer's parameters `[..., 3 K]`; scales and shifts broadcast to the weights."""
     zeros = tf.zeros_like(log_weight)
     return tf.concat([log_weight, zeros + log_scale, zeros + shift], axis=-1)
 
 
 def _log_normal(y: tf.Tensor, log_scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
-    """The components' log-densities, but for a constant that is the same for all."""
     return log_scale - 0.5 * tf.square(y * tf.exp(log_scale) + shift)
 
 
 def _far_apart(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Rows far from each other: each drawn by its squared distance from those before (Arthur and Vassilvitskii 2007)."""
+    """Choose rows far from each other, like k-means++ (Arthur and Vassilvitskii 2007)."""
     rng = np.random.default_rng(seed)
     chosen = [rows[rng.integers(len(rows))]]
     distance = np.full(len(rows), np.inf)

@@ -1,4 +1,4 @@
-"""Multi-scale architecture: part of the channels is latent early, the rest goes through more layers."""
+"""Multi-scale architecture for images."""
 
 from __future__ import annotations
 
@@ -17,38 +17,29 @@ tfb = tfp.bijectors
 
 @serializable
 class MultiScale(CompositeBijector):
-    """From one vector of latent values to images, through blocks that each see part of them (Dinh et al. 2016, section 3.6).
+    """Map from a latent vector to images, by blocks at several scales (Dinh et al. 2016, arXiv:1605.08803, section 3.6).
 
-    From the image: the first block's inverse, then part of the channels is latent (factored out), the rest goes through the
-    second block's inverse, and so on; after the last block all is latent. The latent values of all scales are one vector,
-    those factored out first in front, so that the base is one distribution, such as `MultivariateNormalDiag`.
+    In the inverse direction, each block is followed by a split: part of the channels becomes latent (is factored out),
+    and the rest enters the next block. After the last block, all channels are latent. The vector holds the latent
+    values of all scales, of shapes `latent_shapes`, those factored out first in front.
 
-    Cost per direction and event: each block once.
+    Cost per direction and event: each block once. Shapes: `[..., H W C]` to `[..., H, W, C]`; log-det `[...]`, in nats.
 
     Args:
-      blocks: One bijector of images for each scale, from the image's side; forward goes to the image, so that a block that
+      blocks: One bijector of images per scale, from the image inwards. Forward maps to the image, so that a block that
         squeezes ends with `tfb.Invert(Squeeze())`.
       image_shape: `[H, W, C]` of the events.
-      fraction: Part of the channels that is factored out after each block but the last, in (0, 1).
-      validate_args, name: As in the other bijectors.
-
-    Attributes:
-      bijectors: The blocks.
-      latent_shapes: Shapes of the latent values of each scale, in the order of the vector.
+      fraction: Fraction of the channels, in (0, 1), that is factored out after each block but the last.
+      validate_args, name: Whether to check values at run time; name of the bijector.
 
     Raises:
-      ValueError: If the sizes do not fit, or a scale would factor out no channel, or all.
-
-    Shapes: `[..., H W C]` to `[..., H, W, C]`; the log-det has shape `[...]` and is in nats.
+      ValueError: If the sizes do not fit, or a scale would factor out no channel or all of them.
 
     Example:
       >>> blocks = [tfb.Invert(tff.Squeeze(name="squeeze_0")), tfb.Invert(tff.Squeeze(name="squeeze_1"))]
       >>> bijector = MultiScale(blocks, (4, 4, 1))
       >>> bijector.latent_shapes, bijector.forward(tf.ones([5, 16])).shape
       (((2, 2, 2), (1, 1, 8)), TensorShape([5, 4, 4, 1]))
-
-    References:
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
 
     def __init__(
@@ -90,7 +81,6 @@ class MultiScale(CompositeBijector):
         super().__init__(inverse_event_ndims=3, dtype=None, validate_args=validate_args, name=name)
 
     def walk(self, value: tf.Tensor, inverse: bool, run: Callable) -> tuple[tf.Tensor, tf.Tensor]:
-        """One direction, with `run(block, value, event_ndims)` for each block; the value and the log-det."""
         total = tf.zeros([], value.dtype)
         if inverse:
             latents = []

@@ -1,4 +1,4 @@
-"""Layers that normalize by data: ActNorm, and batch normalization that can be inverted."""
+"""Normalization layers: ActNorm, and an invertible batch normalization."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tfp_flows.tracking import Mirror
 
 
 def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each dimension of batches `[..., D]`; a constant one counts as deviation 1."""
+    """Return mean and standard deviation of each dimension of batches `[..., D]`; a constant one gets deviation 1."""
     found = Moments(f"`batch` of {name}", event_size)
     for chunk in chunks:
         shape = np.shape(chunk)
@@ -28,7 +28,7 @@ def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> t
 
 
 class _Affine(FlowBijector):
-    """`y = x * exp(log_scale) + shift` with parameters from a subclass, which start from data."""
+    """`y = x * exp(log_scale) + shift` with parameters from a subclass and data-dependent initialization."""
 
     is_affine = True
 
@@ -37,11 +37,6 @@ class _Affine(FlowBijector):
         self._make_variables(self.dtype)
 
     def adapt(self, data) -> None:
-        """Starts from a batch `[..., D]` on the data's side of this layer, or from an iterator of such batches.
-
-        Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
-        """
         chunks = data if isinstance(data, Iterator) else [data]
         self._start(*_moments(self.name, chunks, self.event_size, self.dtype))
         self.set_adapted()
@@ -57,22 +52,17 @@ class _Affine(FlowBijector):
 
 @serializable
 class ActNorm(_Affine):
-    """Activation normalization (Kingma and Dhariwal 2018): a trainable affine map that starts from a batch of data.
+    """Trainable affine map with data-dependent initialization (Kingma and Dhariwal 2018, arXiv:1807.03039, section 3.1).
 
-    `y = x exp(log_scale) + shift`, with one `shift` and `log_scale` for each dimension. `adapt(batch)` sets them so
-    that the batch, on the data's side of this layer, becomes standardized latent values; until then the layer is the
-    identity. `FlowModel.fit` calls it once, with its first batch, for every layer of a flow.
+    `y = x exp(log_scale) + shift`, with one `shift` and `log_scale` per dimension. `adapt(batch)` sets them so that the
+    batch, on the data side of this layer, is mapped to standardized latent values. Until then the layer is the
+    identity. `FlowModel.fit` calls it once, with its first batch.
 
-    Cost per direction and event: `O(D)`.
+    Cost per direction and event: `O(D)`. Shapes: `[..., D]` to `[..., D]`; log-det `[]`, in nats.
 
     Args:
       event_size: Integer `D`.
-      dtype, validate_args, name: As in the other bijectors.
-
-    Attributes:
-      adapted: Whether `adapt` was called. It is saved with the weights.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is in nats.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Example:
       >>> layer = ActNorm(2)
@@ -81,9 +71,6 @@ class ActNorm(_Affine):
       >>> print(layer.inverse(y).numpy().round(3))
       [[-1. -1.]
        [ 1.  1.]]
-
-    References:
-      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
     """
 
     def __init__(
@@ -104,7 +91,6 @@ class ActNorm(_Affine):
 
 
 def _over_replicas(value: tf.Tensor) -> tf.Tensor:
-    """The sum over the replicas of a strategy, which have a part of the batch each."""
     replica = tf.distribute.get_replica_context()
     if replica is None or replica.num_replicas_in_sync == 1:
         return value
@@ -112,7 +98,7 @@ def _over_replicas(value: tf.Tensor) -> tf.Tensor:
 
 
 class _BatchMoments(keras.layers.Layer):
-    """Keeps mean and variance of the last batch that came through in training mode, which Keras tells it."""
+    """Layer that stores mean and variance of its last batch in training mode, which Keras passes to `call`."""
 
     def __init__(self, event_size: int, **kwargs):
         super().__init__(**kwargs)
@@ -133,41 +119,31 @@ class _BatchMoments(keras.layers.Layer):
 
 @serializable
 class BatchNormalization(_Affine):
-    """Batch normalization as a bijector (Dinh et al. 2016, section 3.7) whose inverse is its inverse in both modes.
+    """Batch normalization by moving statistics, in both directions and modes (Dinh et al. 2016, arXiv:1605.08803, section 3.7).
 
-    Data to latent (`inverse`) it is `x = (y - moving_mean) / sqrt(moving_variance + epsilon) * exp(log_gamma) + beta`. The
-    moving statistics are the ones of both modes, of both directions and of the log-det. In training mode (inside of
-    `FlowModel.fit`, or `model(x, training=True)`) a pass from data to latent notes the statistics of its batch, and
-    `update()`, which `FlowModel` calls after each training step, moves the statistics towards them. So forward and inverse
-    always invert each other, and the density is one of single events; `tfb.BatchNormalization`, in training, normalizes
-    by the batch in one direction and by the moving statistics in the other. The price: no gradient flows through the
-    statistics of a batch.
+    `inverse` (data to latent) computes
+    `x = (y - moving_mean) / sqrt(moving_variance + epsilon) * exp(log_gamma) + beta`. In training mode (in
+    `FlowModel.fit`, or `model(x, training=True)`), it also records the statistics of its batch. `update()`, which
+    `FlowModel` calls after each training step, moves the moving statistics towards them. So `forward` and `inverse`
+    always invert each other, and the density of an event does not depend on its batch, unlike in the original (Ioffe
+    and Szegedy 2015, arXiv:1502.03167) and `tfb.BatchNormalization`. No gradient flows through the statistics of a batch.
 
-    Cost per direction and event: `O(D)`.
+    Cost per direction and event: `O(D)`. Shapes: `[..., D]` to `[..., D]`; log-det `[]`, in nats.
 
     Args:
       event_size: Integer `D`.
-      momentum: Of the moving statistics, in [0, 1).
-      epsilon: Added to the variance.
-      dtype, validate_args, name: As in the other bijectors.
-
-    Attributes:
-      adapted: Whether `adapt(batch)` was called, by which the statistics start as those of a batch.
+      momentum: Momentum of the moving statistics, in [0, 1).
+      epsilon: Positive number added to the variance.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
-      ValueError: For an argument out of range.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is in nats.
+      ValueError: If an argument is out of range.
 
     Example:
       >>> layer = BatchNormalization(2)
       >>> layer.adapt(tf.constant([[1.0, 10.0], [3.0, 30.0]]))
       >>> print(layer.inverse(tf.constant([[1.0, 30.0]])).numpy().round(2))
       [[-1.  1.]]
-
-    References:
-      S. Ioffe and C. Szegedy, Batch Normalization, 2015, arXiv:1502.03167.
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
 
     def __init__(
@@ -210,7 +186,7 @@ class BatchNormalization(_Affine):
         self._batch.fn.variance.assign(np.square(deviation))
 
     def update(self) -> None:
-        """Moves the statistics towards those of the last batch in training mode; one that is not finite is left out."""
+        """Move the moving statistics towards those of the last batch in training mode, unless they are not finite."""
         mean, variance = self._batch.fn.mean.value, self._batch.fn.variance.value
         finite = tf.reduce_all(tf.math.is_finite(mean) & tf.math.is_finite(variance))
         rate = tf.where(finite, tf.constant(1.0 - self.momentum, self.dtype), tf.zeros([], self.dtype))

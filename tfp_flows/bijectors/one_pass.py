@@ -1,14 +1,12 @@
-"""Sequential evaluation of an autoregressive flow at the price of one pass of its network.
+"""Sequential evaluation of an autoregressive flow at the cost of one pass of its network.
 
-Latent to data, dimension i of `y = forward(x)` needs the parameters that the network computes from the dimensions before
-it. Running the whole network once per dimension costs D passes. But a hidden unit of degree d (Germain et al. 2015) needs
-only the first d dimensions: with the units sorted by degree, step i has to compute the units of degree i, and no other. The
-D steps together do the work of one pass. So does the way back, by which gradients flow: the adjoint of a dimension needs
-the adjoints of those after it, and the units of a degree are visited once, in the opposite order.
+In the direction latent to data, dimension `i` of `y = forward(x)` needs parameters that the network computes from the
+previous dimensions, so running the whole network per dimension costs `D` passes. But a hidden unit of degree `d`
+(Germain et al. 2015) needs only the first `d` dimensions. With units sorted by degree, step `i` computes only the units
+of degree `i`, and the `D` steps together do the work of one pass. The gradient visits the degrees once, in the opposite order.
 
-Both loops are `tf.while_loop`s under XLA, over buffers `[units, N]` that are updated in place; a step computes a window of
-rows as wide as the largest degree class. Rows of the window that belong to the next class are computed too early, are
-masked wherever they would be read, and are computed again when their turn has come.
+Both loops are `tf.while_loop`s under XLA, over buffers `[units, N]` that are updated in place. A step computes a window
+of rows as wide as the largest degree class. Rows of the next class in it are masked, and computed again later.
 """
 
 from __future__ import annotations
@@ -27,36 +25,30 @@ from tfp_flows.transformers import Transformer
 
 
 class _Plan(NamedTuple):
-    """What the compiled loops depend on besides tensors: layers of equal plans share one compilation."""
+    """Static arguments of the compiled loops. Layers with equal plans share one compilation."""
 
     event_size: int
-    degrees: tuple[tuple[int, ...], ...]  # of the hidden units of each layer, sorted
+    degrees: tuple[tuple[int, ...], ...]  # degrees of the hidden units of each layer, sorted
     activation: Callable
     transformer: Transformer
 
 
 def supports(network) -> bool:
-    """Whether a network can be evaluated in one pass: ours, as it is, with an activation that has no weights."""
+    """Return whether a network can be evaluated in one pass: an `AutoregressiveNetwork` whose activation has no weights."""
     if not isinstance(network, AutoregressiveNetwork) or isinstance(network.activation, keras.Layer):
         return False
     own = (AutoregressiveNetwork.call, AutoregressiveNetwork.masked_weights)
-    return (type(network).call, type(network).masked_weights) == own  # a subclass may compute something else
+    return (type(network).call, type(network).masked_weights) == own  # a subclass may override these
 
 
 def forward_and_log_det(
     network: AutoregressiveNetwork, transformer: Transformer, x: tf.Tensor, conditional_input: tf.Tensor | None = None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The `y` with `y[i] = transformer.forward(x[i], network(y)[i])`, and the log-det of that map.
+    """Return `y` with `y[i] = transformer.forward(x[i], network(y)[i])`, `[..., D]`, and its log-det `[...]`, in nats.
 
-    Args:
-      network: An `AutoregressiveNetwork` with `transformer.params` parameters for each dimension.
-      transformer: The map of each dimension.
-      x: Tensor of shape `[..., D]`.
-      conditional_input: Tensor of shape `[..., C]`, whose leading axes broadcast against those of `x`.
-
-    Returns:
-      `y` of shape `[..., D]` and `log |det dy/dx|` of shape `[...]`, in nats. Gradients flow to `x`, `conditional_input` and
-      every weight; asking for gradients of those gradients raises a `NotImplementedError`.
+    The network has `transformer.params` parameters per dimension. The leading axes of `conditional_input` `[..., C]`
+    broadcast against those of `x`. Gradients flow to `x`, `conditional_input` and every weight. Second ones raise a
+    `NotImplementedError`.
     """
     check_condition(conditional_input, network.conditional_size)
     x, conditional_input, batch_shape = flatten_batch(x, conditional_input)
@@ -73,10 +65,10 @@ def forward_and_log_det(
 
 
 def _bucket(n: tf.Tensor) -> tf.Tensor:
-    """The batch size that is computed for `n` rows: XLA compiles once for each, so there are few of them.
+    """Round a batch size up, since XLA compiles once per size.
 
-    Powers of two up to 1024, then four sizes per octave: at most 45 sizes for anything up to a billion rows, and at most
-    a quarter more rows than asked for beyond 1024.
+    Sizes are powers of two up to 1024, then four per octave: at most 45 sizes up to a billion rows, with at most a
+    quarter more rows than needed beyond 1024.
     """
     small = tf.constant([2**k for k in range(11)])
     large = tf.constant([2**k * q // 4 for k in range(10, 30) for q in (5, 6, 7, 8)])
@@ -85,7 +77,7 @@ def _bucket(n: tf.Tensor) -> tf.Tensor:
 
 
 def _canonical(network, transformer, conditional_input):
-    """Plan, order of the dimensions (or `None`), kernels and offsets, with dimensions and units sorted by degree."""
+    """Return plan, order of the dimensions (or `None`), kernels and offsets, with dimensions and units sorted by degree."""
     weights = network.masked_weights(conditional_input)
     order = [np.argsort(d, kind="stable") for d in network.degrees]
     outputs = (order[0][:, None] * network.params + np.arange(network.params)).ravel()
@@ -103,14 +95,14 @@ def _reorder(tensor, order, axis):
 
 
 def _differentiable(plan: _Plan, x, *weights):
-    """The forward loop, with its gradient by the backward loop. `weights` are the offsets and then the kernels."""
+    """Run the forward loop, with its gradient by the backward loop. `weights` are the offsets, then the kernels."""
 
     @tf.custom_gradient
     def forward(x, *weights):
         y, log_det = _forward_loop(plan)(*map(tf.stop_gradient, (x, *weights)))
         return (y, log_det), lambda dy, dlog_det: backward(y, dy, dlog_det, *weights)
 
-    # `y` is a constant here, as in every custom gradient: so a second derivative would be wrong, and is refused.
+    # A custom gradient treats `y` as a constant, so a second derivative would be wrong.
     @tf.custom_gradient
     def backward(*inputs):
         return _backward_loop(plan)(*map(tf.stop_gradient, inputs)), refuse
@@ -125,14 +117,14 @@ def _differentiable(plan: _Plan, x, *weights):
 
 
 def _windows(degrees: Sequence[int], visited: Sequence[int]) -> tuple[np.ndarray, int]:
-    """First row of the window of each visited degree, and the width that holds the largest class."""
+    """Return the first row of the window of each visited degree, and the size of the largest class."""
     degrees = np.asarray(degrees)
     counts = [np.sum(degrees == d) for d in visited]
     return np.searchsorted(degrees, visited), max(1, *counts)
 
 
 class _Hidden:
-    """The hidden layers of one sweep: weights cut into windows, and buffers of values, `[units + width, N]`."""
+    """Hidden layers of one sweep: weights cut into windows, and buffers of values, `[units + width, N]`."""
 
     def __init__(self, plan: _Plan, kernels: Sequence[tf.Tensor], visited: Sequence[int], layers: Sequence[int]):
         self.layers = layers
@@ -152,7 +144,7 @@ class _Hidden:
         return [tf.zeros([height, n], dtype) for height in self.heights]
 
     def advance(self, step, values, buffers, apply):
-        """Computes the window of this step in every layer; returns the last buffer, and all of them."""
+        """Compute the window of this step in every layer. Return the last buffer, and all of them."""
         buffers = list(buffers)
         for i, (starts, blocks) in enumerate(zip(self.starts, self.blocks, strict=True)):
             start = starts[step]
@@ -162,7 +154,6 @@ class _Hidden:
 
 
 def _rows(tensor, start, count):
-    """`count` rows from `start` on, of a tensor that has so many."""
     return tf.slice(tensor, [start, 0], [count, -1])
 
 
@@ -202,9 +193,9 @@ def _forward_loop(plan: _Plan):
 
 @functools.lru_cache(maxsize=256)
 def _backward_loop(plan: _Plan):
-    """Adjoints of `x` and of the weights, given those of `y` and of the log-det.
+    """Return adjoints of `x` and of the weights, given those of `y` and of the log-det.
 
-    `y` solves `X(y) = x` for the data-to-latent map X, one ordinary pass, whose Jacobian J is triangular. So
+    `y` solves `X(y) = x` for the data-to-latent map `X`, one ordinary pass, whose Jacobian `J` is triangular. So
     `dx = J^-T (dy - dlog_det * grad ildj)`, and the adjoints of the weights are those of `-dx . X - dlog_det * ildj`.
     """
     d, p, depth = plan.event_size, plan.transformer.params, len(plan.degrees)
@@ -225,7 +216,8 @@ def _backward_loop(plan: _Plan):
             x, log_slope = plan.transformer.inverse(y, params)
             log_det = tf.reduce_sum(log_slope, axis=-1)
         right = dy - tape.gradient(log_det, y, dlog_det, unconnected_gradients="zero")
-        # Elementwise derivatives: of X by y with the parameters held fixed, by the parameters, and of the activations.
+        # Elementwise derivatives of `X` by `y` with the parameters held fixed, of `X` by the parameters, and of the
+        # activations.
         with tf.GradientTape(persistent=True) as inner:
             inner.watch(params)
             alone, _ = plan.transformer.inverse(y, params)

@@ -1,4 +1,4 @@
-"""Planar flow (Rezende and Mohamed 2015) with both directions."""
+"""Planar flow, invertible in both directions."""
 
 from __future__ import annotations
 
@@ -16,42 +16,33 @@ from tfp_flows.seeds import resolve_seed
 
 @serializable
 class PlanarFlow(AmortizedBijector):
-    """Planar flow `f(z) = z + u_hat tanh(w.z + b)` (Rezende and Mohamed 2015, eq. 10), in both directions.
+    """Planar flow `f(z) = z + u_hat tanh(w.z + b)` in both directions (Rezende and Mohamed 2015, arXiv:1505.05770, eq. 10).
 
-    `log |det df/dz| = log(1 + (w.u_hat) (1 - tanh(w.z + b)^2))` (eq. 11-12). The constraint of the paper's appendix A.1,
-    `w.u_hat = -1 + softplus(w.u) > -1`, makes `f` invertible. Its inverse has no closed form, but needs one number only,
-    whatever the dimension: with `s = w.z + b`, the scalar equation `s + (w.u_hat) tanh(s) = w.y + b` has exactly one
-    root, which lies within `|w.u_hat|` of the right side. It is found by bracketed Newton steps to machine precision,
-    and then `z = y - u_hat tanh(s)`. Gradients of the inverse come from the implicit function theorem.
+    `log |det df/dz| = log(1 + (w.u_hat) (1 - tanh(w.z + b)^2))` (eq. 11-12). The constraint
+    `w.u_hat = -1 + softplus(w.u) > -1` (appendix A.1) makes `f` invertible. For the inverse, `s = w.z + b` is the
+    unique root of the scalar equation `s + (w.u_hat) tanh(s) = w.y + b`, found by bracketed Newton steps to machine
+    precision, and `z = y - u_hat tanh(s)`. Gradients of the inverse come from the implicit function theorem.
 
     Cost per direction and event: forward and its log-det `O(D)`; inverse `O(D)` and about 5 to 10 scalar Newton steps.
+    Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
-    The trainable variables are `u` `[D]`, `w` `[D]` and `b` `[]`. A new flow is close to the identity: `w` is random,
-    and `u` is the one with `u_hat = 0` plus a small perturbation. With `conditional_size`, a network adds to all three
-    what it computes from the `conditional_input` of a call; it starts at zero.
+    The trainable variables are `u` `[D]`, `w` `[D]` and `b` `[]`. A new flow is close to the identity, with a random `w`.
 
     Args:
       event_size: Integer `D`, the size of the last axis.
-      conditional_size: Size `C` of the `conditional_input`, of shape `[..., C]`, that every call then needs.
-      hidden_units, activation: Of the network that reads the condition.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]`, from which a network computes offsets of all variables.
+      hidden_units, activation: Hidden layers of the network that reads the condition, and their activation.
       seed: Integer seed of the initial values; `keras.utils.set_random_seed` decides if `None`.
-      dtype: `tf.float32` or `tf.float64`.
-      validate_args: Whether to check arguments at run time, at some cost.
-      name: Name of the bijector.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
       ValueError: If `event_size` is not a positive integer.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
 
     Example:
       >>> flow = PlanarFlow(3, seed=1)
       >>> y = flow.forward(tf.ones([5, 3]))
       >>> y.shape, flow.inverse(tf.identity(y)).shape, flow.inverse_log_det_jacobian(y).shape
       (TensorShape([5, 3]), TensorShape([5, 3]), TensorShape([5]))
-
-    References:
-      D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
     """
 
     def __init__(
@@ -70,7 +61,7 @@ class PlanarFlow(AmortizedBijector):
         seed = resolve_seed(seed)
         rng = np.random.default_rng(seed)
         w = rng.normal(size=size) / np.sqrt(size)
-        # w.u = log(e - 1) is where softplus(w.u) = 1, so there u_hat has no component along w; the rest is zero.
+        # At `w.u = log(e - 1)`, `softplus(w.u)` is 1, so `u_hat` has no component along `w`. The rest is zero.
         u = np.log(np.e - 1.0) * w / (w @ w) + 0.01 * rng.normal(size=size)
         super().__init__(
             size,

@@ -1,4 +1,4 @@
-"""Radial flow (Rezende and Mohamed 2015) with both directions."""
+"""Radial flow, invertible in both directions."""
 
 from __future__ import annotations
 
@@ -15,36 +15,31 @@ from tfp_flows.seeds import resolve_seed
 
 @serializable
 class RadialFlow(AmortizedBijector):
-    """Radial flow `f(z) = z + beta_hat (z - z0) / (alpha + r)`, `r = |z - z0|` (Rezende and Mohamed 2015, eq. 13-14).
+    """Radial flow `f(z) = z + beta_hat (z - z0) / (alpha + r)`, `r = |z - z0|` (arXiv:1505.05770, eq. 13-14).
 
-    `log |det df/dz| = (D - 1) log(1 + beta_hat h) + log(1 + beta_hat h + beta_hat h' r)` with `h = 1 / (alpha + r)`
-    (eq. 14). `alpha = softplus(raw_alpha)` is positive, and `beta_hat = -alpha + softplus(beta) > -alpha` (appendix A.2)
-    makes `f` invertible: it pushes away from the centre `z0`, or pulls towards it. The distance from the centre after
-    the map, `R = r (1 + beta_hat h(r))`, is a quadratic equation of the distance `r` before it, so that the inverse has a
-    closed form.
+    `log |det df/dz| = (D - 1) log(1 + beta_hat h) + log(1 + beta_hat h + beta_hat h' r)` with `h = 1 / (alpha + r)`.
+    `alpha = softplus(raw_alpha)` is positive, and `beta_hat = -alpha + softplus(beta) > -alpha` (appendix A.2) makes
+    `f` invertible. The inverse solves a quadratic equation: `R = r (1 + beta_hat h(r))`, the distance after the map.
 
-    Cost per direction and event: `O(D)` in both, with the log-det.
+    Cost per direction and event: `O(D)`, with the log-det. Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
-    The trainable variables are `center` `[D]`, `raw_alpha` `[]` and `beta` `[]`. A new flow is close to the identity, with
-    a random centre. With `conditional_size`, a network adds to all three what it computes from the `conditional_input` of
-    a call; it starts at zero.
+    The trainable variables are `center` `[D]`, `raw_alpha` `[]` and `beta` `[]`. A new flow is close to the identity.
 
     Args:
-      event_size, conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
+      event_size: Integer `D`, the size of the last axis.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]`, from which a network computes offsets of all variables.
+      hidden_units, activation: Hidden layers of the network that reads the condition, and their activation.
+      seed: Integer seed of the initial values; `keras.utils.set_random_seed` decides if `None`.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
       ValueError: If `event_size` is not a positive integer.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
 
     Example:
       >>> flow = RadialFlow(3, seed=1)
       >>> y = flow.forward(tf.ones([5, 3]))
       >>> y.shape, flow.inverse(tf.identity(y)).shape, flow.inverse_log_det_jacobian(y).shape
       (TensorShape([5, 3]), TensorShape([5, 3]), TensorShape([5]))
-
-    References:
-      D. J. Rezende and S. Mohamed, Variational Inference with Normalizing Flows, 2015, arXiv:1505.05770.
     """
 
     def __init__(
@@ -62,7 +57,7 @@ class RadialFlow(AmortizedBijector):
         size = positive_int("event_size", event_size)
         seed = resolve_seed(seed)
         rng = np.random.default_rng(seed)
-        start = np.log(np.e - 1.0)  # softplus of it is 1: there alpha = 1 and beta_hat = 0
+        start = np.log(np.e - 1.0)  # softplus(start) = 1, so that alpha = 1 and beta_hat = 0
         super().__init__(
             size,
             {"center": rng.normal(size=size), "raw_alpha": start, "beta": start + 0.01 * rng.normal()},
@@ -76,12 +71,12 @@ class RadialFlow(AmortizedBijector):
         )
 
     def _parts(self, x, conditional_input):
-        """The offset from the centre and its length, the centre, `alpha`, and `alpha + beta_hat > 0`."""
+        """Return the offset from the center and its length, the center, `alpha`, and `alpha + beta_hat > 0`."""
         center, raw_alpha, beta = self._values(x, conditional_input)
-        tiny = np.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny)  # so that their product does not vanish
+        tiny = np.sqrt(np.finfo(self.dtype.as_numpy_dtype).tiny)  # keeps their product from underflowing
         alpha, reach = (tf.maximum(tf.math.softplus(t), tiny) for t in (raw_alpha, beta))
         offset = x - center
-        # The gradient of a norm at zero is not defined: there the square is replaced, and the length is zero.
+        # The gradient of a norm is undefined at zero, so the square is replaced there.
         square = tf.reduce_sum(tf.square(offset), axis=-1)
         away = square > 0
         length = tf.where(away, tf.sqrt(tf.where(away, square, tf.ones_like(square))), tf.zeros_like(square))
@@ -101,7 +96,7 @@ class RadialFlow(AmortizedBijector):
 
     def inverse_and_log_det(self, y, conditional_input=None):
         offset, distance, center, alpha, reach = self._parts(y, conditional_input)
-        # r^2 + p r - R alpha = 0; of its two forms the one without cancellation.
+        # Solves `r^2 + p r - R alpha = 0` by the formula that does not cancel digits.
         p = reach - distance
         root = tf.sqrt(tf.square(p) + 4.0 * distance * alpha)
         positive = p > 0

@@ -1,4 +1,4 @@
-"""Affine coupling (RealNVP, NICE): TFP's bijector with variables that are tracked."""
+"""Affine coupling (RealNVP, NICE) whose network is tracked."""
 
 from __future__ import annotations
 
@@ -18,39 +18,32 @@ tfb = tfp.bijectors
 
 @serializable
 class RealNVP(FlowBijector, tfb.RealNVP):
-    """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (Dinh et al. 2016, eq. 4-7).
+    """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (arXiv:1605.08803, eq. 4-7).
 
-    `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in for `tfb.RealNVP`, with the same arguments. It
-    differs in what it accepts and shows: `shift_and_log_scale_fn` may be any Keras 3 or tf_keras network or function
-    (see `as_template`), `bijector_fn` any function over one, such as `real_nvp_template(..., transformer=...)` for
-    splines and other transformers, and `trainable_variables` lists their weights, also through `Chain`, `Invert` and
-    `TransformedDistribution`. Giving neither function, or both, is an error.
+    `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in replacement for `tfb.RealNVP`, with the same arguments.
+    `shift_and_log_scale_fn` may also be any Keras 3 or tf_keras network or function (see `as_template`), and
+    `bijector_fn` any function over one, such as `real_nvp_template(..., transformer=...)`. `trainable_variables` lists
+    their weights, also through `Chain`, `Invert` and `TransformedDistribution`.
 
-    Cost per direction and event: one pass of the network, in both directions.
+    Cost per direction and event: one pass of the network. Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
     Args:
       num_masked: Number `k` of leading dimensions that stay and condition the others; if negative, the trailing ones.
-      fraction_masked: The same as a fraction of the event size.
-      shift_and_log_scale_fn: Template, network or callable `(x[:k], output_units, **condition_kwargs)`, which returns
-        `(shift, log_scale)` or one tensor.
+      fraction_masked: `k` as a fraction of the event size, instead of `num_masked`.
+      shift_and_log_scale_fn: Network or callable `(x[:k], output_units, **condition_kwargs)` of `(shift, log_scale)` or
+        one tensor.
       bijector_fn: Callable `(x[:k], output_units, **condition_kwargs)` that returns a bijector for the rest.
-      is_constant_jacobian: Whether the log-det is the same for all events, as that of an additive coupling.
-      validate_args, name: As in `tfb.RealNVP`.
+      is_constant_jacobian: Whether the log-det is the same for all events, as for additive couplings (NICE, arXiv:1410.8516).
+      validate_args, name: Whether to check values at run time; name of the bijector.
 
     Raises:
       ValueError: If neither or both of the functions are given.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
 
     Example:
       >>> net = keras.Sequential([keras.layers.Dense(16, "relu"), keras.layers.Dense(2)])
       >>> bijector = RealNVP(num_masked=1, shift_and_log_scale_fn=net)
       >>> bijector.forward(tf.ones([5, 2])).shape, len(bijector.trainable_variables)
       (TensorShape([5, 2]), 4)
-
-    References:
-      L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
 
     def __init__(
@@ -65,7 +58,7 @@ class RealNVP(FlowBijector, tfb.RealNVP):
     ):
         self._conditioner = conditioner_of(shift_and_log_scale_fn, bijector_fn, largest_rank=1)
         self._num_kept, self._fraction_kept = num_masked, fraction_masked
-        # Not passed on: TFP takes a map of constant Jacobian for affine, and its mean for the image of the base's mean.
+        # Not passed on: TFP treats a map with a constant Jacobian as affine, and returns wrong moments.
         self.constant_log_det = bool(is_constant_jacobian)
         tfb.RealNVP.__init__(
             self,
@@ -78,11 +71,9 @@ class RealNVP(FlowBijector, tfb.RealNVP):
 
     @property
     def conditional_size(self) -> int | None:
-        """Size of the `conditional_input` that the conditioner was made for, or `None`."""
         return getattr(self._conditioner, "conditional_size", None)
 
     def _transform(self, direction: str, value: tf.Tensor, condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns one direction and its log-det, from one evaluation of the conditioner."""
         value = broadcast_events(value, condition_kwargs.get("conditional_input"))
         size = tf.compat.dimension_value(value.shape[-1])
         if size is None:

@@ -1,4 +1,4 @@
-"""Orthogonal maps as products of Householder reflections, which can start as the axes of data."""
+"""Orthogonal maps as products of Householder reflections."""
 
 from __future__ import annotations
 
@@ -14,50 +14,40 @@ from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed
 
 STARTS = ("random", "pca", "ica")
-_LOG_COSH_MEAN, _LOG_COSH_DEVIATION = 0.37457, 0.07955  # of normal variables of exactly unit variance
+_LOG_COSH_MEAN, _LOG_COSH_DEVIATION = 0.37457, 0.07955  # moments of log cosh under a unit normal distribution
 
 
 @serializable
 class Rotation(FlowBijector):
-    """The orthogonal map `y = Q x` whose `Q` is a product of Householder reflections (Tomczak and Welling 2016), trainable.
+    """Orthogonal map `y = Q x`, a trainable product of Householder reflections (Tomczak and Welling 2016, arXiv:1611.09630).
 
-    `Q = H_1 ... H_n` with `H_i = I - 2 v_i v_i' / |v_i|^2`; `log |det dy/dx| = 0`. The columns of `Q` are the axes in data
-    space: `inverse` computes the coordinates along them. With `D - 1` reflections, the default, `Q` can be any orthogonal
-    matrix, up to the signs of its columns. All reflections are one matrix by the compact form `Q = I - U' S U`
-    (Schreiber and Van Loan 1989), so that their number costs little.
+    `Q = H_1 ... H_n` with `H_i = I - 2 v_i v_i' / |v_i|^2` and trainable `reflections` `v_i`, `[n, D]`;
+    `log |det dy/dx| = 0`. The columns of `Q` are axes in data space, and `inverse` computes the coordinates along them.
+    With the default of `D - 1` reflections, `Q` can be any orthogonal matrix, up to the signs of its columns. All
+    reflections are one matrix in the compact form `I - U' S U` (Schreiber and Van Loan 1989).
 
-    A new `Q` is random, uniformly distributed up to signs. With `start="pca"` or `"ica"`, `adapt(batch)` sets it to the axes of
-    a batch on the data's side; `FlowModel.fit` calls it once, with its first batch.
+    A new `Q` is random, with a uniform distribution up to signs. With `start="pca"` or `"ica"`, `adapt(batch)` sets it
+    to the axes of a batch on the data side. `FlowModel.fit` calls it once, with its first batch.
 
-    Cost per direction and event: `O(D^2)`.
+    Cost per direction and event: `O(D^2)`. Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is zero.
 
     Args:
       event_size: Integer `D`.
-      num_reflections: Number of reflections, at least 1; `D - 1`, or 1 if that is more, if `None`.
-      start: `"random"`; `"pca"` for principal axes (where no correlation exceeds 0.2, nearly every axis is one, and `Q` stays
-        random); `"ica"` for independent components of whitened data, by scikit-learn's `FastICA` (where it finds nothing that
-        is not normal, `Q` stays random).
+      num_reflections: Number of reflections, at least 1; `max(1, D - 1)` if `None`.
+      start: `"random"`; `"pca"` for principal axes, if some correlation exceeds 0.2; or `"ica"` for independent
+        components of whitened data by scikit-learn's `FastICA`, if some component is not normal. Otherwise `Q` stays random.
       seed: Integer seed of the random start.
-      dtype, validate_args, name: As in the other bijectors.
-
-    Attributes:
-      reflections: Trainable variable `[num_reflections, D]`, the vectors `v_i`.
-      adapted: Whether `adapt` was called, or need not be.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
-      ValueError: For an argument out of range, or axes of data that need more reflections than there are.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[]` and is zero.
+      ValueError: If an argument is out of range, or `num_reflections` is too small for `start`. `adapt` raises an
+        `ImportError` for `"ica"` without scikit-learn.
 
     Example:
       >>> layer = Rotation(3, seed=1)
       >>> x = tf.ones([5, 3])
       >>> print(np.round(tf.norm(layer.forward(x), axis=-1) / tf.norm(x, axis=-1), 5))
       [1. 1. 1. 1. 1.]
-
-    References:
-      J. M. Tomczak and M. Welling, Improving Variational Auto-Encoders using Householder Flow, 2016, arXiv:1611.09630.
-      R. Schreiber and C. Van Loan, A storage-efficient WY representation for products of Householder transformations, 1989.
     """
 
     is_affine = True
@@ -86,12 +76,6 @@ class Rotation(FlowBijector):
             self.set_adapted()
 
     def adapt(self, data) -> None:
-        """Sets the axes from a batch `[..., D]` on the data's side, or from an iterator of such batches.
-
-        Raises:
-          ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
-          ImportError: For `start="ica"` without scikit-learn.
-        """
         axes = None
         if self.start != "random":
             rows = rows_of(f"`data` of {self.name}", data, self.event_size)
@@ -101,7 +85,7 @@ class Rotation(FlowBijector):
         self.set_adapted()
 
     def set_axes(self, axes) -> None:
-        """Sets `Q` to the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
+        """Set `Q` to the orthogonal matrix `axes` `[D, D]`, up to the signs of its columns.
 
         Raises:
           ValueError: If the matrix has another shape or is not orthogonal, or there are too few reflections.
@@ -115,18 +99,18 @@ class Rotation(FlowBijector):
             raise ValueError(
                 f"`axes` of {self.event_size} dimensions need {len(vectors)} reflections, there are {count}."
             )
-        # Further ones along the first axis undo each other, or turn the sign of the first column.
+        # Further reflections along the first axis cancel in pairs, or flip the sign of the first column.
         rest = np.tile(np.eye(self.event_size)[:1], [count - len(vectors), 1])
         self.reflections.assign(np.concatenate([vectors, rest]))
         self.set_adapted()
 
     def matrix(self) -> tf.Tensor:
-        """`Q`, of shape `[D, D]`."""
+        """Return `Q`, of shape `[D, D]`."""
         v = tf.convert_to_tensor(self.reflections)
         norm = tf.norm(v, axis=-1, keepdims=True)
         u = v / tf.where(norm > 0, norm, tf.ones_like(norm))
         gram = tf.matmul(u, u, transpose_b=True)
-        # S is the inverse of the upper triangle of U U' with half of the diagonal, which is 1.
+        # `S` is the inverse of the upper triangle of `U U'`, with half of its unit diagonal.
         upper = tf.linalg.band_part(gram, 0, -1) * (1.0 - tf.eye(v.shape[0], dtype=v.dtype))
         half = upper + 0.5 * tf.eye(v.shape[0], dtype=v.dtype)
         factor = tf.linalg.triangular_solve(half, u, lower=False)
@@ -140,16 +124,14 @@ class Rotation(FlowBijector):
 
 
 def _times(x: tf.Tensor, matrix: tf.Tensor, transpose_b: bool) -> tf.Tensor:
-    """Rows times a matrix, for any batch shape."""
     flat = tf.reshape(x, [-1, matrix.shape[0]])
     return tf.reshape(tf.matmul(flat, matrix, transpose_b=transpose_b), tf.shape(x))
 
 
 def principal_axes(rows: np.ndarray) -> np.ndarray | None:
-    """Eigenvectors of the covariance in columns; `None` where no correlation exceeds 0.2, or six times its sampling error.
+    """Return eigenvectors of the covariance in columns, or `None` if no correlation exceeds both 0.2 and six standard errors.
 
-    There, where correlations hold less than 0.02 nats, nearly every axis is principal. (For two variables of equal
-    variance the axes would lie at 45 degrees, always.)
+    Without correlation, the eigenvectors are arbitrary. For two variables of equal variance they always lie at 45 degrees.
     """
     covariance = np.atleast_2d(np.cov(rows.T))
     deviation = np.sqrt(np.maximum(np.diag(covariance), np.finfo(np.float64).tiny))
@@ -160,10 +142,10 @@ def principal_axes(rows: np.ndarray) -> np.ndarray | None:
 
 
 def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
-    """Axes of the independent components of rows that are white already, in columns: of a random half of the rows.
+    """Return the axes of the independent components of white rows, in columns, estimated from a random half of the rows.
 
-    `None` where that half has fewer than twice as many rows as dimensions, and where what `FastICA` looks for is not there: in
-    the other half no component's mean of `log cosh` is five standard errors away from that of normal data.
+    Return `None` if that half has fewer than twice as many rows as dimensions, or if in the other half every
+    component's mean of `log cosh` is within five standard errors of its value for normal data.
     """
     try:
         from sklearn.decomposition import FastICA
@@ -174,7 +156,7 @@ def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
         return None
     rows, others = np.array_split(rows[np.random.default_rng(seed).permutation(len(rows))], 2)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # any orthogonal matrix will do
+        warnings.simplefilter("ignore", ConvergenceWarning)  # any orthogonal matrix is valid
         found = FastICA(whiten=False, max_iter=200, random_state=seed % 2**32).fit(rows - rows.mean(axis=0))
     left, _, right = np.linalg.svd(found.components_)
     axes = (left @ right).T
@@ -185,7 +167,7 @@ def independent_axes(rows: np.ndarray, seed: int) -> np.ndarray | None:
 
 
 def _vectors_of(q: np.ndarray) -> np.ndarray:
-    """Householder vectors `[D - 1, D]` (one for `D = 1`) whose reflections, in order, are `q` up to signs of columns."""
+    """Return Householder vectors `[max(1, D - 1), D]` whose reflections, in order, give `q` up to signs of columns."""
     rest, size = q.copy(), len(q)
     vectors = []
     for i in range(max(1, size - 1)):

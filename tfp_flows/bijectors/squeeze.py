@@ -1,4 +1,4 @@
-"""Squeezing space into channels, and the preprocessing of images."""
+"""Squeezing of images, and their preprocessing."""
 
 from __future__ import annotations
 
@@ -14,22 +14,19 @@ tfb = tfp.bijectors
 
 @serializable
 class Squeeze(FlowBijector):
-    """Turns each block of `factor x factor` pixels into channels (Dinh et al. 2016, section 3.6): `[H, W, C]` to
-    `[H / f, W / f, f f C]`.
+    """Map from blocks of `factor x factor` pixels to channels (Dinh et al. 2016, arXiv:1605.08803, section 3.6).
 
-    The new channels are ordered by the place in the block, row by row, and within a place as before. Forward squeezes, so
-    that a flow from latent values to images holds `tfb.Invert(Squeeze())`.
+    The new channels are ordered by the position in the block, row by row, then by the old channel. Forward squeezes, so
+    a flow from latent values to images contains `tfb.Invert(Squeeze())`.
 
-    Cost per direction: a copy.
+    Cost per direction: a copy. Shapes: `[..., H, W, C]` to `[..., H / f, W / f, f f C]`; the log-det is zero.
 
     Args:
-      factor: Side of a block.
-      validate_args, name: As in the other bijectors.
+      factor: Side `f` of a block.
+      validate_args, name: Whether to check values at run time; name of the bijector.
 
     Raises:
-      ValueError: If `factor` is less than 2; at a call, if height or width is no multiple of it.
-
-    Shapes: `[..., H, W, C]` to `[..., H / f, W / f, f f C]`; the log-det is zero.
+      ValueError: If `factor` is less than 2; at a call, if height or width is not a multiple of it.
 
     Example:
       >>> Squeeze().forward(tf.ones([5, 4, 4, 3])).shape
@@ -103,16 +100,13 @@ class Squeeze(FlowBijector):
 
 
 def get_preprocess_bijector(alpha: float, dtype: tf.DType = tf.float32) -> tfb.Bijector:
-    """`logit(alpha + (1 - 2 alpha) x)`, from values in [0, 1] to the real line (Dinh et al. 2016, section 4.1).
+    """Return `logit(alpha + (1 - 2 alpha) x)`, from [0, 1] to the real line (Dinh et al. 2016, arXiv:1605.08803, section 4.1).
 
     Forward preprocesses; a flow from latent values to images ends with `tfb.Invert` of it.
 
     Args:
-      alpha: Distance from 0 and 1 that is kept, in [0, 1/2).
-      dtype: Of the values.
-
-    Returns:
-      A bijector.
+      alpha: Distance to keep from 0 and 1, in [0, 1/2).
+      dtype: Dtype of the values.
 
     Raises:
       ValueError: If `alpha` is out of range.

@@ -1,4 +1,4 @@
-"""Standardization fitted on training data, as a bijector, so that densities stay in the data's own units."""
+"""Standardization by training data, as a bijector, so that densities keep the units of the data."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ from tfp_flows.registry import serializable
 
 @serializable
 class Standardize(FlowBijector):
-    """The affine map `y = x * scale + shift` from standardized values `x` to data `y`.
+    """Affine map `y = x * scale + shift` from standardized values `x` to data `y`. `log |det dy/dx| = sum(log(scale))`.
 
-    `log |det dy/dx| = sum(log(scale))`. `shift` and `scale`, each `[D]`, are the mean and the standard deviation of the
-    training data. They are variables, so that they are saved with a flow's weights, but are not trained. Put it
-    on the data's side of a flow, or give it to a recipe as `preprocess=`.
-
-    Cost per direction and event: `O(D)`.
+    `shift` and `scale`, each `[D]`, are the mean and the standard deviation of the training data. They are
+    non-trainable variables, saved with a flow's weights. Put the bijector on the data side of a flow, or pass it to a
+    recipe as `preprocess=`. Cost per direction and event: `O(D)`.
 
     Args:
-      event_size: Integer `D`. The new bijector is the identity until `adapt` is called.
-      dtype, validate_args, name: As in the other bijectors.
+      event_size: Integer `D`. A new bijector is the identity until `adapt` is called.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Example:
       >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
@@ -37,7 +35,7 @@ class Standardize(FlowBijector):
     """
 
     is_affine = True
-    adapts_in_fit = False  # by the first batch; a `Standardize` is adapted to all rows, or set by hand
+    adapts_in_fit = False  # `fit` adapts by its first batch; standardization needs all rows
 
     def __init__(
         self,
@@ -52,7 +50,7 @@ class Standardize(FlowBijector):
         self.scale = tf.Variable(tf.ones([event_size], self.dtype), trainable=False, name="scale")
 
     def adapt(self, data) -> None:
-        """Sets `shift` and `scale` to the mean and standard deviation of `data`, an array `[N, D]`, in one pass.
+        """Set `shift` and `scale` to the mean and standard deviation of `data`, an array `[N, D]`, in one pass.
 
         A `tff.streams.Stream`, a `tf.data.Dataset` of batches, or an iterator of arrays is read batch by batch.
 
@@ -62,7 +60,7 @@ class Standardize(FlowBijector):
         found = moments("`data`", self.event_size, _chunks_of(data))
         if found.rows < 2:
             raise ValueError(f"`data` must have at least 2 rows to standardize by, got {found.rows}.")
-        # Rounding gives a constant column a tiny deviation, and float32 may underflow a true one.
+        # Rounding gives a constant column a tiny deviation, and a true deviation may underflow in float32.
         varies = (found.highest > found.lowest) & (found.deviation.astype(self.scale.dtype.as_numpy_dtype) > 0)
         if not np.all(varies):
             column = int(np.argmin(varies))
@@ -70,7 +68,7 @@ class Standardize(FlowBijector):
         self._set(found.mean, found.deviation)
 
     def adapt_to_conditions(self, data) -> None:
-        """Like `adapt`, for conditions `[N, D]`: constant columns, and flags of zeros and ones, stay as they are.
+        """Adapt to conditions `[N, D]`. Constant columns, and flags of zeros and ones, are not scaled.
 
         Raises:
           ValueError: If `data` has another shape or a value that is not finite.
@@ -93,7 +91,6 @@ class Standardize(FlowBijector):
 
 
 def _chunks_of(data: Any) -> Iterable:
-    """The events of data, array by array."""
     if isinstance(data, Stream):
         return data.chunks()
     if isinstance(data, tf.data.Dataset):
@@ -102,9 +99,9 @@ def _chunks_of(data: Any) -> Iterable:
 
 
 def standardize(data, *, dtype: tf.DType = tf.float32, name: str = "standardize") -> Standardize:
-    """Returns the `Standardize` bijector of `data`: fit it on training data only.
+    """Return a `Standardize` bijector adapted to `data`, which should be training data only.
 
-    `data` is an array `[N, D]`, or a `tff.streams.Stream` or a `tf.data.Dataset` of batches, which are read batch by batch.
+    `data` is an array `[N, D]`, an iterator, or a `tff.streams.Stream` or `tf.data.Dataset` of batches, read batch by batch.
     """
     if isinstance(data, (Stream, tf.data.Dataset)):
         spec = data.element_spec[1] if isinstance(data.element_spec, tuple) else data.element_spec

@@ -1,4 +1,4 @@
-"""Sylvester flow (van den Berg et al. 2018) with both directions."""
+"""Sylvester flow, invertible in both directions."""
 
 from __future__ import annotations
 
@@ -17,48 +17,41 @@ from tfp_flows.seeds import resolve_seed
 
 @serializable
 class SylvesterFlow(AmortizedBijector):
-    """Sylvester flow `f(z) = z + Q R tanh(R~ Q' z + b)` (van den Berg et al. 2018, eq. 8 and 14), in both directions.
+    """Sylvester flow `f(z) = z + Q R tanh(R~ Q' z + b)` (van den Berg et al. 2018, arXiv:1803.05649, eq. 8 and 14).
 
     `Q` `[D, M]` has orthonormal columns, `R` and `R~` `[M, M]` are upper triangular, so that
     `log |det df/dz| = sum(log(1 + r_ii r~_ii (1 - tanh(R~ Q' z + b)^2)))` (eq. 13). The map is invertible if
-    `r_ii r~_ii > -1` (theorem 2): `r_ii` is scaled until `r_ii r~_ii = -1 + softplus(t + log(e - 1))`, `t` being the product of
-    the two trainable values. (The paper bounds both by tanh, and their product with them by 1.)
-    With `M = 1` it is the planar flow whose `u` is a multiple of `w`.
+    `r_ii r~_ii > -1` (theorem 2): `r_ii` is scaled so that `r_ii r~_ii = -1 + softplus(t + log(e - 1))`, where `t` is
+    the product of the two trainable values. With `M = 1` it is the planar flow whose `u` is a multiple of `w`.
 
-    `Q` comes from `num_reflections` Householder reflections (the paper's H-SNF with `M = D`, O-SNF with `M < D`, whose
-    orthogonalization the reflections replace), or is the identity (`num_reflections=0`: the triangular T-SNF; let a
-    reversal stand between two of them, as the recipe `sylvester_flow` does).
+    `Q` is a product of `num_reflections` Householder reflections: the paper's H-SNF for `M = D`, and a replacement of
+    its O-SNF for `M < D`. Without reflections it is the identity (T-SNF): then put reversals between layers.
 
-    The inverse, which no other library has: what is orthogonal to `Q` stays, and the `M` coordinates within it follow
-    one after the other, from the last to the first, each by the planar flow's scalar equation.
+    The inverse solves for the `M` coordinates along `Q` from the last to the first, each by the planar flow's scalar equation.
 
-    Cost per direction and event: forward and its log-det `O(D M + M^2)`, and `O(D)` for each reflection (once a call, or once
-    for each condition); inverse the same, and `M` scalar solves in turn.
+    Cost per direction and event: forward and its log-det `O(D M + M^2)`, and `O(D)` per reflection; inverse adds `M`
+    scalar solves in sequence. Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
-    The trainable variables are `r` and `r_tilde` `[M (M + 1) / 2]` (upper triangles as in `tfp.math.fill_triangular`), `b`
-    `[M]` and `reflections` `[num_reflections, D]`. A new flow is close to the identity. With `conditional_size`, a network
-    adds to all of them what it computes from the `conditional_input` of a call; it starts at zero.
+    The trainable variables are `r` and `r_tilde` `[M (M + 1) / 2]` (upper triangles, see `tfp.math.fill_triangular`),
+    `b` `[M]` and `reflections` `[num_reflections, D]`. A new flow is close to the identity.
 
     Args:
       event_size: Integer `D`, the size of the last axis.
       rank: Integer `M <= D`; `D` if `None`.
-      num_reflections: Number of Householder reflections; 4, or `D` if that is less, if `None`.
-      conditional_size, hidden_units, activation, seed, dtype, validate_args, name: As in `PlanarFlow`.
+      num_reflections: Number of Householder reflections; `min(4, D)` if `None`.
+      conditional_size: Size `C` of the `conditional_input` `[..., C]`, from which a network computes offsets of all variables.
+      hidden_units, activation: Hidden layers of the network that reads the condition, and their activation.
+      seed: Integer seed of the initial values; `keras.utils.set_random_seed` decides if `None`.
+      dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Raises:
       ValueError: If a size is not a positive integer, or `rank` exceeds `event_size`.
-
-    Shapes: `[..., D]` to `[..., D]`; the log-det has shape `[...]` and is in nats.
 
     Example:
       >>> flow = SylvesterFlow(4, rank=2, seed=1)
       >>> y = flow.forward(tf.ones([5, 4]))
       >>> y.shape, flow.inverse(tf.identity(y)).shape, flow.inverse_log_det_jacobian(y).shape
       (TensorShape([5, 4]), TensorShape([5, 4]), TensorShape([5]))
-
-    References:
-      R. van den Berg, L. Hasenclever, J. M. Tomczak and M. Welling, Sylvester Normalizing Flows for Variational Inference,
-      2018, arXiv:1803.05649.
     """
 
     def __init__(
@@ -106,32 +99,29 @@ class SylvesterFlow(AmortizedBijector):
         )
 
     def _parts(self, x, conditional_input):
-        """`R` with its constrained diagonal, `R~`, `b`, the reflections, and `1 + r_ii r~_ii`."""
+        """Return `R` with its constrained diagonal, `R~`, `b`, the reflections, and `1 + r_ii r~_ii`."""
         r, r_tilde, b, *rest = self._values(x, conditional_input)
         reflections = rest[0] if rest else None
         r, r_tilde = (tfp.math.fill_triangular(t, upper=True) for t in (r, r_tilde))
         tilde = tf.linalg.diag_part(r_tilde)
         r_hat, slope = constrained_factor(tf.linalg.diag_part(r), tilde)
-        # (XLA cannot compile the gradient of `tf.linalg.set_diag` for a batch whose size is not known statically.)
+        # XLA cannot compile the gradient of `tf.linalg.set_diag` for a batch whose size is not known statically.
         above = r * (1.0 - tf.eye(self.rank, dtype=r.dtype))
         return above + tf.linalg.diag(r_hat), r_tilde, b, reflections, slope
 
     def _reflect(self, x, reflections, order):
-        """`H_1 ... H_n x`, or, from first to last, the transpose of it."""
         for i in order:
             v = reflections[..., i, :]
             norm2 = tf.reduce_sum(tf.square(v), axis=-1, keepdims=True)
-            moves = norm2 > 0  # a zero vector reflects nothing
+            moves = norm2 > 0  # false for a zero vector, which reflects nothing
             scale = 2.0 * tf.reduce_sum(x * v, axis=-1, keepdims=True) / tf.where(moves, norm2, tf.ones_like(norm2))
             x -= tf.where(moves, scale, tf.zeros_like(scale)) * v
         return x
 
     def _to_coordinates(self, x, reflections):
-        """`Q' x`, the first `M` coordinates of the reflected vector."""
         return self._reflect(x, reflections, range(self._count))[..., : self.rank]
 
     def _from_coordinates(self, v, reflections):
-        """`Q v`."""
         paddings = [[0, 0]] * (v.shape.rank - 1) + [[0, self.event_size - self.rank]]
         return self._reflect(tf.pad(v, paddings), reflections, reversed(range(self._count)))
 
@@ -145,7 +135,7 @@ class SylvesterFlow(AmortizedBijector):
         r, r_tilde, b, reflections, slope = self._parts(y, conditional_input)
         target = self._to_coordinates(y, reflections)
         v = tf.stop_gradient(_solve(*map(tf.stop_gradient, (target, r, r_tilde, b, slope))))
-        # As in `solve_increasing`: two Newton steps at the solution, which give the gradients, also the second ones.
+        # Two Newton steps at the solution give first and second gradients, as in `solve_increasing`.
         for _ in range(2):
             t = tf.tanh(tf.linalg.matvec(r_tilde, v) + b)
             residual = v + tf.linalg.matvec(r, t) - target
@@ -158,7 +148,7 @@ class SylvesterFlow(AmortizedBijector):
 
 
 def _solve(target, r, r_tilde, b, slope):
-    """`v` with `v + R tanh(R~ v + b) = target`, from the last coordinate to the first."""
+    """Solve `v + R tanh(R~ v + b) = target` for `v`, from the last coordinate to the first."""
     rank = target.shape[-1]
     batch = tf.broadcast_dynamic_shape(tf.shape(target)[:-1], tf.shape(b)[:-1])
     start = tf.zeros(tf.concat([batch, [rank]], axis=0), target.dtype)
@@ -166,7 +156,7 @@ def _solve(target, r, r_tilde, b, slope):
 
     def one(step, v, t):
         i = rank - 1 - step
-        # Coordinates that are not solved yet are zero, in `v` and in `t`.
+        # Coordinates that are not solved yet are zero in `v` and `t`.
         offset = tf.reduce_sum(r_tilde[..., i, :] * v, axis=-1) + b[..., i]
         rest = target[..., i] - tf.reduce_sum(r[..., i, :] * t, axis=-1)
         s = solve_tanh(tilde[..., i] * rest + offset, slope[..., i])

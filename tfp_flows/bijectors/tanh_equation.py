@@ -1,4 +1,4 @@
-"""The scalar equation of planar and Sylvester flows, and the constraint under which it has one root."""
+"""Scalar equation of planar and Sylvester flows, and the constraint under which it has one root."""
 
 from __future__ import annotations
 
@@ -9,30 +9,23 @@ from tfp_flows.numerics import sech_squared, solve_increasing
 
 
 def constrained_u(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The `u_hat` that makes `z + u_hat tanh(w.z + b)` invertible (arXiv:1505.05770, appendix A.1).
+    """Return the `u_hat` `[..., D]` that makes `z + u_hat tanh(w.z + b)` invertible (arXiv:1505.05770, appendix A.1).
 
-    `u_hat = u + (m(w.u) - w.u) w / |w|^2` with `m(x) = -1 + softplus(x)`, so that `w.u_hat = m(w.u) > -1`.
-
-    Args:
-      u: Tensor of shape `[..., D]`.
-      w: Tensor of shape `[..., D]`. Where it is zero the map is a translation by `u tanh(b)`, and `u_hat = u`.
-
-    Returns:
-      `u_hat` of shape `[..., D]`, and `1 + w.u_hat = softplus(w.u) > 0` of shape `[...]`, which keeps its relative
-      precision where `w.u_hat` comes close to -1.
+    `u_hat = u + (m(w.u) - w.u) w / |w|^2` with `m(x) = -1 + softplus(x)`, so that `w.u_hat = m(w.u) > -1`. Where `w` is
+    zero, `u_hat = u`. The second result, `1 + w.u_hat = softplus(w.u)` `[...]`, is precise near 0.
     """
     wu = tf.reduce_sum(w * u, axis=-1)
     norm2 = tf.reduce_sum(w * w, axis=-1)
     moves = norm2 > 0
     tiny = np.finfo(wu.dtype.as_numpy_dtype).tiny
     slope = tf.where(moves, tf.maximum(tf.math.softplus(wu), tiny), tf.ones_like(wu))
-    # At w = 0 the quotient is replaced before it is formed, so that its gradient is finite as well.
+    # At `w = 0` the divisor is replaced before the division, so that the gradient is also finite.
     step = tf.where(moves, slope - 1.0 - wu, tf.zeros_like(wu)) / tf.where(moves, norm2, tf.ones_like(wu))
     return u + step[..., tf.newaxis] * w, slope
 
 
 _K = float(1.0 - np.exp(-1.0))
-# Of log(1 + K (exp(t) - 1)) / t at 0: the cumulants of a Bernoulli variable, over factorials.
+# Taylor series of `log(1 + K (exp(t) - 1)) / t` at 0: the cumulants of a Bernoulli variable, over factorials.
 _SERIES = (
     _K,
     _K * (1 - _K) / 2,
@@ -43,17 +36,11 @@ _SERIES = (
 
 
 def constrained_factor(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """For single numbers: a `u_hat` with `w u_hat > -1` that is smooth everywhere, and zero where `u` is.
+    """Return a `u_hat` with `w u_hat > -1` for scalars, smooth everywhere and zero where `u` is, and `1 + w u_hat`.
 
-    `constrained_u` divides by `w`. A vector hardly comes near zero, but a number that is trained may cross it, and `u_hat`
-    would then be infinite. Here `w u_hat = m(w u)` with `m(t) = -1 + softplus(t + log(e - 1))`, which is zero at zero, so
+    `constrained_u` divides by `w`. A vector hardly comes near zero, but a trained scalar may cross it, where `u_hat`
+    would be infinite. Here `w u_hat = m(w u)` with `m(t) = -1 + softplus(t + log(e - 1))`, which is zero at zero, so
     that `u_hat = u m(t) / t` at `t = w u` needs no division by `w`.
-
-    Args:
-      u, w: Tensors of one shape.
-
-    Returns:
-      `u_hat`, and `1 + w u_hat > 0`, both of that shape.
     """
     t = u * w
     tiny = np.finfo(t.dtype.as_numpy_dtype).tiny
@@ -68,12 +55,12 @@ def constrained_factor(u: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor
 
 
 def _bracket(r: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Bracket of the root of `s + c tanh(s) = r`, `c = slope - 1`, and a start from which Newton's method needs few steps.
+    """Return a bracket of the root of `s + c tanh(s) = r`, `c = slope - 1`, and a start near it for Newton's method.
 
-    With `|r|` for `r` (the equation is odd): for `c >= 0` the left side is concave, and `tanh(s) <= min(s, 1)` gives a
-    lower bound of the root, from where Newton's method does not cross it. For `c < 0` it is convex. Where `slope` is small it
-    is nearly a cubic, on which Newton's steps shrink by a third only, so the start is the root of
-    `slope s - c s^3 / 3 = |r|`, as far as that is below one, and else a step of `s = |r| - c tanh(s)` from its upper bound.
+    The equation is odd, so `|r|` stands for `r`. For `c >= 0` the left side is concave, and `tanh(s) <= min(s, 1)`
+    gives a lower bound of the root, from which Newton's method does not overshoot. For `c < 0` it is convex. For a
+    small `slope` it is nearly a cubic, on which Newton's steps shrink by a third only. The start is then the root of
+    `slope s - c s^3 / 3 = |r|`, if that is below one, and otherwise a step of `s = |r| - c tanh(s)` from the upper bound.
     """
     c = slope - 1.0
     size = tf.abs(r)
@@ -89,17 +76,17 @@ def _bracket(r: tf.Tensor, slope: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.T
     return tf.minimum(reach, 0.0), tf.maximum(reach, 0.0), start
 
 
-# Of (s - tanh(s)) / s^3 in s^2, up to |s| = 0.1.
+# Taylor series of `(s - tanh(s)) / s^3` in `s^2`, accurate up to `|s| = 0.1`.
 _TANH_SERIES = (1 / 3, -2 / 15, 17 / 315, -62 / 2835, 1382 / 155925, -21844 / 6081075)
 
 
 def _residual(s, r, slope):
-    """`s + (slope - 1) tanh(s) - r` and its derivative `tanh(s)^2 + slope sech(s)^2`, both as sums of positive terms.
+    """Return `s + (slope - 1) tanh(s) - r` and its derivative `tanh(s)^2 + slope sech(s)^2`, as sums of positive terms.
 
-    `s - tanh(s)` as written would leave nothing but rounding errors of a small `s`.
+    For a small `s`, `s - tanh(s)` would leave only rounding errors.
     """
     t, near = tf.tanh(s), tf.abs(s) < 0.1
-    small = tf.where(near, s, tf.zeros_like(s))  # of a large one the series would overflow, and spoil the gradient
+    small = tf.where(near, s, tf.zeros_like(s))  # the series overflows for a large `s`, which spoils the gradient
     square, series = small * small, tf.zeros_like(s)
     for coefficient in reversed(_TANH_SERIES):
         series = series * square + coefficient
@@ -108,11 +95,11 @@ def _residual(s, r, slope):
 
 
 def solve_tanh(r: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    """The root `s` of `s + (slope - 1) tanh(s) = r`, for `slope > 0`, of the shape to which both broadcast."""
+    """Return the root `s` of `s + (slope - 1) tanh(s) = r`, for `slope > 0`. The arguments broadcast."""
     r, slope = r + tf.zeros_like(slope), slope + tf.zeros_like(r)
     return tf.ensure_shape(solve_increasing(_residual, _bracket, [r, slope]), r.shape)
 
 
 def log_slope(s: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
-    """Log of the derivative `1 + (slope - 1) (1 - tanh(s)^2)`, without cancellation."""
+    """Return the log of the derivative `1 + (slope - 1) (1 - tanh(s)^2)`, without cancellation."""
     return tf.math.log(tf.square(tf.tanh(s)) + slope * sech_squared(s))

@@ -1,4 +1,4 @@
-"""Density destructors: flows that are fitted greedily, without gradients, and what they tell about entropy."""
+"""Density destructors: flows that are fitted greedily, without gradients, and estimates of entropy from them."""
 
 from tfp_flows.destructors.destructor import (
     Destructor,

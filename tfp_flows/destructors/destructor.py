@@ -1,4 +1,4 @@
-"""Destructors: simple densities that are fitted to data, as bijectors that take them apart."""
+"""Destructors: simple densities fitted to data, as bijectors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ tfb = tfp.bijectors
 
 
 class Destructor(abc.ABC):
-    """Fits a simple density to data, and returns the map to them from normal or uniform values.
+    """Base class of simple densities, which `adapt` fits to data as a bijector from latent values to the data.
 
-    A subclass, or any object with `fit`, is a layer of a `DestructorStack`. Destructors are the inverse of the usual view of
-    a flow: the density of the data is taken apart, one simple piece after the other (Inouye and Ravikumar 2018).
-
-    Attributes:
-      latent: What the bijector's `inverse` makes of the data: `"normal"` (standard normal) or `"uniform"` (on the unit cube).
+    A `DestructorStack` composes destructors, or any objects with `adapt` (Inouye and Ravikumar, Deep Density
+    Destructors, ICML 2018). The attribute `latent` names the distribution of the latent values: `"normal"` (standard
+    normal) or `"uniform"` (on the unit cube).
 
     Example:
       >>> class Triangular(tff.destructors.Destructor):
@@ -35,20 +33,17 @@ class Destructor(abc.ABC):
       >>> x = np.random.default_rng(1).uniform(size=[500, 2]).astype("float32")
       >>> tff.destructors.DestructorStack(2, Triangular(), max_layers=1, seed=1).fit(x, verbose=0).event_shape
       TensorShape([2])
-
-    References:
-      D. I. Inouye and P. Ravikumar, Deep Density Destructors, 2018, ICML.
     """
 
     latent: str = "normal"
 
     @abc.abstractmethod
     def adapt(self, x: np.ndarray, seed: int) -> tfb.Bijector:
-        """The bijector from latent values to data that was fitted to `x`, of shape `[N, D]` and the flow's dtype."""
+        """Return the bijector from latent values to data, fitted to `x` of shape `[N, D]` and the flow's dtype."""
 
 
 class GaussianDestructor(Destructor):
-    """A Gaussian with full covariance.
+    """Gaussian with full covariance.
 
     Example:
       >>> x = np.random.default_rng(1).normal(size=[500, 2]) * [1.0, 5.0]
@@ -63,19 +58,17 @@ class GaussianDestructor(Destructor):
             factor = np.linalg.cholesky(covariance)
         except np.linalg.LinAlgError as error:
             raise ValueError("`x` lies in a subspace: its covariance is singular, and no Gaussian fits.") from error
-        positive = tfb.FillScaleTriL(diag_bijector=tfb.Exp(), diag_shift=None)  # its own shift is float32
+        positive = tfb.FillScaleTriL(diag_bijector=tfb.Exp(), diag_shift=None)  # its default shift is float32
         scale = tfp.util.TransformedVariable(tf.constant(factor, dtype), positive, name="scale_tril")
         return tfb.Chain([tfb.Shift(tf.Variable(x.mean(axis=0), dtype=dtype, name="mean")), tfb.ScaleMatvecTriL(scale)])
 
 
 class _RotatedDestructor(Destructor):
-    """A simple density in coordinates that were standardized and rotated before."""
-
     rotation: str | None
 
     @abc.abstractmethod
     def _density(self, size: int, seed: int, dtype: tf.DType) -> tfb.Bijector:
-        """Returns the layer of the density, to be adapted."""
+        """Return the layer of the density, to be adapted."""
 
     def adapt(self, x, seed):
         size, dtype = x.shape[1], tf.as_dtype(x.dtype)
@@ -85,7 +78,7 @@ class _RotatedDestructor(Destructor):
             layers += [Rotation(size, start="pca", seed=axes, dtype=dtype), ActNorm(size, dtype=dtype)]
             layers += [Rotation(size, start="ica", seed=more_axes, dtype=dtype)]
         else:
-            # What an earlier layer has left is standardized well enough.
+            # The output of an earlier layer is usually standardized well enough.
             low, mean, high = np.quantile(x, [0.16, 0.5, 0.84], axis=0)
             if np.any(np.abs(mean) > 0.5) or np.any(high - low < 1.0) or np.any(high - low > 4.0):
                 layers += [ActNorm(size, dtype=dtype)]
@@ -99,13 +92,11 @@ class _RotatedDestructor(Destructor):
 
 
 class MarginalDestructor(_RotatedDestructor):
-    """The marginal distributions, after a rotation: one step of Gaussianization. Data are standardized where they are not.
+    """Marginal distributions after a rotation: one step of Gaussianization, with standardization if needed.
 
     Args:
-      transformer: Of each dimension; a `QuantileSplineTransformer()` if `None`. `GaussianMixtureTransformer()` fits a mixture
-        to each dimension.
-      rotation: `None`, `"random"`, `"pca"` or `"ica"`, as in `Rotation`; data are whitened before independent components
-        are looked for.
+      transformer: Transformer of each dimension: `QuantileSplineTransformer()` if `None`, or `GaussianMixtureTransformer()`.
+      rotation: `None`, `"random"`, `"pca"` (principal axes) or `"ica"` (independent components, after whitening).
 
     Example:
       >>> x = 10.0 * tff.data.moons().sample(500, seed=1).astype("float32")
@@ -123,11 +114,11 @@ class MarginalDestructor(_RotatedDestructor):
 
 
 class MixtureDestructor(_RotatedDestructor):
-    """A mixture of Gaussians with diagonal covariances, fitted by expectation maximization, after a rotation.
+    """Mixture of Gaussians with diagonal covariances, fitted by expectation maximization, after a rotation.
 
     Args:
       num_components: Number of components.
-      rotation: As in `MarginalDestructor`.
+      rotation: `None`, `"random"`, `"pca"` (principal axes) or `"ica"` (independent components, after whitening).
 
     Example:
       >>> x = tff.data.eight_gaussians().sample(2000, seed=1).astype("float32")

@@ -20,7 +20,7 @@ tfb = tfp.bijectors
 
 
 class Estimate(NamedTuple):
-    """A value in nats, and its standard error from the number of samples that were scored, not from the fit."""
+    """Value in nats and its standard error, which reflects the number of scored samples, not the fit."""
 
     value: float
     standard_error: float
@@ -31,7 +31,6 @@ def _estimate(per_row: np.ndarray) -> Estimate:
 
 
 def _over_folds(x: np.ndarray, folds: int, seed: int, score: Callable[[np.ndarray, np.ndarray, int], np.ndarray]):
-    """Scores of each row by what was fitted to the other folds."""
     folds = positive_int("folds", folds, 2)
     if len(x) < 20 * folds:
         raise ValueError(f"`x` must have at least {20 * folds} rows for {folds} folds, got {len(x)}.")
@@ -56,27 +55,25 @@ def _checked(name: str, x: Any) -> np.ndarray:
 
 
 def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """The differential entropy of samples, in nats: the mean NLL of each half under the RBIG flow of the other half.
+    """Estimate the differential entropy of samples, in nats (Laparra et al. 2020, arXiv:2010.03807).
 
-    On average it is too high by what the flow does not capture, and never too low.
+    The estimate is the mean NLL of each fold under an RBIG flow fitted to the others. On average it is never too low,
+    and too high by what the flow does not capture.
 
     Args:
       x: Samples `[N, D]`.
-      folds: Number of parts of the data; each is scored by what was fitted to the others.
+      folds: Number of parts of the data. Each is scored by a fit to the others.
       seed: Integer seed.
       options: Keywords of `rbig`, such as `rotation` and `num_bins`.
 
-    Returns:
-      An `Estimate`: value and standard error.
+    Raises:
+      ValueError: If `x` has another shape, a value that is not finite, or fewer than 20 rows per fold.
 
     Example:
       >>> x = np.random.default_rng(1).normal(size=[4000, 2])  # the entropy is log(2 pi e) = 2.838
       >>> found = tff.destructors.entropy(x, seed=1)
       >>> bool(abs(found.value - 2.838) < 0.1)
       True
-
-    References:
-      V. Laparra et al., Information Theory Measures via Multidimensional Gaussianization, 2020, arXiv:2010.03807.
     """
 
     def score(rest, part, seed):
@@ -86,17 +83,17 @@ def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimat
 
 
 def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """The total correlation (multi-information) of samples: by how many nats they are not independent.
+    """Estimate the total correlation (multi-information) of samples, in nats (Laparra et al. 2020, arXiv:2010.03807).
 
-    The mean log-density of each half under the RBIG flow of the other half, less that of its first layer, which knows the
-    marginals only. It is too low by what the flow does not capture, and too high by what the first layer has missed of the
-    marginals, which heavy tails make large.
+    The estimate is the mean log-density of each fold under an RBIG flow fitted to the others, minus that of the flow's
+    first layer, which models only the marginals. It is too low by what the flow does not capture, and too high by what
+    the first layer misses of the marginals, which can be much for heavy tails.
 
     Args:
-      x, folds, seed, options: As in `entropy`.
-
-    Returns:
-      An `Estimate`: value and standard error.
+      x: Samples `[N, D]`.
+      folds: Number of parts of the data. Each is scored by a fit to the others.
+      seed: Integer seed.
+      options: Keywords of `rbig`, such as `rotation` and `num_bins`.
 
     Example:
       >>> x = np.random.default_rng(1).normal(size=[4000, 2])
@@ -104,9 +101,6 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
       >>> found = tff.destructors.total_correlation(x, seed=1)
       >>> bool(abs(found.value - 0.511) < 0.1)
       True
-
-    References:
-      V. Laparra et al., Information Theory Measures via Multidimensional Gaussianization, 2020, arXiv:2010.03807.
     """
 
     def score(rest, part, seed):
@@ -120,17 +114,16 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
 
 
 def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
-    """The mutual information of two groups of variables, in nats: what the rows of `x` tell about those of `y`.
+    """Estimate the mutual information of two groups of variables, in nats (Laparra et al. 2020, arXiv:2010.03807).
 
-    Both groups are Gaussianized on their own, which leaves it as it was, and then jointly: the value is the mean log-density
-    of the pair, less those of both alone. With few rows it may be negative, since the joint fit costs more than the two.
+    Each group is Gaussianized on its own, which preserves mutual information, and then both jointly. The estimate is
+    the mean log-density of the pair minus those of the groups. It may be negative for few rows.
 
     Args:
-      x, y: Samples `[N, D]` and `[N, E]`, row by row together.
-      folds, seed, options: As in `entropy`.
-
-    Returns:
-      An `Estimate`: value and standard error.
+      x, y: Samples `[N, D]` and `[N, E]`, in matching rows.
+      folds: Number of parts of the data. Each is scored by a fit to the others.
+      seed: Integer seed.
+      options: Keywords of `rbig`, such as `rotation` and `num_bins`.
 
     Example:
       >>> x = np.random.default_rng(1).normal(size=[4000, 1])
@@ -138,9 +131,6 @@ def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **optio
       >>> found = tff.destructors.mutual_information(x, y, seed=1)
       >>> bool(abs(found.value - 0.511) < 0.1)
       True
-
-    References:
-      V. Laparra et al., Information Theory Measures via Multidimensional Gaussianization, 2020, arXiv:2010.03807.
     """
     x, y = _checked("x", x), _checked("y", y)
     if len(x) != len(y):

@@ -19,7 +19,7 @@ tfb = tfp.bijectors
 
 
 class _BoxDestructor(Destructor):
-    """Standardization, and then boxes of the unit cube that the normal CDF makes of the data."""
+    """Standardization, followed by boxes of the unit cube that the normal CDF maps the data to."""
 
     def adapt(self, x, seed):
         dtype = tf.as_dtype(x.dtype)
@@ -33,11 +33,11 @@ class _BoxDestructor(Destructor):
 
 
 class HistogramDestructor(_BoxDestructor):
-    """A histogram of each dimension, with normal tails.
+    """Histogram of each dimension, with normal tails.
 
     Args:
       num_bins: Number of bins, of equal probability under a normal distribution.
-      smoothing: Rows that are added to the data, spread as that normal distribution.
+      smoothing: Number of rows to add to the data, spread as that normal distribution.
 
     Example:
       >>> x = np.random.default_rng(1).uniform(size=[5000, 1]).astype("float32")
@@ -55,7 +55,7 @@ class HistogramDestructor(_BoxDestructor):
         maps = []
         for j in range(size):
             counts = np.histogram(u[:, j], edges)[0] + self.smoothing / self.num_bins
-            # What is less than a few roundings would vanish between the edges.
+            # Less than a few roundings would vanish between the edges.
             counts = np.maximum(counts, 8.0 * np.finfo(dtype.as_numpy_dtype).eps * counts.sum())
             latent = np.concatenate([[0.0], np.cumsum(counts)])
             latent /= latent[-1]
@@ -68,7 +68,7 @@ class HistogramDestructor(_BoxDestructor):
 
 
 class _Leaf(NamedTuple):
-    """A box, in both spaces, with its rows, and where it is divided best: gain in nats, dimension, place."""
+    """Box in both spaces, its rows, and its best split: gain in nats, dimension, relative position."""
 
     corners: np.ndarray  # [4, D]
     rows: np.ndarray
@@ -76,12 +76,12 @@ class _Leaf(NamedTuple):
 
 
 class TreeDestructor(_BoxDestructor):
-    """A density tree: boxes divided in two again and again, where that gains most likelihood.
+    """Density tree: splits boxes in two where that increases the likelihood most.
 
     Args:
-      max_leaves: Number of boxes at most.
-      min_rows: Rows that each box holds at least.
-      smoothing: Rows that are added to the data, spread as the normal distribution that was fitted to them.
+      max_leaves: Maximal number of boxes.
+      min_rows: Minimal number of rows in a box.
+      smoothing: Number of rows to add to the data, spread as the normal distribution fitted to them.
 
     Example:
       >>> x = tff.data.checkerboard().sample(2000, seed=1).astype("float32")
@@ -96,7 +96,6 @@ class TreeDestructor(_BoxDestructor):
         self.smoothing = _smoothing(smoothing)
 
     def _best_split(self, corners: np.ndarray, u: np.ndarray) -> tuple[float, int, float]:
-        """Among sixteenths of the box along each dimension."""
         best, fractions = (-np.inf, 0, 0.5), np.arange(1, 16) / 16.0
         for j in range(u.shape[1]):
             low, high = corners[:2, j]
@@ -114,7 +113,7 @@ class TreeDestructor(_BoxDestructor):
         root = np.zeros([4, size])
         root[1::2] = 1.0
         leaf = _Leaf(root, np.arange(len(u)), self._best_split(root, u))
-        # The number decides between equal gains, and keeps arrays from being compared.
+        # The counter breaks ties between equal gains, so that arrays are never compared.
         queue = [(-leaf.split[0], 0, leaf)]
         count = 1
         while len(queue) < self.max_leaves and queue[0][0] < -1.0:

@@ -23,36 +23,31 @@ def rbig(
     dtype: tf.DType = tf.float32,
     name: str = "rbig",
 ) -> DestructorStack:
-    """Rotation-based iterative Gaussianization (Laparra et al. 2011): a flow that is fitted without gradients, in seconds.
+    """Build a flow by rotation-based iterative Gaussianization, without gradients (Laparra et al. 2011, arXiv:1602.00229).
 
-    `rbig(D).fit(x)` makes every dimension of `x` normal, rotates, makes every dimension normal again, and so on, until the
-    total correlation stops falling on held-out rows. The marginal maps are monotone splines through quantiles of the data, with
-    normal tails. What comes back is an ordinary flow: `FlowModel(flow).fit(x)` goes on from there by gradients.
+    `rbig(D).fit(x)` alternates between mapping every dimension of `x` to a normal distribution and rotating, until the
+    total correlation stops falling on held-out rows. The marginal maps are monotone splines through quantiles of the
+    data, with normal tails. The result is an ordinary flow, which `FlowModel(flow).fit(x)` trains further by gradients.
+    Cost per event, layer and direction: `O(D^2 + D num_bins)`, without a network.
 
     Args:
       event_size: Size `D` of the events.
-      rotation: `"pca"` for principal axes, or `"ica"` for independent components by scikit-learn (`pip install
-        tfp_flows[ica]`), with a random rotation where none are left to see; `"random"`.
-      num_bins: Number of bins of each spline. More follow the data more closely, and need more of them.
-      max_layers, patience: As in `DestructorStack`.
+      rotation: `"random"`; `"pca"` for principal axes; or `"ica"` for independent components by scikit-learn
+        (`pip install tfp_flows[ica]`). If none are found, the rotation is random.
+      num_bins: Number of bins of each spline. More bins fit the data more closely, and need more data.
+      max_layers: Maximal number of layers to try.
+      patience: Number of consecutive layers without gain after which fitting ends.
       seed: Integer seed of the random rotations and of the choice of held-out rows.
       dtype: `tf.float32` or `tf.float64`.
       name: Name of the distribution.
 
-    Returns:
-      A `DestructorStack`; its method `fit(x)` returns the flow. Cost for each event and layer, in both directions: `O(D^2 + D
-      num_bins)`, without a network. Fitting costs a pass over the data, and sorting them, for each layer.
-
     Raises:
-      ValueError: For an argument out of range; it names the argument.
+      ValueError: If an argument is out of range.
 
     Example:
       >>> flow = tff.rbig(2, max_layers=20, seed=1).fit(tff.data.moons().sample(2000, seed=1), verbose=0)
       >>> flow.log_prob(flow.sample(3, seed=1)).shape
       TensorShape([3])
-
-    References:
-      V. Laparra, G. Camps-Valls and J. Malo, Iterative Gaussianization: from ICA to Random Rotations, 2011, arXiv:1602.00229.
     """
     one_of("rotation", rotation, ROTATIONS)
     spline = QuantileSplineTransformer(num_bins)

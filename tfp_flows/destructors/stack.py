@@ -1,4 +1,4 @@
-"""Destructors, one on top of the other, as long as held-out data gain from them."""
+"""Greedy composition of destructors, controlled by held-out data."""
 
 from __future__ import annotations
 
@@ -24,33 +24,29 @@ tfb = tfp.bijectors
 tfd = tfp.distributions
 
 _CHUNK = 65536
-_LEAST_GAIN = 1e-4  # nats that count as one
+_LEAST_GAIN = 1e-4  # smallest gain, in nats, that keeps a layer
 
 
 class DestructorStack:
-    """A flow that is fitted greedily, without gradients: each destructor takes apart what the ones before have left.
+    """Flow that is fitted greedily from destructors (Inouye and Ravikumar, Deep Density Destructors, ICML 2018).
 
-    The mean log-likelihood of held-out data decides: a layer that does not raise it is dropped (but for the first, which
-    stays), and the next one fitted in its place; when `patience` layers in a row were, fitting ends. The gain of a layer on
-    held-out data is the fall of the divergence between what is left and a standard normal; for marginal Gaussianization,
-    the fall of the total correlation.
+    A layer is kept if it raises the mean log-likelihood of held-out data; the first is always kept. The gain of a layer
+    is the decrease of the divergence from a standard normal distribution; for marginal Gaussianization, it is the
+    decrease of the total correlation. After `fit`, the lists `history["val_loss"]` and `history["gain"]` hold the
+    held-out NLL of each tried layer and its gain, in nats.
 
     Args:
       event_size: Size `D` of the events.
-      destructors: A `Destructor`, or any object with its `fit`; or several, one for each of the first layers, of which the last
-        is used for all that follow.
-      max_layers: Number of layers that are tried at most.
-      patience: Number of dropped layers in a row after which fitting ends.
+      destructors: A `Destructor`, or any object with its `adapt`; or a list for the first layers, whose last serves all
+        further ones.
+      max_layers: Maximal number of layers to try.
+      patience: Number of consecutive dropped layers after which fitting ends.
       seed: Integer seed of random rotations and of the choice of held-out rows.
       dtype: `tf.float32` or `tf.float64`.
       name: Name of the distribution.
 
-    Attributes:
-      history: After `fit`, a dictionary of lists: of each layer that was tried, the held-out NLL after it (`"val_loss"`) and
-        by how much it fell (`"gain"`), in nats.
-
     Raises:
-      ValueError: For an argument out of range; it names the argument.
+      ValueError: If an argument is out of range.
 
     Example:
       >>> tree, turn = tff.destructors.TreeDestructor(max_leaves=16), tff.destructors.MarginalDestructor(rotation="pca")
@@ -58,9 +54,6 @@ class DestructorStack:
       >>> flow = stack.fit(tff.data.moons().sample(2000, seed=1), verbose=0)
       >>> flow.sample(3, seed=1).shape, type(flow.bijector) is type(tfb.Chain([tff.PlanarFlow(2)]))
       (TensorShape([3, 2]), True)
-
-    References:
-      D. I. Inouye and P. Ravikumar, Deep Density Destructors, 2018, ICML.
     """
 
     def __init__(
@@ -93,20 +86,20 @@ class DestructorStack:
         self.history: dict[str, list[float]] = {}
 
     def fit(self, x, *, validation_data=None, validation_split: float = 0.1, verbose="auto") -> FlowDistribution:
-        """Fits the layers to `x`.
+        """Fit the layers to `x`.
 
         Args:
           x: Array of events `[N, D]`.
           validation_data: Held-out events `[M, D]`.
-          validation_split: Without `validation_data`, the share of the rows of `x` that are held out, drawn at random.
-          verbose: 1 (or `"auto"`): a progress bar; 2: a line for each layer; 0: silent.
+          validation_split: Fraction of the rows of `x` to hold out at random, without `validation_data`.
+          verbose: 1 (or `"auto"`) for a progress bar, 2 for a line per layer, 0 for silence.
 
         Returns:
-          A `FlowDistribution` over a standard `MultivariateNormalDiag`, whose `bijector` is a `tfb.Chain` of all layers. It
-          can be saved, sampled, and trained further by `FlowModel` (`FlowModel(flow).fit(...)`) as any other flow.
+          A `FlowDistribution` over a standard `MultivariateNormalDiag`, whose `bijector` is a `tfb.Chain` of all
+            layers. `FlowModel(flow).fit(...)` trains it further.
 
         Raises:
-          ValueError: For data that no density can be fitted to, or a destructor whose bijector does not fit them.
+          ValueError: If no density can be fitted to the data, or a destructor's bijector does not fit them.
         """
         train, held_out = self._split(x, validation_data, validation_split)
         base = tfd.MultivariateNormalDiag(
@@ -115,7 +108,7 @@ class DestructorStack:
         verbose = 1 if verbose == "auto" else int(verbose)
         bar = keras.utils.Progbar(self.max_layers, unit_name="layer", stateful_metrics=["val_loss", "gain"])
         self.history = {"val_loss": [], "gain": []}
-        # Of the rows themselves, before any layer; not finite where they are far away.
+        # NLL of the rows before any layer; not finite for distant rows.
         loss = -float(tf.reduce_mean(base.log_prob(held_out)))
         log_det, layers, failures = np.zeros(len(held_out)), [], 0
         for i, seed in enumerate(split_seed(self.seed, self.max_layers)):
@@ -129,7 +122,7 @@ class DestructorStack:
                     f"`destructors[0]` gives held-out rows no density (their mean NLL is {after}): what it fits must have one "
                     "everywhere. Does it return the map from latent values to data, and not the inverse?"
                 )
-            if not layers and after > loss + 0.5 * self.event_size:  # far beyond what overfitting costs
+            if not layers and after > loss + 0.5 * self.event_size:  # far more than overfitting can cause
                 warnings.warn(
                     f"`destructors[0]` makes held-out rows less likely, by {after - loss:.3g} nats, than a standard normal "
                     "distribution does. Has it enough rows, and does it return the map from latent values to data, and not "
@@ -196,7 +189,7 @@ def _latent(destructor: Any) -> str:
 
 
 def _apply(layer: tfb.Bijector, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Latent values and log-dets, in float64 for the sum, of as many rows at a time as fit into memory."""
+    """Return latent values and log-dets, the latter in float64 for summation, chunk by chunk to limit memory."""
     values, log_dets = [], []
     for i in range(0, len(x), _CHUNK):
         part = tf.constant(x[i : i + _CHUNK])

@@ -1,4 +1,4 @@
-"""Flows as transition densities of series."""
+"""Flows as transition densities of time series."""
 
 from tfp_flows.dynamics.encoded import EncodedFlow
 from tfp_flows.dynamics.rollout import rollout

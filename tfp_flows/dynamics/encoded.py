@@ -1,4 +1,4 @@
-"""Flows whose condition is read by a Keras network first."""
+"""Flows whose condition passes through a Keras network first."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ tfb = tfp.bijectors
 
 @serializable
 class EncodedFlow(FlowDistribution):
-    """A conditional flow with an encoder of its condition in front, trained jointly: `p(y | encoder(past))`.
+    """Conditional flow `p(y | encoder(past))`, trained jointly with an encoder of its condition.
 
-    The condition is given flat, of size `prod(condition_shape)`, and the encoder sees it in its shape: the windows of
-    `sequence_windows`, for example, as `[T, D]`, for a recurrent or convolutional network. All else is as for any conditional
-    flow: `flow.log_prob(y, conditional_input=past)`, `FlowModel(flow).fit(past, y)`.
+    The condition is passed flat, of size `conditional_size = prod(condition_shape)`, and reshaped for the encoder. For
+    example, windows from `sequence_windows` become `[T, D]` for a recurrent or convolutional network. Use it like any
+    conditional flow: `flow.log_prob(y, conditional_input=past)`, `FlowModel(flow).fit(past, y)`.
 
     Args:
       flow: A conditional flow, such as `tff.maf(D, conditional_size=C)`.
@@ -31,11 +31,8 @@ class EncodedFlow(FlowDistribution):
       preprocess: A bijector whose `inverse` is applied to the condition first, such as `standardize(x_train)`.
       name: Name of the distribution; that of `flow` if `None`.
 
-    Attributes:
-      conditional_size: `prod(condition_shape)`, the size of `conditional_input`.
-
     Raises:
-      ValueError: If the flow is not conditional, or if the encoder makes another size than the flow takes.
+      ValueError: If the flow is not conditional, or the encoder's output does not have size `C`.
 
     Example:
       >>> flow = tff.EncodedFlow(tff.maf(2, num_layers=1, conditional_size=8), keras.layers.GRU(8), [5, 2])
@@ -70,7 +67,7 @@ class EncodedFlow(FlowDistribution):
         self._preprocess = preprocess
         self._encoder = Mirror(encoder)
         wanted = flow.conditional_size
-        code = self._encoder(tf.zeros([1, *self.condition_shape], self.dtype))  # builds its weights too
+        code = self._encoder(tf.zeros([1, *self.condition_shape], self.dtype))  # also builds the encoder
         if code.shape != [1, wanted]:
             raise ValueError(f"`encoder` must return shape [N, {wanted}], the flow's condition, got {code.shape}.")
         self.conditional_size = int(np.prod(self.condition_shape))
@@ -85,10 +82,9 @@ class EncodedFlow(FlowDistribution):
         return super()._encode(tf.reshape(code, tf.concat([batch, tf.shape(code)[-1:]], axis=0)))
 
     def condition_before_encoder(self, condition: tf.Tensor) -> tf.Tensor:
-        """Returns what the encoder is given, `[N, *condition_shape]`."""
+        """Return the input of the encoder, `[N, *condition_shape]`."""
         condition = tf.reshape(condition, [-1, *self.condition_shape])
         return condition if self._preprocess is None else self._preprocess.inverse(condition)
 
     def with_base(self, distribution: tfp.distributions.Distribution) -> EncodedFlow:
-        """Returns the same flow, with the same encoder, over another base distribution."""
         return self.copy(flow=self._flow.with_base(distribution))

@@ -1,4 +1,4 @@
-"""Paths of a transition density."""
+"""Sample paths of a transition density."""
 
 from __future__ import annotations
 
@@ -14,22 +14,20 @@ from tfp_flows.seeds import resolve_seed
 
 
 def rollout(flow: Any, past, steps: int, n: int = 1, *, seed: int | None = None) -> tf.Tensor:
-    """Draws scenario paths: each row is sampled given the window before it, and becomes part of the next window.
+    """Draw sample paths: each row is sampled given the previous window, and joins the next window.
 
     Args:
-      flow: A flow of the next row `[D]`, conditional on a window of `T` rows, given flat (as by `sequence_windows`); or a
-        `FlowModel` of one.
+      flow: Flow, or its `FlowModel`, of the next row `[D]` given a flat window of `T` rows (see `sequence_windows`).
       past: The window before the paths, `[T, D]`, or several, `[B, T, D]`, oldest row first.
       steps: Number of rows to draw.
-      n: Number of paths for each window.
+      n: Number of paths per window.
       seed: Integer seed.
 
     Returns:
-      Paths `[n, steps, D]`, or `[n, B, steps, D]`. Cost: `steps` times that of a sample, one after the other, for all paths
-      at once.
+      Paths `[n, steps, D]`, or `[n, B, steps, D]`. Cost: `steps` samples in sequence, for all paths at once.
 
     Raises:
-      ValueError: If the flow has no condition of a multiple of `D`, or `past` another shape.
+      ValueError: If the size of the flow's condition is not a multiple of `D`, or `past` has another shape.
 
     Example:
       >>> flow = tff.maf(2, num_layers=1, conditional_size=6, seed=1)
@@ -56,7 +54,7 @@ def rollout(flow: Any, past, steps: int, n: int = 1, *, seed: int | None = None)
     return tf.reshape(tf.transpose(paths, [1, 0, 2]), [n, *batch, steps, columns])
 
 
-# A graph for each flow, as long as the flow lives.
+# One graph per flow, for the lifetime of the flow.
 _GRAPHS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 

@@ -1,4 +1,4 @@
-"""Series as pairs of what was and what comes."""
+"""Time series as pairs of past and next rows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ def sequence_windows(
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
 ) -> tf.data.Dataset:
-    """Pairs (past, next) of a multivariate series, as a `tf.data` pipeline for `FlowModel.fit` of a conditional flow.
+    """Return pairs (past, next) of a multivariate series, as a `tf.data` pipeline for `FlowModel.fit` of a conditional flow.
 
     Args:
-      series: Array `[N, D]` in the order of time; or a list of them, such as the parts between gaps: no pair crosses
-        their ends.
-      window: Number of rows of the past, `T`.
-      horizon: How many rows after the past the next one stands; 1 for the row that follows.
+      series: Array `[N, D]` in order of time, or a list of arrays, such as the parts between gaps. No pair crosses their ends.
+      window: Number `T` of past rows.
+      horizon: Distance from the last past row to the next one; 1 for the row that follows.
       batch_size: Pairs in a batch.
-      shuffle: Whether the pairs come in another random order in each pass.
-      seed: Integer seed of the orders.
-      dtype: Of what it yields.
+      shuffle: Whether to shuffle the pairs anew in each epoch.
+      seed: Integer seed of the shuffling.
+      dtype: Dtype of the pairs.
 
     Returns:
-      A dataset of pairs: the past, flat, `[batch, T D]` (oldest row first), which is what conditional flows take, and the
-      next row `[batch, D]`. The series is kept once; windows are gathered batch by batch.
+      A dataset of pairs: the flat past, `[batch, T D]` (oldest row first), and the next row, `[batch, D]`. The series
+        is stored once; windows are gathered batch by batch.
 
     Raises:
-      ValueError: For a series of another shape, or shorter than a window and its horizon, or with a value that is not finite.
+      ValueError: If the series has another shape, is shorter than a window and its horizon, or has a value that is not finite.
 
     Example:
       >>> past, following = next(iter(tff.sequence_windows(np.arange(10.0)[:, None], window=3)))

@@ -1,4 +1,4 @@
-"""Conditioners: Keras 3 networks behind TFP's call signatures."""
+"""Conditioners: Keras 3 networks with TFP's call signatures."""
 
 from tfp_flows.networks.autoregressive import AutoregressiveNetwork
 from tfp_flows.networks.conditioner import Conditioner, Template, as_template
@@ -6,7 +6,7 @@ from tfp_flows.networks.conv import conv_resnet_template, get_conv_resnet, glow_
 from tfp_flows.networks.dense import DenseNetwork
 from tfp_flows.networks.templates import masked_autoregressive_template, real_nvp_template
 
-TransformerTemplate = Conditioner  # its earlier name
+TransformerTemplate = Conditioner  # earlier name
 
 __all__ = [
     "AutoregressiveNetwork",

@@ -24,13 +24,10 @@ def made_degrees(
     hidden_degrees: str | Sequence[Sequence[int]] = "equal",
     seed: int | None = None,
 ) -> list[np.ndarray]:
-    """Degrees of the inputs and of the units of each hidden layer (Germain et al. 2015, arXiv:1502.03509, section 4).
+    """Return the degrees of the inputs and of the units of each hidden layer (arXiv:1502.03509, section 4).
 
     A hidden unit of degree `d` sees the inputs of degree up to `d`; an output sees the hidden units below its degree.
-    "equal" hidden degrees are those of `tfb.AutoregressiveNetwork`: they cover `1 .. event_size - 1` evenly.
-
-    Returns:
-      One integer array for the inputs and one for each hidden layer.
+    "equal" hidden degrees cover `1 .. event_size - 1` evenly, as in `tfb.AutoregressiveNetwork`.
     """
     rngs = [np.random.default_rng(s) for s in split_seed(resolve_seed(seed), 1 + len(hidden_units))]
     forwards = np.arange(1, event_size + 1)
@@ -65,13 +62,12 @@ def made_degrees(
 
 
 def made_masks(degrees: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The boolean masks `[inputs, outputs]` of each layer of a MADE; the last one is strict."""
+    """Return the boolean masks `[inputs, outputs]` of each layer of a MADE; the last one is strict."""
     hidden = [a[:, None] <= b for a, b in itertools.pairwise(degrees)]
     return [*hidden, degrees[-1][:, None] < degrees[0]]
 
 
 def _size(name: str, shape: Any) -> int:
-    """The size of the one axis of a shape, given as an integer or a sequence."""
     sizes = list(shape) if np.ndim(shape) else [shape]
     if len(sizes) != 1:
         raise ValueError(f"Parameter `{name}` must describe a rank-1 shape, an integer or [size], got {shape!r}.")
@@ -79,7 +75,7 @@ def _size(name: str, shape: Any) -> int:
 
 
 class MaskedWeights(NamedTuple):
-    """The weights of one call: kernels after masking, and what is added to the output of each layer."""
+    """Kernels after masking, and offsets to add to the output of each layer."""
 
     kernels: list[tf.Tensor]  # [inputs, outputs]
     offsets: list[tf.Tensor]  # [1 or N, outputs]
@@ -88,43 +84,40 @@ class MaskedWeights(NamedTuple):
 @serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class AutoregressiveNetwork(keras.layers.Layer):
-    """MADE (Germain et al. 2015): a masked network whose parameters for dimension i depend on the dimensions before i.
+    """Masked network (MADE, arXiv:1502.03509): parameters of dimension `i` depend only on the dimensions before `i`.
 
     A Keras 3 layer with the arguments, outputs and weights of `tfb.AutoregressiveNetwork`: with the same arguments,
-    `network.set_weights(theirs.get_weights())` makes it the same function. What differs: the masks multiply the weights
-    in every call, so that no optimizer, initializer or loaded weight can break the autoregressive property; with
-    `event_shape` the weights exist at once; and `MaskedAutoregressiveFlow` evaluates it one dimension after the other
-    for the price of one pass.
+    `network.set_weights(theirs.get_weights())` gives the same function. Masks multiply the weights in every call, so
+    that no optimizer, initializer or loaded weight can break the autoregressive property. `MaskedAutoregressiveFlow`
+    evaluates it sequentially at the cost of one pass.
 
     Args:
       params: Number of parameters for each dimension.
-      event_shape: Size of the last axis, as an integer or `[D]`; learned at the first call if `None`.
-      conditional: Whether calls give a `conditional_input`.
-      conditional_event_shape: Its size, as an integer or `[C]`.
-      conditional_input_layers: `"all_layers"` or `"first_layer"`, where the conditions are added, by a linear map.
+      event_shape: Size of the last axis, as an integer or `[D]`; weights are created at the first call if `None`.
+      conditional: Whether calls take a `conditional_input`.
+      conditional_event_shape: Size of `conditional_input`, as an integer or `[C]`.
+      conditional_input_layers: `"all_layers"` or `"first_layer"`: where a linear map of the condition is added.
       hidden_units: Sizes of the hidden layers; `None` for none.
       input_order: `"left-to-right"`, `"right-to-left"`, `"random"`, or the degree `1 .. D` of each dimension.
-      hidden_degrees: `"equal"`, `"random"`, or one sequence of degrees for each hidden layer.
-      activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer: As in `keras.layers.Dense`.
-      bias_regularizer, kernel_constraint, bias_constraint: As in `keras.layers.Dense`.
+      hidden_degrees: `"equal"`, `"random"`, or one sequence of degrees per hidden layer.
+      activation: Activation of the hidden layers.
+      use_bias: Whether layers have biases.
+      kernel_initializer, bias_initializer: Keras initializers of the weights.
+      kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: Keras regularizers and constraints.
       validate_args: Accepted for compatibility; arguments are always checked.
-      output_initializer: Initializer of kernel and bias of the last layer, if it shall differ from the others.
+      output_initializer: Initializer of kernel and bias of the last layer, if it differs.
       seed: Integer seed of the initial weights, and of random degrees.
 
     Call arguments: `x` of shape `[..., D]`, and `conditional_input` of shape `[..., C]`, whose leading axes broadcast
-    against those of `x`. Returns shape `[..., D, params]`; cost `O(weights)` for each event.
+    against those of `x`. Returns shape `[..., D, params]`. Cost per event: `O(weights)`.
 
     Raises:
-      ValueError: For an argument out of range; it names the argument. Also for a symbolic tensor of tf_keras (Keras 2),
-        whose models cannot train a Keras 3 layer.
+      ValueError: If an argument is out of range, or for a symbolic tensor of tf_keras (Keras 2).
 
     Example:
       >>> network = AutoregressiveNetwork(2, event_shape=3, hidden_units=[16, 16], activation="relu")
       >>> network(tf.zeros([5, 3])).shape
       TensorShape([5, 3, 2])
-
-    References:
-      M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE, 2015, arXiv:1502.03509.
     """
 
     def __init__(
@@ -196,7 +189,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         masks = made_masks(self.degrees)
         masks[-1] = np.repeat(masks[-1], self.params, axis=1)
         self._masks = masks
-        self._input_order = self.degrees[0]  # TFP's name, which code written for its layer reads
+        self._input_order = self.degrees[0]  # TFP's name, read by code written for its layer
         self._levels = [np.asarray(d, np.int32) for d in self.degrees]
         self._levels.append(np.repeat(self._levels[0] - 1, self.params))  # the last mask is strict
 
@@ -208,7 +201,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
             for starts in (kernel_starts, bias_starts, *([condition_starts] if self.hidden_units else [])):
                 starts[-1] = keras.initializers.get(output_start)
         self.kernels, self._biases, self._conditional_kernels = [], [], []
-        # In the order of TFP's layer: kernel, bias and conditional kernel of the first layer, then of the next.
+        # TFP's order: kernel, bias and conditional kernel of the first layer, then of the next.
         for i, mask in enumerate(masks):
             self.kernels.append(self._weight(f"kernel_{i}", mask.shape, kernel_starts[i], 0))
             if self.use_bias:
@@ -226,15 +219,15 @@ class AutoregressiveNetwork(keras.layers.Layer):
         )
 
     def _mask(self, i: int):
-        """The mask of layer `i`; in graphs as a comparison, since TensorFlow takes a second for a million constant booleans."""
+        """Return the mask of layer `i`. Graphs compare levels, since a million constant booleans take a second."""
         if tf.executing_eagerly():
             return self._masks[i]
         return tf.constant(self._levels[i])[:, tf.newaxis] <= tf.constant(self._levels[i + 1])
 
     def masked_weights(self, conditional_input: tf.Tensor | None = None) -> MaskedWeights:
-        """Masked kernels and offsets as tensors; `conditional_input` has shape `[1 or N, C]`."""
+        """Return masked kernels and offsets as tensors; `conditional_input` has shape `[1 or N, C]`."""
         dtype = self.compute_dtype
-        # A selection by booleans reads a quarter of the memory that a product with floats would.
+        # Selecting by booleans reads a quarter of the memory of a product with floats.
         zero = tf.zeros([], dtype)
         kernels = [tf.where(self._mask(i), tf.cast(k.value, dtype), zero) for i, k in enumerate(self.kernels)]
         offsets = []

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 def check_condition(conditional_input: Any, size: int | None) -> None:
-    """Raises a `ValueError` if `conditional_input` is missing, unexpected, or not of shape `[..., size]`."""
+    """Raise a `ValueError` if `conditional_input` is missing, unexpected, or not of shape `[..., size]`."""
     if (conditional_input is None) != (size is None):
         if size is None:
             raise ValueError("`conditional_input` must be left out, since this flow is not conditional.")
@@ -22,7 +22,7 @@ def check_condition(conditional_input: Any, size: int | None) -> None:
 
 
 def check_rows(conditional_input: Any, batch_shape: tf.TensorShape) -> None:
-    """Raises a `ValueError` unless the conditions `[..., C]` broadcast against a batch of that shape."""
+    """Raise a `ValueError` unless the conditions `[..., C]` broadcast against a batch of shape `batch_shape`."""
     shape = tf.TensorShape(
         np.shape(conditional_input) if not tf.is_tensor(conditional_input) else conditional_input.shape
     )
@@ -37,7 +37,7 @@ def check_rows(conditional_input: Any, batch_shape: tf.TensorShape) -> None:
 
 
 def broadcast_events(x: tf.Tensor, conditional_input: Any, event_ndims: int = 1) -> tf.Tensor:
-    """Returns events repeated for each of several conditions `[..., C]`, where those have more leading axes or rows."""
+    """Repeat events for conditions `[..., C]` with more leading axes or rows."""
     if conditional_input is None:
         return x
     condition = tf.convert_to_tensor(conditional_input)
@@ -58,14 +58,13 @@ def _covers(batch: tf.TensorShape, given: tf.TensorShape) -> bool:
     try:
         return tf.broadcast_static_shape(batch, given) == batch
     except ValueError:
-        return True  # they do not broadcast at all, which others tell
+        return True  # shapes that do not broadcast are reported elsewhere
 
 
 def flatten_batch(x: tf.Tensor, conditional_input: Any):
-    """Brings `x` `[..., D]` to `[N, D]` and the conditions to `[N, C]`, or `[1, C]` where all rows share one.
+    """Reshape `x` `[..., D]` to `[N, D]` and the conditions to `[N, C]`, or `[1, C]` if all rows share one.
 
-    Returns:
-      Both, and the batch shape to restore, as a tensor or a list.
+    The third result is the batch shape, for `unflatten`.
     """
     if conditional_input is not None:
         conditional_input = tf.cast(tf.convert_to_tensor(conditional_input), x.dtype)
@@ -89,7 +88,7 @@ def flatten_batch(x: tf.Tensor, conditional_input: Any):
 
 
 def unflatten(tensor: tf.Tensor, batch_shape: Any, event_shape: list[int]) -> tf.Tensor:
-    """Restores the batch shape that `flatten_batch` returned."""
+    """Restore the batch shape that `flatten_batch` returned."""
     if isinstance(batch_shape, list):
         return tf.reshape(tensor, [*batch_shape, *event_shape])
     return tf.reshape(tensor, tf.concat([batch_shape, tf.constant(event_shape, tf.int32)], axis=0))

@@ -1,4 +1,4 @@
-"""`Conditioner`: a network and a transformer behind TFP's template signature. `as_template` adapts other callables."""
+"""`Conditioner`: a network and a transformer with TFP's template signature. `as_template` adapts other callables."""
 
 from __future__ import annotations
 
@@ -20,26 +20,21 @@ from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transfor
 
 @serializable
 class Conditioner(Mirror):
-    """The map of each dimension, computed from other dimensions and from a condition: a network and a transformer.
+    """Network and transformer that map each dimension, given other dimensions and a condition.
 
     `conditioner(x)` and `conditioner(x, output_units, **condition_kwargs)`, the signature of TFP's templates, return
-    `(shift, log_scale)` for the affine transformer, `(shift, None)` for the shift, and a `tfb.Bijector` of scalars for others.
-    So it serves as `shift_and_log_scale_fn` or `bijector_fn` of `tfb.RealNVP` and `tfb.MaskedAutoregressiveFlow`, and of the
-    classes with these names in this package, which use `parameters` and the transformer directly.
-    `real_nvp_template` and `masked_autoregressive_template` make one.
+    `(shift, log_scale)` for the affine transformer, `(shift, None)` for the shift, and a `tfb.Bijector` of scalars for
+    others. Pass it as `shift_and_log_scale_fn` or `bijector_fn` to `RealNVP` and `MaskedAutoregressiveFlow` of this
+    package or of TFP. `real_nvp_template` and `masked_autoregressive_template` create conditioners.
 
     Args:
-      network: An `AutoregressiveNetwork` with `transformer.params` parameters, or a `DenseNetwork`, whose output holds the
-        parameters of the first unit, then those of the next.
+      network: The attribute `fn`: an `AutoregressiveNetwork` with `transformer.params` parameters, or a `DenseNetwork`,
+        whose output holds the parameters of the first unit, then those of the next.
       transformer: The `Transformer`; an `AffineTransformer()` if `None`.
       name: Name of the conditioner.
 
-    Attributes:
-      fn: The network.
-      transformer: The transformer.
-
     Raises:
-      ValueError: If `network` or `transformer` is something else, or they differ in the number of parameters.
+      ValueError: If `network` or `transformer` has another type, or they differ in the number of parameters.
 
     Example:
       >>> conditioner = tff.masked_autoregressive_template([16], event_size=3, transformer=tff.SplineTransformer())
@@ -61,14 +56,13 @@ class Conditioner(Mirror):
 
     @property
     def conditional_size(self) -> int | None:
-        """Size of the `conditional_input` that the network was made for, or `None`."""
         return getattr(self.fn, "conditional_size", None)
 
     def parameters(self, x: tf.Tensor, output_units: int | None = None, **condition_kwargs) -> tf.Tensor:
-        """Returns the parameters, of shape `[..., units, transformer.params]`, for `x` of shape `[..., input_units]`."""
+        """Return the parameters, of shape `[..., units, transformer.params]`, for `x` of shape `[..., input_units]`."""
         x = tf.convert_to_tensor(x)
         self._prepare(x, output_units, condition_kwargs.get("conditional_input"))
-        # A network may compute in half precision (a mixed policy of Keras); the flow and its log-det do not.
+        # A mixed policy of Keras lets the network compute in half precision, but not the flow and its log-det.
         params = tf.cast(super().__call__(x, **condition_kwargs), x.dtype)
         if isinstance(self.fn, AutoregressiveNetwork):
             return params
@@ -76,9 +70,9 @@ class Conditioner(Mirror):
         return tf.reshape(params, tf.concat([tf.shape(params)[:-1], [units, self.transformer.params]], axis=0))
 
     def _prepare(self, x: tf.Tensor, output_units: int | None, condition: Any) -> None:
-        """Checks the condition; makes the weights of a network that learns its sizes at the first call, as in `tfb.RealNVP`."""
+        """Check the condition, and build a network that learns its sizes at the first call."""
         if self.fn.built:
-            # The layer checks it too, but Keras wraps the errors of layers in a long message.
+            # Keras wraps the errors that the layer would raise in a long message.
             check_condition(condition, self.fn.conditional_size)
             return
         with tf.init_scope():
@@ -100,7 +94,7 @@ class Conditioner(Mirror):
         event_ndims: int = 1,
         **kwargs,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Maps `value` in a direction, `"forward"` or `"inverse"`, by the parameters for `x`; returns it and the log-det."""
+        """Map `value` in a direction, `"forward"` or `"inverse"`, by the parameters for `x`. Return it and the log-det."""
         params = self.parameters(x, output_units, **kwargs)
         result, log_slope = getattr(self.transformer, direction)(value, params)
         return result, sum_log_det(log_slope, result, event_ndims)
@@ -111,19 +105,15 @@ class Conditioner(Mirror):
 
 @serializable
 class Template(Conditioner):
-    """A shift-and-log-scale function made of any network or function; made by `as_template`.
+    """Shift-and-log-scale function over any network or function; created by `as_template`.
 
-    `template(x)` and `template(x, output_units, **condition_kwargs)` return `(shift, log_scale)`; `log_scale` is `None` for a
-    shift alone.
+    `template(x)` and `template(x, output_units, **condition_kwargs)` return `(shift, log_scale)`, or `(shift, None)`.
 
     Args:
-      fn: A Keras 3 or tf_keras model or layer, or a callable.
-      shift_only: Whether the output is the shift alone.
-      log_scale_bound: Bound of the log-scale by `bound_log_scale`, or `None` for none.
+      fn: A Keras 3 or tf_keras model or layer, or a callable; kept as an attribute.
+      shift_only: Whether the output is only the shift.
+      log_scale_bound: Bound of the log-scale (see `bound_log_scale`), or `None` for no bound.
       name: Name of the template.
-
-    Attributes:
-      fn: The network or function.
     """
 
     def __init__(
@@ -138,7 +128,7 @@ class Template(Conditioner):
             raise ValueError(f"A template needs a callable, such as a Keras model or a function, got {fn!r}.")
         self.transformer = ShiftTransformer() if shift_only else AffineTransformer(log_scale_bound)
         self.shift_only = shift_only
-        # Keras models want one batch axis; a `DenseNetwork` takes any batch shape.
+        # Keras models expect one batch axis; a `DenseNetwork` takes any batch shape.
         self._wants_one_axis = not isinstance(fn, DenseNetwork) and (isinstance(fn, keras.Layer) or is_legacy_layer(fn))
         self._signature = _Signature(fn)
         Mirror.__init__(self, fn, name=name)
@@ -156,7 +146,6 @@ class Template(Conditioner):
         return shift, None if log_scale is None else self.transformer.bounded(log_scale)
 
     def _outputs(self, x: tf.Tensor, output_units: int | None, condition_kwargs: dict) -> tuple:
-        """The shift and the log-scale as the function returns them; either may be `None`."""
         if isinstance(self.fn, DenseNetwork):
             self._prepare(x, output_units, condition_kwargs.get("conditional_input"))
         args, kwargs = self._signature.arguments(output_units, condition_kwargs)
@@ -182,7 +171,7 @@ class Template(Conditioner):
         return tuple(result)
 
     def _flat_call(self, x, args, kwargs):
-        """Calls a network with one batch axis, as Keras models want it, and restores the axes of `x`."""
+        """Call a network with one batch axis, as Keras models expect, and restore the axes of `x`."""
         batch = tf.shape(x)[:-1]
 
         def flatten(t):
@@ -218,12 +207,7 @@ class Template(Conditioner):
 
 
 class BijectorFunction(Mirror):
-    """A function that returns a bijector, as a conditioner.
-
-    Args:
-      fn: The function, or a tf_keras or Keras 3 layer.
-      largest_rank: The largest rank of an event that the bijector may need.
-    """
+    """Conditioner from a function that returns a bijector, whose events have at most rank `largest_rank`."""
 
     def __init__(self, fn: Callable, largest_rank: int):
         self._largest_rank = largest_rank
@@ -240,17 +224,17 @@ class BijectorFunction(Mirror):
 
 
 class _Signature:
-    """The way in which a callable takes `output_units` and conditions, read once from its signature."""
+    """Reads from a callable's signature how it takes `output_units` and conditions."""
 
     def __init__(self, fn: Callable):
         self.fn = fn
         target = fn.call if isinstance(fn, keras.Layer) or is_legacy_layer(fn) else fn
         try:
             parameters = list(inspect.signature(target).parameters.values())
-        except (TypeError, ValueError):  # no signature to read: TFP's own calling convention
+        except (TypeError, ValueError):  # no signature: assume TFP's calling convention
             parameters = [inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)]
         self.names = {p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY}
-        # The `**kwargs` of Keras' own models (Sequential, Functional) swallow what they do not know.
+        # Keras' own models (Sequential, Functional) ignore unknown `**kwargs`.
         from_keras = str(getattr(target, "__module__", "")).split(".")[0] in ("keras", "tf_keras")
         self.takes_any_keyword = not from_keras and any(p.kind is p.VAR_KEYWORD for p in parameters)
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -281,27 +265,21 @@ def as_template(
     log_scale_bound: float | None = None,
     name: str | None = None,
 ) -> Conditioner:
-    """Turns a network or function into a shift-and-log-scale template.
+    """Turn a network or function into a shift-and-log-scale template.
 
-    The result is honored exactly: the log-scale is bounded only if `log_scale_bound` is given. The variables of the
-    network, or of what a function refers to, become part of `trainable_variables` of the bijector that the template is
-    given to: at once if the network is built, else at its first call.
+    A `Conditioner` is returned unchanged. The bijector's `trainable_variables` include those of the network, or those
+    that a function refers to, once they are built.
 
     Args:
-      net: A Keras 3 or tf_keras model or layer, or a callable `fn(x)`, `fn(x, output_units)`, with
-        `**condition_kwargs` or not. It returns `(shift, log_scale)`, where either may be `None`, or one tensor: of shape
-        `[..., 2 * output_units]` (shifts first), or `[..., D, 2]` as `tfb.AutoregressiveNetwork` does. A `Conditioner` is
-        returned as it is.
-      shift_only: Whether `net` returns one tensor that is the shift alone.
-      log_scale_bound: Bound of the log-scale by `bound_log_scale`.
+      net: A Keras 3 or tf_keras model or layer, or a callable `fn(x)` or `fn(x, output_units)`, optionally with
+        `**condition_kwargs`. It returns `(shift, log_scale)`, where either may be `None`, or one tensor: of shape
+        `[..., 2 * output_units]` (shifts first), or `[..., D, 2]` like `tfb.AutoregressiveNetwork`.
+      shift_only: Whether `net` returns only the shift, as one tensor.
+      log_scale_bound: Bound of the log-scale (see `bound_log_scale`), or `None`, the default, for no bound.
       name: Name of the template.
 
-    Returns:
-      A `Template`; of an `AutoregressiveNetwork`, a `Conditioner`.
-
     Raises:
-      ValueError: If `net` is not callable; at the call, if its output does not have the form above, or if it is given a
-        condition that it does not take.
+      ValueError: If `net` is not callable; at a call, if its output has another form, or it does not take a given condition.
 
     Example:
       >>> net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2)])
@@ -319,11 +297,7 @@ def as_template(
 def conditioner_of(
     shift_and_log_scale_fn: Callable | None, bijector_fn: Callable | None, largest_rank: int
 ) -> Conditioner | BijectorFunction:
-    """Returns what computes the maps of a coupling or autoregressive bijector that was given one of two functions.
-
-    Raises:
-      ValueError: If neither or both are given.
-    """
+    """Return the conditioner of a bijector from one of two functions. Raise a `ValueError` if neither or both are given."""
     if (shift_and_log_scale_fn is None) == (bijector_fn is None):
         given = "neither" if bijector_fn is None else "both"
         raise ValueError(f"Exactly one of `shift_and_log_scale_fn` and `bijector_fn` must be given, got {given}.")

@@ -1,4 +1,4 @@
-"""Convolutional conditioners: what coupling layers for images read their shifts and log-scales from."""
+"""Convolutional conditioners of coupling layers for images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,9 @@ NORMALIZATIONS = ("weight", "batch")
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class WeightNormalizedConv2D(keras.layers.Layer):
-    """A convolution whose kernel is `gain v / |v|` for each output channel (Salimans and Kingma 2016, arXiv:1602.07868).
+    """Convolution whose kernel is `gain v / |v|` per output channel (Salimans and Kingma 2016, arXiv:1602.07868).
 
-    Args:
-      filters: Number of output channels.
-      kernel_size: Side of the kernel.
-      gain: Start of the gains; zero makes the layer start at zero.
-      seed: Integer seed of the kernel.
+    With an initial `gain` of zero, the layer starts at zero.
     """
 
     def __init__(self, filters: int, kernel_size: int, *, gain: float = 1.0, seed: int | None = None, **kwargs):
@@ -48,19 +44,11 @@ class WeightNormalizedConv2D(keras.layers.Layer):
 
 
 class _ConvNetwork(keras.layers.Layer):
-    """What the networks have in common: convolutions of one kind, a condition, and an output that starts at zero.
+    """Base class with convolutions of one kind, a condition, and an output that starts at zero.
 
-    Args:
-      filters: Channels of the hidden layers.
-      output_channels: Channels of the output.
-      normalization: `"weight"`: weight-normalized convolutions. `"batch"`: batch normalization before activations, whose
-        moving statistics are learned in `fit` and used everywhere else.
-      conditional_size: Size of a `conditional_input` `[N, C]`, such as one-hot classes, of which a linear map is added to
-        the first hidden layer.
-      seed: Integer seed of the weights.
-      num_layers: Number of layers, at most, that need a seed.
-
-    Call arguments: `x` `[N, H, W, C]`, `conditional_input` `[N, conditional_size]`. Returns `[N, H, W, output_channels]`.
+    With `normalization="batch"`, batch normalization precedes activations; its moving statistics, learned in `fit`, are
+    used outside of training. A linear map of `conditional_input` `[N, C]` is added to the first hidden layer.
+    `num_layers` is the maximal number of layers that need a seed. Maps `x` `[N, H, W, C]` to `[N, H, W, output_channels]`.
     """
 
     def __init__(self, filters, output_channels, *, normalization, conditional_size, seed, num_layers, **kwargs):
@@ -72,7 +60,7 @@ class _ConvNetwork(keras.layers.Layer):
         self.conditional_size = None
         if conditional_size is not None:
             self.conditional_size = positive_int("conditional_size", conditional_size)
-        self._seeds = iter(split_seed(resolve_seed(seed), 2 * num_layers + 1))  # with the last one of each block
+        self._seeds = iter(split_seed(resolve_seed(seed), 2 * num_layers + 1))  # including one more seed per block
         self._first = self._convolution(self.filters, 3)
         self._condition = None
 
@@ -119,10 +107,10 @@ class _ConvNetwork(keras.layers.Layer):
 @serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class ConvResNet(_ConvNetwork):
-    """A residual network of convolutions whose output starts at zero, so that the flow starts as the identity.
+    """Residual network of convolutions whose output starts at zero, so that the flow starts as the identity.
 
-    The activations of all blocks, each through a convolution of its own of size 1, add up to the output (Dinh et al. 2016,
-    section 3.6, "skip connections"). Arguments: `num_blocks`, of two 3x3 convolutions each, and those of `_ConvNetwork`.
+    The output is the sum of the activations of all blocks, each through its own 1x1 convolution (Dinh et al. 2016,
+    section 3.6, "skip connections"). Each of the `num_blocks` blocks has two 3x3 convolutions.
     """
 
     def __init__(
@@ -146,7 +134,7 @@ class ConvResNet(_ConvNetwork):
             num_layers=3 * num_blocks + 2,
             **kwargs,
         )
-        # Two of each in a block. Flat lists: Keras 3.10 to 3.14 do not save the layers of a list in a list.
+        # Two of each per block, in flat lists: Keras 3.10 to 3.14 do not save the layers of nested lists.
         self._convolutions = [self._convolution(self.filters, 3) for _ in range(2 * self.num_blocks)]
         self._norms = self._normalizers(2 * self.num_blocks)
         self._skips = [self._convolution(self.output_channels, 1, zero=True) for _ in range(self.num_blocks + 1)]
@@ -224,34 +212,27 @@ def conv_resnet_template(
     dtype: tf.DType = tf.float32,
     name: str = "conv_resnet",
 ) -> ConvResNet:
-    """A residual convolutional conditioner for `AffineCouplingLayer`, with its weights made.
+    """Build a residual convolutional conditioner for `AffineCouplingLayer` (Dinh et al. 2016, arXiv:1605.08803). It is
+    a built Keras 3 layer from `[N, H, W, C]` to `[N, H, W, params C]`, whose output starts at zero.
 
     Args:
       filters: Channels of the hidden layers.
       num_blocks: Number of residual blocks.
-      image_shape: `[H, W, C]` of the events of the layer; the sizes of the image may be `None`.
-      params: Parameters for each channel: 2 for affine, 1 for additive coupling, `transformer.params` for another.
-      normalization: `"weight"` or `"batch"`, see below.
-      conditional_size: Size of the `conditional_input` of conditional flows, such as one-hot classes.
+      image_shape: `[H, W, C]` of the events of the layer; `H` and `W` may be `None`.
+      params: Parameters per channel: 2 for affine coupling, 1 for additive coupling, otherwise `transformer.params`.
+      normalization: `"weight"`, or `"batch"`, which uses batch statistics in training and moving ones otherwise.
+      conditional_size: Size of the `conditional_input` of conditional flows, such as the number of one-hot classes.
       seed: Integer seed of the weights.
-      dtype: Of weights and computation.
+      dtype: Dtype of weights and computation.
       name: Name of the network.
 
-    Returns:
-      A Keras 3 layer from `[N, H, W, C]` to `[N, H, W, params C]`. Its output starts at zero. With
-      `normalization="batch"`, batch normalization uses the statistics of the batch in training, and moving ones, which
-      `fit` learns, elsewhere; with `"weight"` the network is the same function in both.
-
     Raises:
-      ValueError: For a size out of range, or an unknown `normalization`.
+      ValueError: If a size is out of range, or `normalization` is unknown.
 
     Example:
       >>> network = conv_resnet_template(8, 1, image_shape=(4, 4, 3))
       >>> network(tf.ones([5, 4, 4, 3])).shape
       TensorShape([5, 4, 4, 6])
-
-    References:
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
     channels = _channels(image_shape)
     network = ConvResNet(
@@ -279,17 +260,24 @@ def glow_template(
     dtype: tf.DType = tf.float32,
     name: str = "glow_network",
 ) -> GlowNetwork:
-    """The convolutional conditioner of Glow: convolutions of sizes 3, 1 and 3, of which the last starts at zero.
+    """Build the convolutional conditioner of Glow: convolutions of sizes 3, 1 and 3 (Kingma and Dhariwal 2018,
+    arXiv:1807.03039). It is a built Keras 3 layer from `[N, H, W, C]` to `[N, H, W, params C]`, whose output starts at zero.
 
-    Args, returns and errors are those of `conv_resnet_template`, which has blocks besides.
+    Args:
+      filters: Channels of the hidden layers.
+      image_shape: `[H, W, C]` of the events of the layer; `H` and `W` may be `None`.
+      params: Parameters per channel: 2 for affine coupling, 1 for additive coupling, otherwise `transformer.params`.
+      normalization: `"weight"`, or `"batch"`, which uses batch statistics in training and moving ones otherwise.
+      conditional_size: Size of the `conditional_input` of conditional flows, such as the number of one-hot classes.
+      seed, dtype, name: Integer seed of the weights, dtype of weights and computation, and name of the network.
+
+    Raises:
+      ValueError: If a size is out of range, or `normalization` is unknown.
 
     Example:
       >>> network = glow_template(8, image_shape=(4, 4, 3))
       >>> network(tf.ones([5, 4, 4, 3])).shape
       TensorShape([5, 4, 4, 6])
-
-    References:
-      D. P. Kingma and P. Dhariwal, Glow, 2018, arXiv:1807.03039.
     """
     channels = _channels(image_shape)
     network = GlowNetwork(
@@ -312,21 +300,17 @@ def _channels(image_shape: Sequence[int]) -> int:
 
 
 def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
-    """The convolutional residual network of the RealNVP course assignment: a Keras 3 model with outputs `[shift, log_scale]`.
+    """Build the convolutional residual network of the RealNVP course assignment, with outputs `[shift, log_scale]`.
 
-    Two blocks of a 3x3 convolution, batch normalization, a 3x3 convolution back to the channels of the input, batch
-    normalization, and the sum with the block's input, with a ReLU after both convolutions; then a 3x3 convolution to shift
-    and log-scale, the latter through tanh. Kernels have L2 regularization of 5e-5.
+    It has two residual blocks of two 3x3 convolutions, each with ReLU and batch normalization, and a final 3x3
+    convolution to shift and log-scale, the latter through tanh. Kernels have L2 regularization of 5e-5.
 
     Args:
       input_shape: `(H, W, C)`.
       filters: Channels of the hidden convolutions.
 
-    Returns:
-      A `keras.Model`.
-
     Raises:
-      ValueError: If `input_shape` has not three sizes, or `filters` is not positive.
+      ValueError: If `input_shape` does not have three sizes, or `filters` is not positive.
 
     Example:
       >>> shift, log_scale = get_conv_resnet((8, 8, 2), filters=16)(tf.ones([5, 8, 8, 2]))

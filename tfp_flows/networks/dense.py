@@ -1,4 +1,4 @@
-"""The multilayer perceptron of coupling layers, and what all conditioner networks start from."""
+"""Multilayer perceptron of coupling layers, and helpers shared by conditioner networks."""
 
 from __future__ import annotations
 
@@ -16,19 +16,17 @@ from tfp_flows.seeds import resolve_seed, split_seed
 
 
 def spread_biases() -> keras.initializers.Initializer:
-    """The default for hidden biases: uniform on (-1, 1), the range of standardized data.
+    """Return the default initializer of hidden biases: uniform on (-1, 1), the range of standardized data.
 
-    With Keras' zeros, the kinks of all units of a first ReLU layer lie at 0, and what a network of one or two inputs can
-    express at the start, and mostly later too, is one kink: on two moons a MAF of five layers then stays above 1.6 nats
-    instead of 1.15 (3000 steps; the floor is 1.131).
+    With zeros, all kinks of a first ReLU layer lie at 0, and mostly stay there for networks of one or two inputs.
     """
     return keras.initializers.RandomUniform(-1.0, 1.0)
 
 
 def policy_for(dtype: tf.DType) -> Any:
-    """What a network with weights of a dtype computes in: Keras' global policy, where it is a mixed one of that dtype.
+    """Return Keras' global policy if it is a mixed one whose variables have `dtype`, otherwise the name of `dtype`.
 
-    For networks that both directions of a flow call with the same values, so that rounding does not part them.
+    For networks that both directions of a flow call with the same values, so that both round alike.
     """
     dtype, policy = real_dtype(dtype), keras.config.dtype_policy()
     mixed = policy.compute_dtype != policy.variable_dtype
@@ -36,7 +34,7 @@ def policy_for(dtype: tf.DType) -> Any:
 
 
 def activation_of(activation: Any) -> Any:
-    """The function of a Keras activation, given by name, as a function, or `None`."""
+    """Return a Keras activation as a function, or `None`."""
     try:
         return keras.activations.get(activation)
     except (ValueError, TypeError) as error:
@@ -44,9 +42,9 @@ def activation_of(activation: Any) -> Any:
 
 
 def seeded_initializers(initializer: Any, seed: int, count: int) -> list:
-    """`count` independent, reproducible copies of a Keras initializer given by name, config or object.
+    """Return `count` independent, reproducible copies of a Keras initializer given by name, config or object.
 
-    An initializer that takes a `seed` gets one of its own for each use; a plain function or a constant is returned as is.
+    An initializer that takes a `seed` gets a different one for each copy. Functions and constants are returned unchanged.
     """
     copies = []
     for s in split_seed(seed, count):
@@ -60,16 +58,16 @@ def seeded_initializers(initializer: Any, seed: int, count: int) -> list:
 @serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class DenseNetwork(keras.layers.Layer):
-    """A multilayer perceptron whose last layer starts at zero, so that the flow starts as the identity.
+    """Multilayer perceptron whose last layer starts at zero, so that the flow starts as the identity.
 
     Args:
       hidden_units: Sizes of the hidden layers.
       output_units: Size of the output; may be set later, before the network is built.
-      input_units: Size of `x`. With it and `output_units` the weights exist at once.
+      input_units: Size of `x`. With it and `output_units`, the weights are created at once.
       conditional_size: Size of the `conditional_input`, needed only together with the sizes.
-      activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
-        `keras.layers.Dense`, for the hidden layers; the regularizers and `use_bias` hold for the last layer too.
-        `bias_initializer=None` is `spread_biases`.
+      activation, kernel_initializer: Activation and initializer of the hidden layers.
+      bias_initializer: Initializer of the hidden biases; uniform on (-1, 1) if `None`.
+      use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
       seed: Integer seed of the initial weights.
 
     Call arguments: `x` of shape `[..., inputs]`, and `conditional_input` of shape `[..., conditions]`, which is
@@ -112,7 +110,7 @@ class DenseNetwork(keras.layers.Layer):
         self.build_sizes(x_shape[-1], self.output_units, condition)
 
     def build_sizes(self, input_units: int, output_units: int | None, conditional_size: int | None = None) -> None:
-        """Makes the weights for given sizes; called by `build`, and by templates that learn them late."""
+        """Create the weights for given sizes."""
         if output_units is None:
             raise ValueError("`output_units` must be set before the network is built.")
         self.output_units = positive_int("output_units", output_units)

@@ -1,4 +1,4 @@
-"""The two ready-made templates: for coupling layers and for masked autoregressive flows."""
+"""Ready-made templates for coupling layers and masked autoregressive flows."""
 
 from __future__ import annotations
 
@@ -34,34 +34,32 @@ def real_nvp_template(
     dtype: tf.DType = tf.float32,
     name: str = "real_nvp_template",
 ) -> Conditioner:
-    """A multilayer perceptron for affine (RealNVP) or additive (NICE) coupling, as a Keras 3 network.
+    """Build a multilayer perceptron for affine (RealNVP, arXiv:1605.08803) or additive (NICE, arXiv:1410.8516) coupling.
 
-    Where TFP's `tfb.real_nvp_default_template` has no trainable variables that anybody sees, bounds nothing and takes
-    no conditions, this one is tracked everywhere, starts as the identity and bounds its log-scale smoothly.
+    Unlike `tfb.real_nvp_default_template`, it is tracked, starts as the identity, bounds its log-scale, and takes conditions.
 
     Args:
       hidden_units: Sizes of the hidden layers.
-      input_units: Number of dimensions that the network sees (`num_masked`).
-      output_units: Number of dimensions that it transforms. With both sizes the weights exist at once; without, they
-        are made at the first call, which is how `tfb.RealNVP` tells them.
-      shift_only: Whether to return the shift alone (NICE).
+      input_units: Number of dimensions that the network reads (`num_masked`).
+      output_units: Number of dimensions that it transforms. Without sizes, the first call creates the weights.
+      shift_only: Whether to return only the shift (NICE).
       transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
-      activation, use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in
-        `keras.layers.Dense`. The last layer starts at zero. `bias_initializer=None` is uniform on (-1, 1), which spreads
-        the units over standardized data, where Keras' zeros would put them all at the origin.
-      log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
-      conditional_size: Size of the `conditional_input` that calls will give, needed only together with the sizes.
+      activation, kernel_initializer: Activation and initializer of the hidden layers. The last layer starts at zero.
+      bias_initializer: Initializer of the hidden biases. `None` is uniform on (-1, 1), the range of standardized data.
+      use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
+      log_scale_bound: Bound of the log-scale (see `bound_log_scale`); `None` for no bound.
+      conditional_size: Size of the `conditional_input`, needed only together with the sizes.
       seed: Integer seed of the initial weights.
-      dtype: Of weights and computation.
+      dtype: Dtype of weights and computation.
       name: Name of the template.
 
     Returns:
-      A `Conditioner`: `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]` gives
-      `shift` and `log_scale`, each of shape `[..., output_units]`, or with a `transformer` a bijector; cost `O(weights)` for
-      each event.
+      A `Conditioner`: `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]`
+        returns `shift` and `log_scale`, each `[..., output_units]`, or with a `transformer` a bijector. Cost per event:
+        `O(weights)`.
 
     Raises:
-      ValueError: For sizes that are not positive integers, or only one of the two sizes.
+      ValueError: If a size is not a positive integer, or only one of the two sizes is given.
 
     Example:
       >>> bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=real_nvp_template([64, 64]))
@@ -69,10 +67,6 @@ def real_nvp_template(
       TensorShape([5, 2])
       >>> len(bijector.trainable_variables)
       6
-
-    References:
-      L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
     if (input_units is None) != (output_units is None):
         raise ValueError(
@@ -127,34 +121,34 @@ def masked_autoregressive_template(
     dtype: tf.DType = tf.float32,
     name: str = "masked_autoregressive_template",
 ) -> Conditioner:
-    """A MADE network for `MaskedAutoregressiveFlow`, as a Keras 3 network.
+    """Build a MADE network (Germain et al. 2015, arXiv:1502.03509) for `MaskedAutoregressiveFlow` (arXiv:1705.07057).
 
-    Shift and log-scale of dimension i are functions of the dimensions before i (Germain et al. 2015). The masks multiply
-    the weights in every call.
+    Shift and log-scale of dimension `i` are functions of the dimensions before `i`.
 
     Args:
       hidden_units: Sizes of the hidden layers.
-      event_size: Size of the last axis. The weights exist at once.
+      event_size: Size of the last axis. The weights are created at once.
+      shift_only: Whether to return only the shift.
+      transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
+      activation, kernel_initializer: Activation and initializer of the hidden layers. The last layer starts at zero.
       input_order: `"left-to-right"`, `"right-to-left"`, `"random"`, or the degree `1 .. D` of each dimension.
-      shift_only, transformer, activation, log_scale_bound, conditional_size: As in `real_nvp_template`.
-      use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer: As in `real_nvp_template`.
-      seed, dtype, name: As in `real_nvp_template`.
+      log_scale_bound: Bound of the log-scale (see `bound_log_scale`); `None` for no bound.
+      conditional_size: Size of the `conditional_input`; `None` for no conditions.
+      bias_initializer: Initializer of the hidden biases. `None` is uniform on (-1, 1), the range of standardized data.
+      use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
+      seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
-      A `Conditioner`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` gives `shift` and
-      `log_scale` of the same shape, or with a `transformer` a bijector; cost `O(weights)` for each event.
+      A `Conditioner`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` returns `shift` and
+        `log_scale` of the same shape, or with a `transformer` a bijector. Cost per event: `O(weights)`.
 
     Raises:
-      ValueError: For sizes that are not positive integers, or an unknown `input_order`.
+      ValueError: If a size is not a positive integer, or `input_order` is unknown.
 
     Example:
       >>> bijector = tfb.MaskedAutoregressiveFlow(masked_autoregressive_template([64, 64], event_size=2))
       >>> len(bijector.trainable_variables)
       6
-
-    References:
-      M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE, 2015, arXiv:1502.03509.
-      G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
     """
     event_size, units = positive_int("event_size", event_size), hidden_sizes(hidden_units)
     conditional = conditional_size is not None
@@ -166,8 +160,7 @@ def masked_autoregressive_template(
         conditional_event_shape=positive_int("conditional_size", conditional_size) if conditional else None,
         hidden_units=units,
         input_order=input_order,
-        # With conditions some units see nothing else (degree 0): without them the first dimension would depend on the
-        # conditions by a linear map only.
+        # Units of degree 0 see only the condition. Without them, the first dimension would depend on it only linearly.
         hidden_degrees=[np.arange(n) * event_size // n for n in units] if conditional else "equal",
         activation=activation,
         use_bias=use_bias,

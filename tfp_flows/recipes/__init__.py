@@ -1,4 +1,4 @@
-"""The recipes: one function for each named flow. Each returns a transformed distribution that is ready to train."""
+"""Recipes: functions that return named flows, ready to train."""
 
 from tfp_flows.recipes.autoregressive import (
     autoregressive_flow,

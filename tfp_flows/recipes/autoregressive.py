@@ -1,4 +1,4 @@
-"""Autoregressive flows: `autoregressive_flow`, and the named flows, which are it with a transformer."""
+"""Autoregressive flows: `autoregressive_flow`, and named flows that fix its transformer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def autoregressive_layers(
     seed: int,
     dtype: tf.DType = tf.float32,
 ) -> list[tfb.Bijector]:
-    """Masked autoregressive layers. Reversals and permutations are orders of their inputs and need no layers of their own."""
+    """Return masked autoregressive layers. Reversals and permutations are input orders, not separate layers."""
     one_of("mixing", mixing, MIXINGS)
     transformers = each_layer(transformer, positive_int("num_layers", num_layers))
     if event_size == 1 and all(isinstance(t, AffineTransformer) for t in transformers):
@@ -78,11 +78,10 @@ def autoregressive_layers(
 
 @recipe(like=autoregressive_layers)
 def autoregressive_flow(event_size: int, transformer: Transformer | Sequence[Transformer] | None = None, **options):
-    """An autoregressive flow with any transformer.
+    """Build an autoregressive flow with any transformer.
 
     Args:
-      transformer: The `Transformer` of each layer, or a list with one for each layer, from the base's side; an
-        `AffineTransformer()` if `None`.
+      transformer: A `Transformer`, or a list with one per layer, from base to data; `AffineTransformer()` if `None`.
 
     Example:
       >>> autoregressive_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).log_prob(tf.zeros([5, 3])).shape
@@ -99,7 +98,7 @@ def autoregressive_flow(event_size: int, transformer: Transformer | Sequence[Tra
     sampling="1 pass, in D steps",
 )
 def maf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND, **options):
-    """Masked autoregressive flow (Papamakarios et al. 2017): affine maps whose networks read the data.
+    """Build a masked autoregressive flow (Papamakarios et al. 2017): affine maps whose networks read the data.
 
     Example:
       >>> maf(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
@@ -116,7 +115,7 @@ def maf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None =
     sampling="1 pass",
 )
 def iaf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND, **options):
-    """Inverse autoregressive flow (Kingma et al. 2016): affine maps whose networks read the latent values.
+    """Build an inverse autoregressive flow (Kingma et al. 2016): affine maps whose networks read the latent values.
 
     Example:
       >>> iaf(3, num_layers=2).sample(5).shape
@@ -134,11 +133,11 @@ def iaf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None =
     sampling="1 pass, in D steps, with scalar solves for a mixture",
 )
 def made(event_size: int, *, num_components: int = 1, num_layers: int = 1, **options):
-    """MADE (Germain et al. 2015): one autoregressive density, whose conditionals are Gaussians or mixtures of Gaussians.
+    """Build a MADE (Germain et al. 2015): one autoregressive density with Gaussian or Gaussian-mixture conditionals.
 
     Args:
       num_components: Number of Gaussians in the mixture of each conditional.
-      num_layers: Number of layers; more than one makes it a MAF.
+      num_layers: Number of layers; several layers form a MAF.
 
     Example:
       >>> made(3, num_components=4).log_prob(tf.zeros([5, 3])).shape
@@ -164,12 +163,12 @@ def maf_mog(
     log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
     **options,
 ):
-    """MAF over a MADE with mixtures of Gaussians, "MAF MoG" (Papamakarios et al. 2017, section 3.4).
+    """Build a MAF over a MADE with mixtures of Gaussians, "MAF MoG" (Papamakarios et al. 2017, section 3.4).
 
-    The layer next to the base has mixtures of Gaussians as its conditionals; the others are affine.
+    The conditionals of the layer next to the base are mixtures of Gaussians; the other layers are affine.
 
     Args:
-      num_layers: Number of affine layers, beside the one of mixtures.
+      num_layers: Number of affine layers, in addition to the mixture layer.
 
     Example:
       >>> maf_mog(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
@@ -190,9 +189,9 @@ def maf_mog(
 def spline_autoregressive(
     event_size: int, *, num_layers: int = 3, num_bins: int = 8, bound: float = 5.0, mixing: str = "lu", **options
 ):
-    """Neural spline flow with autoregressive layers (Durkan et al. 2019): rational-quadratic splines.
+    """Build a neural spline flow with autoregressive layers (Durkan et al. 2019): rational-quadratic splines.
 
-    The linear maps between the layers, as in the paper, bring in what lies outside of the splines' interval.
+    Linear maps between the layers bring values from outside of the splines' interval into it.
 
     Example:
       >>> spline_autoregressive(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
@@ -212,7 +211,7 @@ def spline_autoregressive(
 def neural_autoregressive(
     event_size: int, *, num_layers: int = 3, num_units: int = 8, num_sigmoid_layers: int = 1, **options
 ):
-    """Neural autoregressive flow (Huang et al. 2018): deep sigmoidal transformers.
+    """Build a neural autoregressive flow (Huang et al. 2018): deep sigmoidal transformers.
 
     Args:
       num_units: Number of sigmoids in each layer of a `DeepSigmoidalTransformer`.

@@ -1,4 +1,4 @@
-"""The recipe of continuous flows."""
+"""Recipe of continuous flows."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def continuous_flow(
     seed: int,
     dtype: tf.DType = tf.float32,
 ):
-    """A continuous normalizing flow, FFJORD (Grathwohl et al. 2018): free-form dynamics, solved in both directions.
+    """Build a continuous normalizing flow, FFJORD (Grathwohl et al. 2018).
 
-    `flow.bijector.bijectors[0].num_evaluations` tells how many passes the last call took.
+    `flow.bijector.bijectors[0].num_evaluations` holds the number of passes of the last call.
 
     Args:
-      num_layers: Number of differential equations, one after the other; none leaves the base.
+      num_layers: Number of differential equations, in sequence; 0 returns the base.
       trace: `"exact"`, `"hutchinson"` (an unbiased estimate), or `"auto"`, which is exact up to 8 dimensions.
       rtol: Relative tolerance of the solver.
       atol: Absolute tolerance of the solver.
-      max_num_steps: Bound on the solver's steps; beyond, the result is NaN.
+      max_num_steps: Number of solver steps after which a call fails.
 
     Example:
       >>> flow = continuous_flow(2, hidden_units=[8], seed=1)

@@ -1,4 +1,4 @@
-"""Coupling flows: `coupling_flow`, and the named flows, which are it with a transformer."""
+"""Coupling flows: `coupling_flow`, and named flows that fix its transformer."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def coupling_layers(
     seed: int,
     dtype: tf.DType = tf.float32,
 ) -> list[tfb.Bijector]:
-    """Coupling layers that condition on the first and on the last half of the dimensions in turn.
+    """Return coupling layers that condition on the first and the last half of the dimensions in turn.
 
-    After every second layer the dimensions are mixed; in two dimensions only a linear map has anything to mix.
+    Every second layer is followed by a mixing layer. With two dimensions, only a linear map mixes anything.
     """
     positive_int("event_size", event_size, 2)
     one_of("mixing", mixing, MIXINGS)
@@ -66,13 +66,10 @@ def coupling_layers(
 
 @recipe(like=coupling_layers)
 def coupling_flow(event_size: int, transformer: Transformer | Sequence[Transformer] | None = None, **options):
-    """A coupling flow with any transformer.
-
-    The layers condition on the first and on the last half of the dimensions in turn.
+    """Build a coupling flow with any transformer. Layers condition on the first and the last half of the dimensions in turn.
 
     Args:
-      transformer: The `Transformer` of each layer, or a list with one for each layer, from the base's side; an
-        `AffineTransformer()` if `None`.
+      transformer: A `Transformer`, or a list with one per layer, from base to data; `AffineTransformer()` if `None`.
 
     Example:
       >>> coupling_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).sample(5).shape
@@ -89,7 +86,7 @@ def coupling_flow(event_size: int, transformer: Transformer | Sequence[Transform
     sampling="1 pass",
 )
 def nice(event_size: int, *, num_layers: int = 8, dtype: tf.DType = tf.float32, **options):
-    """NICE (Dinh et al. 2014): additive coupling layers, then one trainable scale for each dimension (section 3.3).
+    """Build a NICE flow (Dinh et al. 2014): additive coupling layers, then a trainable scale per dimension (section 3.3).
 
     Example:
       >>> nice(3, num_layers=2).sample(5).shape
@@ -110,9 +107,7 @@ def nice(event_size: int, *, num_layers: int = 8, dtype: tf.DType = tf.float32, 
 def real_nvp(
     event_size: int, *, num_layers: int = 8, log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND, **options
 ):
-    """RealNVP (Dinh et al. 2016): affine coupling layers.
-
-    The layers condition on the first and on the last half of the dimensions in turn.
+    """Build a RealNVP (Dinh et al. 2016): affine couplings that condition on the first and the last half in turn.
 
     Example:
       >>> real_nvp(3, num_layers=2).sample(5).shape
@@ -131,9 +126,9 @@ def real_nvp(
 def spline_coupling(
     event_size: int, *, num_layers: int = 4, num_bins: int = 8, bound: float = 5.0, mixing: str = "lu", **options
 ):
-    """Neural spline flow with coupling layers (Durkan et al. 2019): rational-quadratic splines, quick in both directions.
+    """Build a neural spline flow with coupling layers (Durkan et al. 2019): rational-quadratic splines.
 
-    The linear maps between the layers, as in the paper, bring in what lies outside of the splines' interval.
+    Linear maps between the layers bring values from outside of the splines' interval into it.
 
     Example:
       >>> spline_coupling(3, num_layers=2).sample(5).shape

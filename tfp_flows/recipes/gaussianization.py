@@ -1,4 +1,4 @@
-"""The recipe of trainable Gaussianization."""
+"""Recipe of trainable Gaussianization."""
 
 from __future__ import annotations
 
@@ -34,17 +34,16 @@ def gaussianization_flow(
     seed: int,
     dtype: tf.DType = tf.float32,
 ):
-    """A Gaussianization flow (Meng et al. 2020): mixture CDFs for each dimension, and trainable rotations between them.
+    """Build a Gaussianization flow (Meng et al. 2020): mixture CDFs per dimension, with trainable rotations between them.
 
-    Layer by layer, from the data's side, the maps start as Gaussianization of the data: of the first batch in
-    `FlowModel.fit`, of all of `x` by `FlowModel.adapt(x)` before. (The paper's mixtures are logistic, with a component for each
-    of many anchors; these are Gaussian and start by expectation maximization.)
+    `FlowModel.fit` initializes the layers from its first batch, one by one from the data side, and `FlowModel.adapt(x)`
+    from all of `x`. The mixtures are Gaussian and fitted by expectation maximization; those of the paper are logistic.
 
     Args:
-      num_layers: Number of layers; none leaves the base.
-      num_reflections: Householder reflections of each rotation; enough for any rotation, `D - 1`, if `None`. With fewer the
-        rotations start at random, and not along principal axes.
-      hidden_units: Sizes of the hidden layers of the networks that move the mixtures by a condition; unused without.
+      num_layers: Number of layers; 0 returns the base.
+      num_reflections: Householder reflections of each rotation; `D - 1`, enough for any rotation, if `None`. With
+        fewer, the rotations start at random instead of along principal axes.
+      hidden_units: Sizes of the hidden layers of the networks that change the mixtures by a condition; unused without one.
 
     Example:
       >>> flow = gaussianization_flow(2, num_layers=2, seed=1)
@@ -60,7 +59,7 @@ def gaussianization_flow(
     for i in range(num_layers):
         name, seed = f"marginal_{i}", seeds[2 * i]
         layers.append(MarginalGaussianization(event_size, mixture, seed=seed, dtype=dtype, name=name, **network))
-        # Data are made normal before they are rotated for the first time.
+        # The first map normalizes the data before any rotation.
         if i < num_layers - 1:
             layers.append(Rotation(event_size, seed=seeds[2 * i + 1], name=f"rotation_{i}", **rotation))
         else:

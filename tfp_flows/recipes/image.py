@@ -1,4 +1,4 @@
-"""The recipes of flows of images."""
+"""Recipes of flows for images."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ from tfp_flows.seeds import split_seed, structure_seed
 
 tfb = tfp.bijectors
 
-# Smaller than that of a table's flow: with a dozen couplings in a row, an image unlike those before it (a mark where all
-# others are empty) would be stretched until its loss overflows. That ended a fit to MNIST within minutes.
+# Smaller than the bound for tables: a dozen couplings in a row would stretch an unusual image until its loss overflows.
 IMAGE_LOG_SCALE_BOUND = 2.0
 
 
 def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> tuple[int, int, int]:
-    """The shape, checked to be divisible as often as it is squeezed."""
     shape = image_sizes("image_shape", image_shape)
     if shape[0] % 2**squeezes or shape[1] % 2**squeezes:
         raise ValueError(
@@ -41,7 +39,6 @@ def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> 
 
 
 def _kept(channels: int, fraction: float) -> int:
-    """Channels that stay after part of them was factored out."""
     kept = channels - round(fraction * channels)
     if not 0 < kept < channels:
         raise ValueError(f"`fraction` must leave some of {channels} channels and factor out some, got {fraction!r}.")
@@ -49,7 +46,7 @@ def _kept(channels: int, fraction: float) -> int:
 
 
 class _Builder:
-    """Makes the layers of one flow: seeds in order, networks of one kind."""
+    """Builds the layers of one flow, with seeds in order."""
 
     def __init__(self, template, *, normalization, log_scale_bound, seed, dtype):
         if normalization is not None:
@@ -63,7 +60,7 @@ class _Builder:
         return split_seed(structure_seed(self._seed) if of_structure else self._seed, self._count)[-1]
 
     def coupling(self, shape, mask_type: str, orientation: int, name: str) -> tfb.Bijector:
-        sliced = mask_type == "channel"  # after a squeeze the number of channels is even
+        sliced = mask_type == "channel"  # the number of channels is even after a squeeze
         seen = (*shape[:2], shape[2] // 2) if sliced else shape
         network = self.template(image_shape=seen, seed=self.seed(), dtype=self.dtype, name=name)
         return AffineCouplingLayer(
@@ -76,7 +73,7 @@ class _Builder:
         )
 
     def couplings(self, shape, mask_type: str, count: int, name: str) -> list[tfb.Bijector]:
-        """From the image's side: couplings of alternating masks, each followed by a normalization."""
+        """Return couplings of alternating masks, each followed by a normalization, from the image inwards."""
         layers: list[tfb.Bijector] = []
         for i in range(count):
             layers.append(self.coupling(shape, mask_type, i % 2, f"{name}_{i}"))
@@ -91,7 +88,6 @@ class _Builder:
 
 
 def _layers(blocks, image_shape, fraction, alpha, dtype) -> list[tfb.Bijector]:
-    """The scales, and the map to pixels in [0, 1]."""
     layers: list[tfb.Bijector] = [MultiScale(blocks, image_shape, fraction=fraction)]
     if alpha is not None:
         layers.append(tfb.Invert(get_preprocess_bijector(alpha, dtype), name="pixels"))
@@ -120,17 +116,15 @@ def image_real_nvp(
     seed: int,
     dtype: tf.DType = tf.float32,
 ):
-    """Multi-scale RealNVP for images (Dinh et al. 2016): checkerboard and channel couplings with convolutional networks.
+    """Build a multi-scale RealNVP for images (Dinh et al. 2016): convolutional checkerboard and channel couplings.
 
-    Each scale but the last: couplings with checkerboard masks, a squeeze, couplings with channel masks; then part of the
-    channels is factored out. The last scale: one checkerboard coupling more, and nothing after them.
+    Each scale but the last has couplings with checkerboard masks, a squeeze, and couplings with channel masks; then
+    part of the channels is factored out. The last scale has one more checkerboard coupling and nothing else.
 
     Args:
       image_shape: `(H, W, C)`; height and width must be multiples of `2 ** (num_scales - 1)`.
       num_couplings: Couplings of each kind at each scale.
       num_blocks: Residual blocks of each convolutional network.
-      base: Distribution of the latent values, whose event shape is `[H W C]`, as that of the other recipes.
-      conditional_size: Size `C` of the `conditional_input`, such as the number of classes for one-hot classes; or `None`.
 
     Example:
       >>> flow = image_real_nvp((4, 4, 1), filters=8, num_blocks=1)
@@ -182,15 +176,13 @@ def glow(
     seed: int,
     dtype: tf.DType = tf.float32,
 ):
-    """Glow (Kingma and Dhariwal 2018): at each scale a squeeze, then steps of ActNorm, a 1x1 convolution and a coupling.
+    """Build a Glow (Kingma and Dhariwal 2018): per scale a squeeze, then steps of ActNorm, 1x1 convolution, coupling.
 
-    The invertible 1x1 convolutions are `LULinear` maps of the channels; the networks are those of `glow_template`.
+    The invertible 1x1 convolutions are `LULinear` maps of the channels. The networks are those of `glow_template`.
 
     Args:
       image_shape: `(H, W, C)`; height and width must be multiples of `2 ** num_scales`.
       num_steps: Steps at each scale.
-      base: Distribution of the latent values, whose event shape is `[H W C]`, as that of the other recipes.
-      conditional_size: Size `C` of the `conditional_input`, such as the number of classes for one-hot classes; or `None`.
 
     Example:
       >>> flow = glow((4, 4, 1), num_scales=1, num_steps=2, filters=8)
@@ -211,7 +203,7 @@ def glow(
             label = f"{scale}_{step}"
             layers += build.normalized(shape[-1], label)
             layers.append(LULinear(shape[-1], seed=build.seed(of_structure=True), dtype=dtype, name=f"conv1x1_{label}"))
-            # The last one moves the half that is factored out, given the half that stays.
+            # The last coupling moves the half that is factored out, given the half that stays.
             layers.append(build.coupling(shape, "channel", (num_steps - step) % 2, label))
         blocks.append(tfb.Chain(layers, name=f"scale_{scale}"))
         if scale < num_scales - 1:

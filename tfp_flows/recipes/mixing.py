@@ -1,4 +1,4 @@
-"""Parts of the recipes: transformers of each layer, and the mixing and normalization between layers."""
+"""Parts shared by recipes: transformers per layer, mixing and normalization layers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NORMALIZATIONS = ("actnorm", "batch_norm")
 
 
 def mixing_layer(mixing: str, event_size: int, seed: int, dtype: tf.DType, name: str) -> tfb.Bijector:
-    """One layer that mixes the dimensions: `"reverse"`, `"permute"` (fixed, random) or `"lu"` (trainable)."""
+    """Return a layer that mixes the dimensions: `"reverse"`, `"permute"` (fixed, random) or `"lu"` (trainable)."""
     one_of("mixing", mixing, MIXINGS)
     if mixing == "lu":
         return LULinear(event_size, seed=seed, dtype=dtype, name=name)
@@ -28,7 +28,7 @@ def mixing_layer(mixing: str, event_size: int, seed: int, dtype: tf.DType, name:
 
 
 def normalization_layers(normalization: str | None, event_size: int, dtype: tf.DType, name: str) -> list[tfb.Bijector]:
-    """The normalization after a layer, in a list; none for `None`."""
+    """Return a list with the normalization after a layer, empty for `None`."""
     if normalization is None:
         return []
     one_of("normalization", normalization, NORMALIZATIONS)
@@ -37,11 +37,7 @@ def normalization_layers(normalization: str | None, event_size: int, dtype: tf.D
 
 
 def each_layer(transformer: Transformer | Sequence[Transformer], num_layers: int) -> list[Transformer]:
-    """Returns one transformer for each layer.
-
-    Raises:
-      ValueError: If something else is given, or a list of another length.
-    """
+    """Return one transformer per layer. Raise a `ValueError` for other types or a list of another length."""
     transformers = list(transformer) if isinstance(transformer, (list, tuple)) else [transformer] * num_layers
     if len(transformers) != num_layers or not all(isinstance(t, Transformer) for t in transformers):
         raise ValueError(

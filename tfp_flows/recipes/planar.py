@@ -1,4 +1,4 @@
-"""Flows of variational inference: planar, radial, Sylvester."""
+"""Recipes of flows for variational inference: planar, radial, Sylvester."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def amortized_layers(
     dtype: tf.DType = tf.float32,
     **options,
 ) -> list[tfb.Bijector]:
-    """Layers of one kind, each with its own seed."""
+    """Return layers of one kind, each with its own seed."""
     options = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size, **options}
     seeds = split_seed(seed, positive_int("num_layers", num_layers, 0))
     return [kind(event_size, seed=s, dtype=dtype, name=f"{name}_{i}", **options) for i, s in enumerate(seeds)]
@@ -43,11 +43,11 @@ def amortized_layers(
     sampling="O(D), no network",
 )
 def planar_flow(event_size: int, **options):
-    """Planar flows (Rezende and Mohamed 2015), which can be sampled and scored.
+    """Build a sequence of planar flows (Rezende and Mohamed 2015).
 
     Args:
-      num_layers: Number of layers; none leaves the base.
-      hidden_units: Sizes of the hidden layers of the networks that compute `u`, `w` and `b` from a condition; unused without.
+      num_layers: Number of layers; 0 returns the base.
+      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
 
     Example:
       >>> flow = planar_flow(2, num_layers=4, seed=1)
@@ -65,11 +65,11 @@ def planar_flow(event_size: int, **options):
     sampling="O(D), no network",
 )
 def radial_flow(event_size: int, **options):
-    """Radial flows (Rezende and Mohamed 2015), which can be sampled and scored in closed form.
+    """Build a sequence of radial flows (Rezende and Mohamed 2015).
 
     Args:
-      num_layers: Number of layers; none leaves the base.
-      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without.
+      num_layers: Number of layers; 0 returns the base.
+      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
 
     Example:
       >>> flow = radial_flow(2, num_layers=4, seed=1)
@@ -89,14 +89,14 @@ def radial_flow(event_size: int, **options):
 def sylvester_flow(
     event_size: int, *, num_layers: int = 8, rank: int | None = None, num_reflections: int | None = None, **options
 ):
-    """Sylvester flows (van den Berg et al. 2018), which can be sampled and scored.
+    """Build a sequence of Sylvester flows (van den Berg et al. 2018).
 
     Args:
-      num_layers: Number of layers; none leaves the base.
+      num_layers: Number of layers; 0 returns the base.
       rank: Number `M <= D` of hidden units of each layer; `D` if `None`.
-      num_reflections: Householder reflections of each layer; 4, or `D` if that is less, if `None`. Zero is the triangular
-        variant, with a reversal of the dimensions between the layers.
-      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without.
+      num_reflections: Householder reflections of each layer; `min(4, D)` if `None`; 0 for reversals instead (triangular
+        variant).
+      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
 
     Example:
       >>> flow = sylvester_flow(4, num_layers=2, rank=2, seed=1)

@@ -1,4 +1,4 @@
-"""`recipe`: what turns a function that lists layers into a named flow, with the options, checks and documentation of all."""
+"""The decorator `recipe`, which turns a function that lists layers into a named flow."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from tfp_flows.registry import serializable
 tfb = tfp.bijectors
 tfd = tfp.distributions
 
-RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # the package's named flows; each has its `Facts` as `.facts`
+RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # each recipe has its `Facts` as `.facts`
 
-# What an option means, where the docstring of a recipe does not say it.
+# Documentation of options that the docstring of a recipe does not describe.
 OPTIONS = {
     "event_size": "Size `D` of the events.",
     "image_shape": "`(H, W, C)`.",
     "num_layers": "Number of layers.",
     "hidden_units": "Sizes of the hidden layers of each network.",
     "activation": "Activation of the hidden layers.",
-    "log_scale_bound": "Bound of the log-scale of a layer, by `bound_log_scale`; `None` for none.",
+    "log_scale_bound": "Bound of the log-scale of a layer (see `bound_log_scale`); `None` for no bound.",
     "num_bins": "Number of bins of each `SplineTransformer`.",
-    "bound": """The splines act on `[-bound, bound]`; outside a layer is the identity, so give the flow standardized data, or
+    "bound": """The splines act on `[-bound, bound]` and are the identity outside. Use standardized data, or
         `preprocess=standardize(x_train)`.""",
     "num_components": "Number of Gaussians in each mixture.",
     "filters": "Filters of each convolutional network.",
     "num_scales": "Number of scales.",
-    "fraction": "Part of the channels that is factored out after each scale.",
+    "fraction": "Fraction of the channels that is factored out after each scale.",
     "network_normalization": '`"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).',
-    "alpha": """Events are pixels in [0, 1], read through `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
+    "alpha": """Pixels in [0, 1] are mapped to the real line by `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
         line.""",
     "mixing": """Between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable linear map (see
         `LULinear`).""",
-    "inverse": """Whether the networks read the latent values, as in `iaf`: sampling takes one pass then, and the density D
+    "inverse": """Whether the networks read the latent values, as in `iaf`. Sampling then takes one pass, and the density `D`
         steps.""",
     "normalization": '`"actnorm"` or `"batch_norm"` after each layer, or `None`.',
-    "base": """Distribution of the latent values, whose event shape is `[D]`; a standard `MultivariateNormalDiag` if `None`,
-        one with trainable mean and scale if `"trainable"`.""",
-    "preprocess": "A bijector on the data's side, such as `standardize(x_train)`.",
-    "conditional_size": """Size `C` of the `conditional_input`, which `log_prob` and `sample` then need; `None` for no
-        conditions.""",
-    "preprocess_condition": """Bijector whose `inverse` is applied to `conditional_input` first. `"standardize"`, the default,
-        is a `Standardize` that the first `FlowModel.fit` adapts to the conditions; it is saved with the flow. `None` for
+    "base": """Distribution of the latent values, with event shape `[D]`, or `[H W C]` for images; a standard
+        `MultivariateNormalDiag` if `None`, with trainable mean and scale if `"trainable"`.""",
+    "preprocess": "Bijector on the data side, such as `standardize(x_train)`.",
+    "conditional_size": """Size `C` of the `conditional_input`, such as the number of one-hot classes, which `log_prob` and
+        `sample` then need; `None` for no conditions.""",
+    "preprocess_condition": """Bijector whose `inverse` is first applied to `conditional_input`. `"standardize"` (default) is a
+        `Standardize` that the first `FlowModel.fit` adapts to the conditions and that is saved with the flow. `None` for
         none.""",
     "seed": "Integer seed of the initial weights.",
     "dtype": "`tf.float32` or `tf.float64`.",
@@ -63,7 +63,7 @@ _DEFAULTS = {"preprocess_condition": "standardize"}
 
 
 class Facts(NamedTuple):
-    """What README, pages, gallery and command line say about a recipe; costs are in passes of each layer's network."""
+    """Facts about a recipe for README, pages, gallery and command line. Costs count passes of each layer's network."""
 
     paper: str
     arxiv: str
@@ -80,25 +80,21 @@ def recipe(
     density: str | None = None,
     sampling: str | None = None,
 ) -> Callable[[Callable], Callable[..., FlowDistribution]]:
-    """Turns a function that returns layers into a recipe: a function that returns a `FlowDistribution`.
+    """Turn a function that returns layers into a recipe: a function that returns a `FlowDistribution`.
 
-    The function is called with checked sizes and a resolved seed and dtype, and returns bijectors from the base to the data.
-    Base, preprocessing and conditions are added here. The signature and the docstring of the recipe are complete: keywords that
-    the function passes on as `**options` become those of `like`, and each has its meaning, from the function's own `Args:` or
-    from `OPTIONS`.
+    The function is called with checked sizes and a resolved seed and dtype, and returns bijectors from the base to the
+    data. The decorator adds base, preprocessing and conditions, and completes signature and docstring. Keywords that
+    the function takes as `**options` become those of `like`. Each is documented by the function's own `Args:` or by `OPTIONS`.
 
     Args:
       like: The function that takes the `**options`.
-      paper: Authors and year, a comma, and the title; without it the recipe is not listed in `RECIPES`.
+      paper: Authors and year, a comma, and the title. A recipe without a paper is not listed in `RECIPES`.
       arxiv: Identifier of the paper on arXiv.
       density: Cost of `log_prob`.
       sampling: Cost of `sample`.
 
-    Returns:
-      The decorator.
-
     Raises:
-      TypeError: If an argument of the function is documented nowhere.
+      TypeError: If an argument of the function is not documented.
     """
 
     def decorate(fn: Callable) -> Callable[..., FlowDistribution]:
@@ -147,7 +143,6 @@ def _complete_signature(fn: Callable, like: Callable | None) -> inspect.Signatur
 
 
 def _complete_doc(fn: Callable, signature: inspect.Signature, facts: Facts) -> str:
-    """The function's docstring with all arguments, what is returned and raised, and the reference."""
     head, _, tail = inspect.cleandoc(fn.__doc__).partition("\nExample:")
     head, _, own = head.partition("\nArgs:\n")
     texts = {
@@ -182,7 +177,7 @@ def assemble(
     dtype: tf.DType,
     name: str | None,
 ) -> FlowDistribution:
-    """Returns the distribution of base -> layers in order -> preprocess."""
+    """Return the distribution of the base, mapped by the layers in order and then by `preprocess`."""
     if base is None:
         base = tfd.MultivariateNormalDiag(tf.zeros([event_size], dtype), tf.ones([event_size], dtype))
     if isinstance(base, str) and base == "trainable":

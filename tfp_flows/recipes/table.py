@@ -1,4 +1,4 @@
-"""The default flow for a table of numbers, and how to train it."""
+"""Default flow and training settings for a table of numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tfp_flows.recipes.autoregressive import spline_autoregressive
 
 
 class TableTraining(NamedTuple):
-    """Settings for training on a table; see `table_training`."""
+    """Training settings, as returned by `table_training`."""
 
     batch_size: int
     epochs: int
@@ -26,11 +26,10 @@ class TableTraining(NamedTuple):
 
 
 def table_training(rows: int) -> TableTraining:
-    """Returns settings for a table of `rows` training rows: about 3200 steps, or 800 where rows are few.
+    """Return settings for a table of `rows` training rows: about 3200 steps, or 800 for few rows.
 
-    They were chosen on 5 and checked on 20 public tables of 80 to 19,020 rows, together with `table_flow`. Let the learning
-    rate decay to zero by a cosine, clip gradients by `global_clipnorm=1`, and stop early on validation rows, as
-    `tff.fit_table` does.
+    They suit `table_flow` on tables of 80 to 19,020 rows. Use them with a cosine decay of the learning rate to zero,
+    `global_clipnorm=1` and early stopping on validation rows, as `tff.fit_table` does.
 
     Raises:
       ValueError: If `rows` is not a positive integer.
@@ -45,35 +44,33 @@ def table_training(rows: int) -> TableTraining:
 def settings_for(
     rows: int, epochs: int | None = None, batch_size: int | None = None, learning_rate: float | None = None
 ) -> TableTraining:
-    """Return the settings of `table_training`, with what is given in their place."""
+    """Return the settings of `table_training`, with given values in their place."""
     rows = positive_int("rows", rows)
-    size = min(256, max(1, rows // 4))  # at least four steps in an epoch
+    size = min(256, max(1, rows // 4))  # at least four steps per epoch
     if batch_size is not None:
         size = min(positive_int("batch_size", batch_size), size)
     if epochs is None:
         epochs = max(20, min(200, -(-3200 // (rows // size))))
     if learning_rate is None:
-        learning_rate = 3e-3 if rows >= 1000 else 1e-3  # few rows are overfitted by long steps
+        learning_rate = 3e-3 if rows >= 1000 else 1e-3  # large steps overfit few rows
     return TableTraining(size, positive_int("epochs", epochs), learning_rate, max(10, epochs // 4))
 
 
 def table_flow(
     x, *, seed: int | None = None, dtype: tf.DType = tf.float32, name: str = "table_flow"
 ) -> FlowDistribution:
-    """Returns the default flow for a table: autoregressive splines over a base that is fitted to the rows.
+    """Return the default flow for a table: autoregressive splines over a base that is fitted to the rows.
 
-    Columns are standardized. The base is the `MultivariateStudentT` that is likeliest for the rows, so that the untrained flow
-    is a full-covariance Gaussian, or a density of heavier tails. Where splines end, far rows meet the tails of the base.
+    Columns are standardized. The base is the maximum-likelihood `MultivariateStudentT`, so that the untrained flow is a
+    full-covariance Gaussian or has heavier tails (Jaini et al. 2020, arXiv:1907.04481). Outside of the splines'
+    interval (Durkan et al. 2019, arXiv:1906.04032), the flow keeps the tails of the base. Cost: as for
+    `spline_autoregressive`, `log_prob` takes one pass of each network, and sampling about one pass, in `D` steps.
 
     Args:
       x: Training rows `[N, D]`: array or data frame.
       seed: Integer seed of the initial weights.
-      dtype: Of weights and computation.
+      dtype: Dtype of weights and computation.
       name: Name of the distribution.
-
-    Returns:
-      A flow, as of `spline_autoregressive(D)`. Cost: `log_prob` one pass of each network; sampling about one pass, in `D`
-      steps.
 
     Raises:
       ValueError: If `x` has another shape, a constant column or a value that is not finite.
@@ -85,10 +82,6 @@ def table_flow(
       >>> gaussian = tfd.MultivariateNormalTriL(x.mean(axis=0), scale_tril)
       >>> print(np.allclose(tf.reduce_mean(flow.log_prob(x)), tf.reduce_mean(gaussian.log_prob(x)), atol=1e-3))
       True
-
-    References:
-      C. Durkan, A. Bekasov, I. Murray and G. Papamakarios, Neural Spline Flows, 2019, arXiv:1906.04032.
-      P. Jaini, I. Kobyzev, Y. Yu and M. Brubaker, Tails of Lipschitz Triangular Flows, 2020, arXiv:1907.04481.
     """
     dtype = real_dtype(dtype)
     rows = to_array("x", x)
@@ -101,6 +94,6 @@ def table_flow(
 
 
 def adapt_table_flow(flow: FlowDistribution, rows: np.ndarray) -> None:
-    """Fits the base to rows behind the layers of an untrained flow: splines that are the identity, and permutations."""
+    """Fit the base of an untrained flow to rows. Its layers are still permutations and identities."""
     chunks = [flow.bijector.inverse(tf.cast(rows[i : i + 8192], flow.dtype)).numpy() for i in range(0, len(rows), 8192)]
     flow.distribution.adapt(np.concatenate(chunks))

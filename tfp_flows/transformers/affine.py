@@ -14,20 +14,17 @@ from tfp_flows.transformers.base import Transformer
 @serializable
 @dataclasses.dataclass(frozen=True)
 class AffineTransformer(Transformer):
-    """`y = x exp(log_scale) + shift`, with parameters `(shift, log_scale)`: the map of RealNVP, MAF and IAF.
+    """Affine map `y = x exp(log_scale) + shift` of RealNVP, MAF and IAF (Dinh et al. 2016, arXiv:1605.08803).
 
-    Zero parameters give the identity.
+    The parameters are `(shift, log_scale)`. Zero parameters give the identity.
 
     Args:
-      log_scale_bound: Bound of the log-scale, by `bound_log_scale`; `None` for none.
+      log_scale_bound: Positive bound of the log-scale (see `bound_log_scale`); `None` for no bound.
 
     Example:
       >>> bijector = AffineTransformer()(tf.constant([[1.0, 0.0], [2.0, 0.0]]))
       >>> print(bijector.forward(tf.constant([0.5, 0.5])).numpy())
       [1.5 2.5]
-
-    References:
-      L. Dinh, J. Sohl-Dickstein and S. Bengio, Density estimation using Real NVP, 2016, arXiv:1605.08803.
     """
 
     log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND
@@ -41,7 +38,6 @@ class AffineTransformer(Transformer):
         return 2
 
     def bounded(self, log_scale: tf.Tensor) -> tf.Tensor:
-        """The log-scale after bounding."""
         return bound_log_scale(log_scale, self.log_scale_bound)
 
     def template_output(self, params):
@@ -59,14 +55,11 @@ class AffineTransformer(Transformer):
 @serializable
 @dataclasses.dataclass(frozen=True)
 class ShiftTransformer(Transformer):
-    """`y = x + shift`, with one parameter: the map of NICE. It preserves volume.
+    """Translation `y = x + shift` of NICE, with one parameter (Dinh et al. 2014, arXiv:1410.8516). It preserves volume.
 
     Example:
       >>> print(ShiftTransformer()(tf.constant([[1.0]])).forward(tf.constant([0.5])).numpy())
       [1.5]
-
-    References:
-      L. Dinh, D. Krueger and Y. Bengio, NICE, 2014, arXiv:1410.8516.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""`Transformer`: what every univariate transformer offers, and its view as a bijector."""
+"""`Transformer`, the base class of univariate transformers."""
 
 from __future__ import annotations
 
@@ -12,18 +12,13 @@ tfb = tfp.bijectors
 
 
 class Transformer(abc.ABC):
-    """An increasing map of one number, with `params` parameters for each number.
+    """Increasing map of one number, with `params` parameters per number.
 
-    It knows nothing of how dimensions depend on each other: an autoregressive network or a coupling network computes
-    the parameters. As everywhere, `forward` goes from latent values to data. `transformer(params)` is the map for
-    given parameters as a `tfb.Bijector`, so that it can be used in the `bijector_fn` of TFP's bijectors too.
+    An autoregressive network or a coupling network computes the parameters. `forward` maps latent values to data.
+    `transformer(params)` is the map for given parameters as a `tfb.Bijector`, for the `bijector_fn` of TFP's bijectors.
 
-    A new transformer is a frozen dataclass. It MUST define `params`, `forward` and `inverse`, and zero parameters SHOULD be
-    the identity; it CAN define `adapt`. It has no variables. Instances that are equal share compiled code, which is why they
-    must be hashable.
-
-    Attributes:
-      params: Number of parameters for each number that is transformed.
+    A new transformer is a frozen dataclass without variables. It MUST define `params`, `forward` and `inverse`. Zero
+    parameters SHOULD give the identity. It CAN define `adapt`. It must be hashable, since equal instances share compiled code.
 
     Example:
       >>> affine = tff.AffineTransformer()
@@ -37,22 +32,22 @@ class Transformer(abc.ABC):
     @property
     @abc.abstractmethod
     def params(self) -> int:
-        """Number of parameters for each number."""
+        """Number of parameters for each number that is transformed."""
 
     @abc.abstractmethod
     def forward(self, x: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Maps `x` of shape `[...]` with `params` of shape `[..., P]`; returns `y` and `log dy/dx`, of shape `[...]`."""
+        """Map `x` `[...]` with `params` `[..., P]`. Return `y` and `log dy/dx`, of shape `[...]`."""
 
     @abc.abstractmethod
     def inverse(self, y: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The inverse of `forward`; returns `x` and `log dx/dy`, of shape `[...]`."""
+        """Invert `forward`. Return `x` and `log dx/dy`, of shape `[...]`."""
 
     def template_output(self, params: tf.Tensor):
-        """What a TFP template returns for `params`: a bijector; shift and log-scale for those that have no more."""
+        """Return the output of a TFP template for `params`: a bijector, or shift and log-scale if there are no others."""
         return self(params)
 
     def adapt(self, data: np.ndarray) -> np.ndarray:
-        """Returns parameters `[D, P]` that map the columns of `data` `[N, D]` to normal ones, of transformers that can."""
+        """Return parameters `[D, P]` that map the columns of `data` `[N, D]` to normal ones, in subclasses that support it."""
         raise NotImplementedError(f"{type(self).__name__} cannot be adapted to data.")
 
     @property
@@ -61,13 +56,11 @@ class Transformer(abc.ABC):
         return type(self).adapt is not Transformer.adapt
 
     def __call__(self, params: tf.Tensor) -> tfb.Bijector:
-        """The bijector of scalars for `params` of shape `[..., P]`."""
+        """Return the bijector of scalars for `params` of shape `[..., P]`."""
         return _TransformerBijector(self, params)
 
 
 class _TransformerBijector(tfb.Bijector):
-    """A transformer with its parameters, as a bijector of scalars."""
-
     def __init__(self, transformer: Transformer, params: tf.Tensor):
         params = tf.convert_to_tensor(params)
         if params.shape[-1] != transformer.params:

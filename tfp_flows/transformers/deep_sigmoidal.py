@@ -1,4 +1,4 @@
-"""Deep sigmoidal flow, the transformer of neural autoregressive flows (Huang et al. 2018)."""
+"""Deep sigmoidal flow, the transformer of neural autoregressive flows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tfp_flows.transformers.mixture_cdf import MixtureCdfTransformer
 @serializable
 @dataclasses.dataclass(frozen=True)
 class DeepSigmoidalTransformer(MixtureCdfTransformer):
-    """`x = logit(sum_k w_k sigmoid(a_k y + b_k))`, composed `num_layers` times (Huang et al. 2018, eq. 8).
+    """Composition of maps `x = logit(sum_k w_k sigmoid(a_k y + b_k))` (Huang et al. 2018, arXiv:1804.00779, eq. 8).
 
-    Data to latent (`inverse`) is in closed form; latent to data (`forward`) solves a bracketed scalar equation for each
-    layer, to machine precision, with gradients by the implicit function theorem. A layer has `3 num_units` parameters:
-    `w` by a softmax, `log a` (bounded to 4), and `b`. With zero parameters the `b_k` are spread over (-1, 1), so
-    that units differ, and the map is close to the identity.
+    `inverse` (data to latent) has a closed form. `forward` solves a bracketed scalar equation per layer to machine
+    precision, with gradients by the implicit function theorem. A layer has `3 num_units` parameters: `w` by a softmax,
+    `log a` (bounded to 4), and `b`. At zero parameters, the `b_k` are spread over (-1, 1), and the map is close to the
+    identity.
 
     Args:
       num_units: Sigmoids in each layer.
@@ -34,9 +34,6 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
       >>> x = tf.zeros([5], tf.float64)
       >>> bool(tf.reduce_all(tf.abs(bijector.inverse(tf.identity(bijector.forward(x)))) < 1e-12))
       True
-
-    References:
-      C.-W. Huang, D. Krueger, A. Lacoste and A. Courville, Neural Autoregressive Flows, 2018, arXiv:1804.00779.
     """
 
     num_units: int = 8
@@ -56,7 +53,7 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
     def split(self, params):
         weight, log_scale, shift = tf.split(params, 3, axis=-1)
         spread = np.linspace(-1.0, 1.0, self.num_units) if self.num_units > 1 else np.zeros(1)
-        slope = np.mean(1.0 / np.cosh(spread / 2.0) ** 2)  # at the origin, for zero parameters and a_k = 1
+        slope = np.mean(1.0 / np.cosh(spread / 2.0) ** 2)  # slope at the origin for zero parameters
         log_scale = bound_log_scale(log_scale, 4.0) - math.log(slope)
         return tf.nn.log_softmax(weight), log_scale, shift + tf.constant(spread, params.dtype)
 

@@ -19,13 +19,13 @@ _HALF_LOG_2PI = 0.5 * math.log(2.0 * math.pi)
 @serializable
 @dataclasses.dataclass(frozen=True)
 class GaussianMixtureTransformer(MixtureCdfTransformer):
-    """`x = Phi^-1(sum_k w_k Phi((y - mean_k) / sigma_k))`: with a standard normal `x`, `y` is a mixture of Gaussians.
+    """Map `x = Phi^-1(sum_k w_k Phi((y - mean_k) / sigma_k))` from a mixture of Gaussians `y` to a standard normal `x`.
 
-    The conditionals of MADE with mixtures (Papamakarios et al. 2017, section 3.4, "MADE MoG"). Data to latent (`inverse`)
-    is in closed form; latent to data (`forward`) solves a bracketed scalar equation, to machine precision, with gradients
-    by the implicit function theorem. It has `3 num_components` parameters: weights by a softmax, log-scales (bounded to
-    5) and means. With zero parameters the means are spread over (-1, 1), so that components differ, and the mixture has
-    mean 0 and variance 1.
+    These are the conditionals of MADE MoG (Germain et al. 2015, arXiv:1502.03509; Papamakarios et al. 2017,
+    arXiv:1705.07057, section 3.4). `inverse` (data to latent) has a closed form. `forward` solves a bracketed scalar
+    equation to machine precision, with gradients by the implicit function theorem. The `3 num_components` parameters
+    are weights (by a softmax), log-scales (bounded to 5) and means. At zero parameters, the means are spread over (-1,
+    1), so that components differ, and the mixture has mean 0 and variance 1.
 
     Args:
       num_components: Number of components.
@@ -36,10 +36,6 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
       >>> x, log_slope = mixture.inverse(tf.constant([0.0]), params)
       >>> print(abs(x.numpy()))
       [0.]
-
-    References:
-      G. Papamakarios, T. Pavlakou and I. Murray, Masked Autoregressive Flow, 2017, arXiv:1705.07057.
-      M. Germain, K. Gregor, I. Murray and H. Larochelle, MADE, 2015, arXiv:1502.03509.
     """
 
     num_components: int = 8
@@ -52,15 +48,14 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
         return 3 * self.num_components
 
     def _start(self) -> tuple[np.ndarray, float]:
-        """Means and log-scale at zero parameters."""
         spread = np.linspace(-1.0, 1.0, self.num_components) if self.num_components > 1 else np.zeros(1)
-        # The smaller of the two keeps sigma positive for two components, whose means alone have variance 1.
+        # The floor keeps sigma positive for two components, whose means alone have variance 1.
         return spread, 0.5 * math.log(max(1.0 - float(np.var(spread)), 0.25))
 
     def adapt(self, data: np.ndarray, iterations: int = 30) -> np.ndarray:
-        """Parameters `[D, 3 num_components]` of mixtures of the columns of `data` `[N, D]`, roughly standardized, by EM.
+        """Fit mixtures to the columns of roughly standardized `data` `[N, D]` by EM. Return parameters `[D, 3 num_components]`.
 
-        The components start at quantiles, each as wide as its part of the data; of many rows 8192, evenly spaced, are used.
+        The components start at quantiles. At most 8192 evenly spaced rows are used.
         """
         data = np.asarray(data, np.float64)
         data = data[:: -(-len(data) // 8192)]
@@ -100,14 +95,14 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
 def fit_mixture(
     x: np.ndarray, mean: np.ndarray, sigma: np.ndarray, lowest: np.ndarray | float, iterations: int = 30
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights `[K]`, means and deviations `[K, D]` of a mixture with diagonal covariances of rows `x` `[N, D]`, by EM.
+    """Fit a mixture with diagonal covariances to rows `x` `[N, D]` by EM.
 
-    The start values count as one row more for the deviations of each component, so that one with few rows does not collapse;
-    deviations are at least `lowest`.
+    Return weights `[K]`, means and deviations `[K, D]`. The initial deviations count as one more row per component, so
+    that a component with few rows does not collapse. Deviations are at least `lowest`.
     """
     weight, start = np.full(len(mean), 1.0 / len(mean)), np.square(sigma)
     centre = np.median(x, axis=0)
-    x, mean = x - centre, mean - centre  # squares of far values would lose what is near
+    x, mean = x - centre, mean - centre  # keeps digits in the squares of far values
     square = np.square(x)
     for _ in range(iterations):
         precision = 1.0 / np.square(sigma)
@@ -116,7 +111,7 @@ def fit_mixture(
         part = np.exp(log_part - log_part.max(axis=1, keepdims=True))
         part /= part.sum(axis=1, keepdims=True)
         count = part.sum(axis=0)[:, np.newaxis]
-        firm = count + 1e-3  # an empty component stays where it is
+        firm = count + 1e-3  # keeps an empty component in place
         first = part.T @ x
         mean = (first + 1e-3 * mean) / firm
         around = part.T @ square - 2.0 * mean * first + count * np.square(mean)

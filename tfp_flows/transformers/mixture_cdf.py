@@ -1,4 +1,4 @@
-"""What the transformers through a mixture of CDFs share: one direction in closed form, the other by a bracketed solve."""
+"""Base class of transformers through a mixture of CDFs."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from tfp_flows.transformers.base import Transformer
 
 
 class MixtureCdfTransformer(Transformer):
-    """`x = Q(sum_k weight_k F(scale_k y + shift_k))` for a CDF `F` with quantile function `Q`.
+    """Map `x = Q(sum_k weight_k F(scale_k y + shift_k))` for a CDF `F` with quantile function `Q`.
 
-    The value lies between the smallest and the largest of `scale_k y + shift_k`, which brackets the inverse. All of
-    it is done with logarithms of `F` and `1 - F`, so that neither tail saturates.
+    The value lies between the smallest and the largest of `scale_k y + shift_k`, which brackets the inverse.
+    Computations use logarithms of `F` and `1 - F`, so that neither tail saturates.
     """
 
     @abc.abstractmethod
     def split(self, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """`(log_weight, log_scale, shift)`, each `[..., K]`, from the parameters of one layer."""
+        """Return `(log_weight, log_scale, shift)`, each `[..., K]`, from the parameters of one layer."""
 
     @abc.abstractmethod
     def _log_tails(self, u: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """`log F(u)`, `log(1 - F(u))` and `log F'(u)`."""
+        """Return `log F(u)`, `log(1 - F(u))` and `log F'(u)`."""
 
     @abc.abstractmethod
     def _quantile(self, log_lower: tf.Tensor, log_upper: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`Q` of the probability whose logarithm, and that of whose complement, are given; and `log F'` there."""
+        """Return `Q(p)` and `log F'` there, given `log p` and `log(1 - p)`."""
 
     def to_latent(self, y, params):
         log_weight, log_scale, shift = self.split(params)

@@ -1,4 +1,4 @@
-"""Rational-quadratic splines with free knots and linear tails, which can start as the quantiles of data."""
+"""Rational-quadratic splines with free knots and linear tails, which can be fitted to quantiles of data."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from tfp_flows.transformers.base import Transformer
 from tfp_flows.transformers.spline import rational_quadratic, solve_rational_quadratic
 
 _REACH = 3.0  # the knots lie on [-3, 3] for zero parameters
-_BOUND = 7.0  # of the logarithms of widths, heights and slopes
+_BOUND = 7.0  # bound of the logarithms of widths, heights and slopes
 
 
 @serializable
 @dataclasses.dataclass(frozen=True)
 class QuantileSplineTransformer(Transformer):
-    """Rational-quadratic spline whose knots may lie anywhere, and which goes on straight beyond the outermost ones.
+    """Rational-quadratic spline (Gregory and Delbourgo 1982) with free knots, linear beyond the outermost ones.
 
-    `SplineTransformer` maps one fixed interval to itself. This one moves its knots in both axes, which makes it a map from
-    samples of any continuous distribution to a normal one: `adapt` sets its knots to pairs of quantiles of data and of
-    the standard normal distribution (marginal Gaussianization; Laparra et al. 2011), and a straight end has the tail of
-    a normal distribution. It has `3 num_bins + 3` parameters: the first knot (2), the logarithms of widths and heights of the
-    bins, and those of the slopes at the knots. Zero parameters give the identity. Logarithms are bounded to 7. Data to
-    latent (`inverse`) evaluates the spline; latent to data solves a quadratic equation.
+    Unlike `SplineTransformer`, it moves its knots on both axes, so that it can map any continuous distribution to a
+    normal one. `adapt` sets the knots to pairs of quantiles of the data and of the standard normal distribution
+    (marginal Gaussianization, Laparra et al. 2011, arXiv:1602.00229). The linear ends give normal tails. The
+    `3 num_bins + 3` parameters are the first knot (2), the logarithms of widths and heights of the bins, and of the
+    slopes at the knots, each bounded to 7. Zero parameters give the identity. `inverse` (data to latent) evaluates the
+    spline; `forward` solves a quadratic equation.
 
     Args:
       num_bins: Number of bins, at least 1.
@@ -39,10 +39,6 @@ class QuantileSplineTransformer(Transformer):
       >>> z, _ = spline.inverse(tf.constant(x), tf.constant(spline.adapt(x)))
       >>> print(abs(np.mean(z)) < 0.02, abs(np.std(z) - 1.0) < 0.02)
       True True
-
-    References:
-      V. Laparra, G. Camps-Valls and J. Malo, Iterative Gaussianization: from ICA to Random Rotations, 2011, arXiv:1602.00229.
-      J. A. Gregory and R. Delbourgo, Piecewise rational quadratic interpolation to monotonic data, 1982.
     """
 
     num_bins: int = 30
@@ -55,7 +51,7 @@ class QuantileSplineTransformer(Transformer):
         return 3 * self.num_bins + 3
 
     def _parts(self, params):
-        """Left ends, widths, bottoms, heights, and slopes on both sides of the bins, `[..., K]` each."""
+        """Return left ends, widths, bottoms, heights, and slopes on both sides of the bins, `[..., K]` each."""
         k = self.num_bins
         first, logs = tf.split(params, [2, 3 * k + 1], axis=-1)
         widths, heights, slopes = tf.split(tf.exp(bound_log_scale(logs, _BOUND)), [k, k, k + 1], axis=-1)
@@ -71,12 +67,12 @@ class QuantileSplineTransformer(Transformer):
         low, high = begins[..., 0], begins[..., -1] + sizes[..., -1]
         inside = (value > low) & (value < high)
         within = tf.clip_by_value(value, low, high)
-        # One-hot selection instead of a gather: it vectorizes both ways. (The first bin is reached by all but NaN.)
+        # One-hot selection vectorizes better than a gather. All values but NaN reach the first bin.
         reached = tf.cast(within[..., tf.newaxis] >= begins, params.dtype)
         chosen = reached - tf.concat([reached[..., 1:], tf.zeros_like(reached[..., :1])], axis=-1)
         left, width, bottom, height, d0, d1 = (tf.reduce_sum(part * chosen, axis=-1) for part in parts)
         slope = height / width
-        # Straight beyond the ends; what is clipped there is zero inside.
+        # The spline is linear beyond the ends; `beyond` is zero inside.
         beyond, end = value - within, tf.where(value < low, d0, d1)
         if latent_to_data:
             up = tf.clip_by_value((within - bottom) / height, 0.0, 1.0)
@@ -94,16 +90,16 @@ class QuantileSplineTransformer(Transformer):
         return self._apply(x, params, latent_to_data=True)
 
     def adapt(self, data: np.ndarray) -> np.ndarray:
-        """Parameters `[D, 3 num_bins + 3]` that map the columns of `data` `[N, D]`, roughly standardized, to normal ones.
+        """Return parameters `[D, 3 num_bins + 3]` that map the columns of roughly standardized `data` `[N, D]` to normal ones.
 
-        The knots are the quantiles for probabilities that lie denser where the density is high, from about the fifth smallest
-        value to the fifth largest; slopes at them are weighted geometric means of those of the two bins.
+        The knots are quantiles from about the fifth smallest value to the fifth largest, denser where the density is
+        high. Slopes are weighted geometric means of those of the two bins.
         """
         data = np.asarray(data, np.float64)
         z = _knots(self.num_bins, len(data))
         y = np.quantile(data, _phi(z), axis=0).T
         scale = 2.0 * _REACH / self.num_bins
-        # Equal values give an empty bin: the narrowest one that there may be takes its place.
+        # Equal values give an empty bin, which is replaced by the narrowest one allowed.
         widths = np.maximum(np.diff(y, axis=1), 1.01 * scale * math.exp(-_BOUND))
         heights = np.broadcast_to(np.diff(z), widths.shape)
         log_secant = np.log(heights / widths)
@@ -116,10 +112,10 @@ class QuantileSplineTransformer(Transformer):
 
 
 def _knots(num_bins: int, rows: int) -> np.ndarray:
-    """Knots of the latent axis: their density is the square root of the normal one."""
+    """Return knots of the latent axis, whose density is the square root of the normal one."""
     tail = min(0.5 / (num_bins + 1), 5.0 / rows)
     end = -float(tf.math.ndtri(tf.constant(tail, tf.float64)))
-    # exp(-z^2 / 4) is the density of a normal distribution of variance 2.
+    # `exp(-z^2 / 4)` is proportional to the density of a normal distribution of variance 2.
     reach = float(_phi(end / math.sqrt(2.0)))
     p = tf.constant(np.linspace(1.0 - reach, reach, num_bins + 1))
     return math.sqrt(2.0) * tf.math.ndtri(p).numpy()

@@ -1,4 +1,4 @@
-"""Monotone rational-quadratic splines (Durkan et al. 2019)."""
+"""Monotone rational-quadratic splines."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from tfp_flows.checks import positive_int
 from tfp_flows.registry import serializable
 from tfp_flows.transformers.base import Transformer
 
-_MIN_BIN = 1e-3  # of the interval; keeps bins from collapsing
+_MIN_BIN = 1e-3  # as a fraction of the interval; keeps bins from collapsing
 _MIN_SLOPE = 1e-3
 
 
 @serializable
 @dataclasses.dataclass(frozen=True)
 class SplineTransformer(Transformer):
-    """Rational-quadratic spline on `[-bound, bound]`, the identity outside (Durkan et al. 2019, eq. 4-8, linear tails).
+    """Rational-quadratic spline on `[-bound, bound]`, the identity outside (Durkan et al. 2019, arXiv:1906.04032, eq. 4-8).
 
-    It has `3 num_bins - 1` parameters: widths and heights of the bins through a softmax, and the slopes at the inner
-    knots through a softplus. The slope at both ends is 1, so that the map is differentiable. Zero parameters give
-    the identity. Data to latent (`inverse`) evaluates the spline; latent to data solves a quadratic equation.
+    The `3 num_bins - 1` parameters are widths and heights of the bins, by a softmax, and the slopes at the inner knots,
+    by a softplus. The slope at both ends is 1, so that the map is differentiable. Zero parameters give the identity.
+    `inverse` (data to latent) evaluates the spline; `forward` solves a quadratic equation.
 
     Args:
-      num_bins: Number of bins, at least 1.
-      bound: Half the width of the interval, in the units of what is transformed: use standardized data.
+      num_bins: Number of bins, from 1 to 500.
+      bound: Half the width of the interval, in the units of the input: use standardized data.
 
     Example:
       >>> spline = SplineTransformer(num_bins=8)
@@ -34,9 +34,6 @@ class SplineTransformer(Transformer):
       23
       >>> print(spline(tf.zeros([2, 23])).forward(tf.constant([0.5, 7.0])).numpy())
       [0.5 7. ]
-
-    References:
-      C. Durkan, A. Bekasov, I. Murray and G. Papamakarios, Neural Spline Flows, 2019, arXiv:1906.04032.
     """
 
     num_bins: int = 8
@@ -54,13 +51,13 @@ class SplineTransformer(Transformer):
         return 3 * self.num_bins - 1
 
     def _knots(self, raw):
-        """Left ends and widths of the bins on one axis, `[..., K]` each."""
+        """Return left ends and widths of the bins on one axis, `[..., K]` each."""
         widths = _MIN_BIN + (1.0 - _MIN_BIN * self.num_bins) * tf.nn.softmax(raw)
         left = 2.0 * self.bound * tf.cumsum(widths, axis=-1, exclusive=True) - self.bound
         return left, 2.0 * self.bound * widths
 
     def _bin_of(self, value, params, by_height: bool):
-        """The bin of each value (clipped to the interval): its left end, width, bottom, height, and the two slopes."""
+        """Return left end, width, bottom, height and the two slopes of the bin of each value, which lies in the interval."""
         k = self.num_bins
         left, width = self._knots(params[..., :k])
         bottom, height = self._knots(params[..., k : 2 * k])
@@ -68,7 +65,7 @@ class SplineTransformer(Transformer):
         slopes = _MIN_SLOPE + tf.math.softplus(params[..., 2 * k :] + math.log(math.expm1(1.0 - _MIN_SLOPE)))
         ends = tf.ones_like(params[..., :1])
         slopes = tf.concat([ends, slopes, ends], axis=-1)
-        # One-hot selection instead of a gather: K is small, and it vectorizes both ways.
+        # One-hot selection vectorizes better than a gather, since K is small.
         reached = tf.cast(value[..., tf.newaxis] >= (bottom if by_height else left)[..., 1:], params.dtype)
         chosen = tf.concat([ends, reached], axis=-1) - tf.concat([reached, tf.zeros_like(ends)], axis=-1)
         parts = (left, width, bottom, height, slopes[..., :-1], slopes[..., 1:])
@@ -98,7 +95,7 @@ class SplineTransformer(Transformer):
 
 
 def rational_quadratic(t, slope, d0, d1):
-    """Height within the bin, in `[0, 1]`, at the relative position `t`, and the log of the derivative (eq. 4-5)."""
+    """Return the relative height at the relative position `t` in the bin, and the log of the derivative (eq. 4-5)."""
     u = t * (1.0 - t)
     denominator = slope + (d0 + d1 - 2.0 * slope) * u
     y = (slope * t * t + d0 * u) / denominator
@@ -107,12 +104,12 @@ def rational_quadratic(t, slope, d0, d1):
 
 
 def solve_rational_quadratic(up, slope, d0, d1):
-    """The relative position `t` at which the height within the bin is `up` (eq. 6-8, divided by the height)."""
+    """Return the relative position `t` at which the relative height is `up` (eq. 6-8, divided by the height)."""
     bend = d0 + d1 - 2.0 * slope
     a = slope - d0 + up * bend
     b = d0 - up * bend
     c = -slope * up
-    # Of the two forms of the root, the one without cancellation.
+    # This form of the root avoids cancellation.
     root = tf.sqrt(tf.maximum(b * b - 4.0 * a * c, 1e-20))
     rises = b >= 0
     top, bottom = tf.where(rises, -2.0 * c, root - b), tf.where(rises, b + root, 2.0 * a)
