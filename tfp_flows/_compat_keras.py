@@ -34,6 +34,11 @@ def is_validation_in_fit(options: dict) -> bool:
     return bool(options.get("_use_cached_eval_dataset"))
 
 
+def index_of_weight(optimizer: keras.optimizers.Optimizer, weight: keras.Variable) -> int:
+    """Return the position of a weight among those that an optimizer was built with, in whose order its variables are."""
+    return optimizer._get_variable_index(weight)
+
+
 def forget_functions(model: keras.Model) -> None:
     """Make Keras rebuild its functions of the training, evaluation and prediction steps."""
     model.train_function = model.test_function = model.predict_function = None

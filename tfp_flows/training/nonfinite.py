@@ -8,8 +8,11 @@ import warnings
 import keras
 import tensorflow as tf
 
+from tfp_flows.training.fused_adam import FusedAdam
+
 # Larger gradients (sums of absolute values) are scaled down. Beyond 1e19, their squares would overflow Adam's moments.
 LARGEST_GRADIENT = 1e12
+LARGEST_RATE = 1e30  # a learning rate from which on one step of Adam can overflow weights
 
 
 class NonFiniteGuard:
@@ -17,19 +20,10 @@ class NonFiniteGuard:
 
     def __init__(self):
         # Plain variables, because the state of a run is not a weight of the model.
-        self.failed = tf.Variable(
-            False, trainable=False, dtype=tf.bool, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        self.loss = tf.Variable(
-            0.0, trainable=False, dtype=tf.float64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        self.largest = tf.Variable(
-            0.0, trainable=False, dtype=tf.float64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-        self.steps = tf.Variable(
-            0, trainable=False, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
-        )
-
+        self.failed = _state(False, tf.bool)
+        self.loss = _state(0.0, tf.float64)
+        self.largest = _state(0.0, tf.float64)
+        self.steps = _state(0, tf.int64)
         self.scaled = False  # whether the data are standardized
         self.farthest: tuple[int, int, float] | None = None  # row, column and deviations of the farthest value
 
@@ -41,31 +35,53 @@ class NonFiniteGuard:
     def apply(self, optimizer, gradients, weights, loss) -> None:
         """Make one optimizer step, and undo it if it is not finite. Works inside XLA and replicas, so it has no conditional."""
         pairs = [(tf.convert_to_tensor(g), w) for g, w in zip(gradients, weights, strict=True) if g is not None]
-        finite = tf.math.is_finite(loss)
+        gradients, weights = [g for g, _ in pairs], [w for _, w in pairs]
+        finite, factor = tf.math.is_finite(loss), tf.ones([], loss.dtype)
         if not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):  # loss scaling lets gradients overflow
-            size = _size([g for g, _ in pairs])
+            size = _size(gradients)
             finite &= tf.math.is_finite(size)
             factor = LARGEST_GRADIENT / tf.maximum(size, tf.cast(LARGEST_GRADIENT, size.dtype))
-            pairs = [(g * tf.cast(factor, g.dtype), w) for g, w in pairs]
             self.largest.assign(tf.maximum(self.largest, tf.cast(size, tf.float64)))
         else:
             # The optimizer skips gradients that overflow, and halves the scale. At such a small scale, none will ever fit.
             finite &= tf.convert_to_tensor(optimizer.dynamic_scale) > 1e-6
-        if tf.distribute.has_strategy():
+        replicated = tf.distribute.has_strategy()
+        if replicated:
             replicas = tf.distribute.get_replica_context()
             finite = tf.equal(replicas.all_reduce(tf.distribute.ReduceOp.SUM, tf.cast(~finite, tf.float32)), 0.0)
+        fused = None if replicated else FusedAdam.of(optimizer, weights)
+        if fused is not None:
+            finite &= tf.convert_to_tensor(optimizer.learning_rate) < LARGEST_RATE
         failed = self.failed | ~finite
         self.loss.assign(tf.where(self.failed, self.loss, tf.cast(loss, tf.float64)))
+        factors = {
+            dtype: tf.where(failed, tf.zeros([], dtype), tf.cast(factor, dtype))
+            for dtype in {g.dtype for g in gradients}
+        }
+        gradients = [tf.math.multiply_no_nan(g, factors[g.dtype]) for g in gradients]
+        if fused is None:
+            failed = self._apply_and_undo(optimizer, gradients, weights, failed)
+        else:
+            fused.apply(gradients, weights, failed)
+        self.failed.assign(failed)
+        self.steps.assign_add(tf.cast(~failed, tf.int64))
+
+    @staticmethod
+    def _apply_and_undo(optimizer, gradients, weights, failed) -> tf.Tensor:
+        """Apply gradients, restore the weights of a failed step, and return whether it has failed."""
         # Restoring the optimizer's moments would cost a tenth of a step. They only decay by one step.
-        state = [*(w for _, w in pairs), optimizer.iterations]
+        state = [*weights, optimizer.iterations]
         before = [tf.identity(v.value) for v in state]
-        optimizer.apply_gradients([(tf.where(failed, tf.zeros_like(g), g), w) for g, w in pairs])
+        optimizer.apply_gradients(list(zip(gradients, weights, strict=True)))
         # A finite gradient can still overflow the weights.
-        undo = failed | ~tf.math.is_finite(_size([w.value for _, w in pairs]))
+        failed |= ~tf.math.is_finite(_size([w.value for w in weights]))
         for old, v in zip(before, state, strict=True):
-            v.assign(tf.where(undo, old, v.value))
-        self.failed.assign(undo)
-        self.steps.assign_add(tf.cast(~undo, tf.int64))
+            v.assign(tf.where(failed, old, v.value))
+        return failed
+
+
+def _state(value, dtype: tf.DType) -> tf.Variable:
+    return tf.Variable(value, trainable=False, dtype=dtype, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
 
 
 def _size(tensors) -> tf.Tensor:
