@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+from tensorflow.python.eager import record
 from tensorflow.python.framework import ops
 
 tfb = tfp.bijectors
@@ -78,6 +79,11 @@ def _gradient_name(op: tf.Operation) -> str | None:
     except ValueError:
         return None
     return name if name.startswith("CustomGradient-") else None
+
+
+def could_record_gradients() -> bool:
+    """Return whether a gradient tape or a forward accumulator is open, which has no public test."""
+    return record.could_possibly_record()
 
 
 def module_children(module: tf.Module) -> list:

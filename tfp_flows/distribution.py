@@ -14,6 +14,7 @@ import tensorflow_probability as tfp
 from tfp_flows._compat_tfp import TransformedDistribution, is_injective
 from tfp_flows.bijectors.composition import density_parts, forward_and_log_det, has_constant_log_det, is_affine
 from tfp_flows.bijectors.conditioning import conditional_kwargs, conditional_sizes
+from tfp_flows.eager_calls import EagerCalls, is_traceable
 from tfp_flows.networks.broadcasting import broadcast_events, check_condition, check_rows
 from tfp_flows.registry import serializable
 
@@ -103,15 +104,25 @@ class FlowDistribution(TransformedDistribution):
             parameters=parameters,
             name=name,
         )
-        # In eager mode the base's `log_prob` alone costs as much as two layers. TensorFlow counts traces by a
-        # function's code and would warn at the fifth flow, but not for a partial.
-        self._compiled_base_log_prob = tf.function(functools.partial(distribution.log_prob), reduce_retracing=True)
+        self._density = EagerCalls(self._density_of, self._is_traceable)
+        self._draw_base = EagerCalls(self.distribution.sample, self._is_traceable)
+        self._map = EagerCalls(self._map_base, self._is_traceable)
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
         return super()._parameter_properties(dtype, num_classes)  # else TFP warns
 
+    def _is_traceable(self) -> bool:
+        return is_traceable(self.bijector, self.preprocess_condition)
+
     def _split_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict, dict]:
+        self._check_kwargs(kwargs)
+        nested, condition = kwargs.get("bijector_kwargs"), kwargs.get("conditional_input")
+        if condition is not None:
+            nested = self.bijector_kwargs(condition)
+        return kwargs.get("distribution_kwargs", {}), nested or {}
+
+    def _check_kwargs(self, kwargs: dict[str, Any]) -> None:
         known = ("conditional_input", "bijector_kwargs", "distribution_kwargs")
         unknown = [name for name in kwargs if name not in known]
         if unknown:
@@ -124,12 +135,8 @@ class FlowDistribution(TransformedDistribution):
                     "give `bijector_kwargs`, see make_bijector_kwargs."
                 )
             check_condition(condition, self.conditional_size)
-            if condition is None:
-                return kwargs.get("distribution_kwargs", {}), {}
-            nested = self.bijector_kwargs(condition)
         elif condition is not None:
             raise ValueError("Give either `conditional_input` or `bijector_kwargs`, not both.")
-        return kwargs.get("distribution_kwargs", {}), nested
 
     def bijector_kwargs(self, conditional_input) -> dict[str, Any]:
         """Return nested keywords, in TFP's form, that pass a condition to every conditional layer."""
@@ -189,9 +196,10 @@ class FlowDistribution(TransformedDistribution):
         return self.distribution.entropy(**base_kwargs) + log_det
 
     def _check_constant_log_det(self, name: str) -> None:
-        if not has_constant_log_det(self.bijector) or not self._is_plain():
+        if not has_constant_log_det(self.bijector) or not self._is_plain:
             raise NotImplementedError(f"`{name}` is not implemented for flows whose log-det depends on the event.")
 
+    @functools.cached_property
     def _is_plain(self) -> bool:
         return is_injective(self.bijector) and self.batch_shape == self.distribution.batch_shape
 
@@ -202,20 +210,28 @@ class FlowDistribution(TransformedDistribution):
         return super().log_prob(value, name=name, **kwargs)
 
     def _log_prob(self, y, **kwargs):
-        if not self._is_plain():
+        if not self._is_plain:
             return super()._log_prob(tf.identity(y), **kwargs)
+        self._check_kwargs(kwargs)
+        self._check_value(y, kwargs.get("conditional_input"))
+        return self._call(self._density, y, kwargs)
+
+    def _call(self, calls: EagerCalls, value: tf.Tensor, kwargs: dict[str, Any]):
+        """Call `calls(value, kwargs)`, eagerly as it is if keywords are TFP's nested ones, which need not be tensors."""
+        if set(kwargs) <= {"conditional_input"}:
+            condition = kwargs.get("conditional_input")
+            return calls(value, {} if condition is None else {"conditional_input": tf.cast(condition, self.dtype)})
+        return calls.function(value, kwargs)
+
+    def _density_of(self, y: tf.Tensor, kwargs: dict[str, Any]) -> tf.Tensor:
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
         condition = kwargs.get("conditional_input")
-        self._check_value(y, condition)
         if condition is not None:
             y = broadcast_events(y, condition, self.event_shape.rank)
         x, log_det, outside = density_parts(self.bijector, y, self.event_shape.rank, **bijector_kwargs)
         if self._base_is_bounded:
             x, outside = self._inside_base(x, outside)
-        compiled = tf.executing_eagerly() and not base_kwargs
-        log_prob = (self._compiled_base_log_prob if compiled else self.distribution.log_prob)(
-            x, **base_kwargs
-        ) + log_det
+        log_prob = self.distribution.log_prob(x, **base_kwargs) + log_det
         # A layer may overflow to NaN far away, where the base's density has underflowed: the result is minus infinity.
         axes = list(range(-self.event_shape.rank, 0))
         far = tf.reduce_any(tf.abs(y) > 1e8, axis=axes) & tf.reduce_all(tf.math.is_finite(y), axis=axes)
@@ -249,15 +265,22 @@ class FlowDistribution(TransformedDistribution):
         return x, mask if outside is None else mask | outside
 
     def draw(self, sample_shape, seed, **kwargs):
-        if not self._is_plain():
+        if not self._is_plain:
             return super().draw(sample_shape, seed, **kwargs)
-        base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
-        x = self.distribution.sample(sample_shape, seed=seed, **base_kwargs)
+        self._check_kwargs(kwargs)
+        shape, seed = tf.convert_to_tensor(sample_shape, tf.int32), tfp.random.sanitize_seed(seed)
+        base_kwargs = kwargs.get("distribution_kwargs", {})
+        draw = functools.partial(self.distribution.sample, **base_kwargs) if base_kwargs else self._draw_base
+        x = draw(shape, seed)
         self._check_sample_shape(x, kwargs.get("conditional_input"))
+        return self._call(self._map, x, kwargs)
+
+    def _map_base(self, x: tf.Tensor, kwargs: dict[str, Any]) -> tf.Tensor:
+        _, bijector_kwargs = self._split_kwargs(kwargs)
         return forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)[0]
 
     def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
-        if not self._is_plain():
+        if not self._is_plain:
             return super()._sample_and_log_prob(sample_shape, seed, **kwargs)
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
         x, log_prob = self.distribution.experimental_sample_and_log_prob(sample_shape, seed=seed, **base_kwargs)
