@@ -12,6 +12,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows._compat_tfp import TransformedDistribution, is_injective
+from tfp_flows.bases import log_prob_of
 from tfp_flows.bijectors.composition import density_parts, forward_and_log_det, has_constant_log_det, is_affine
 from tfp_flows.bijectors.conditioning import conditional_kwargs, conditional_sizes
 from tfp_flows.eager_calls import EagerCalls, is_traceable
@@ -231,7 +232,10 @@ class FlowDistribution(TransformedDistribution):
         x, log_det, outside = density_parts(self.bijector, y, self.event_shape.rank, **bijector_kwargs)
         if self._base_is_bounded:
             x, outside = self._inside_base(x, outside)
-        log_prob = self.distribution.log_prob(x, **base_kwargs) + log_det
+        base_log_prob = (
+            self.distribution.log_prob(x, **base_kwargs) if base_kwargs else log_prob_of(self.distribution, x)
+        )
+        log_prob = base_log_prob + log_det
         # A layer may overflow to NaN far away, where the base's density has underflowed: the result is minus infinity.
         axes = list(range(-self.event_shape.rank, 0))
         far = tf.reduce_any(tf.abs(y) > 1e8, axis=axes) & tf.reduce_all(tf.math.is_finite(y), axis=axes)

@@ -42,8 +42,9 @@ def unbound_log_scale(bounded: np.ndarray, bound: float) -> np.ndarray:
 
 
 def sum_log_det(log_slope: tf.Tensor, like: tf.Tensor, event_ndims: int = 1) -> tf.Tensor:
-    """Sum log-slopes over the event, after broadcasting them to the shape of `like`."""
-    if log_slope.shape != like.shape or not like.shape.is_fully_defined():
+    """Sum log-slopes over the event, as if they were broadcast to the event shape of `like`."""
+    event_shape = like.shape[-event_ndims:]
+    if not event_shape.is_fully_defined() or log_slope.shape[-event_ndims:] != event_shape:
         log_slope = tf.broadcast_to(log_slope, tf.shape(like))
     return tf.reduce_sum(log_slope, axis=list(range(-event_ndims, 0)))
 

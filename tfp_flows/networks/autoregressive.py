@@ -74,6 +74,9 @@ def _size(name: str, shape: Any) -> int:
     return positive_int(name, sizes[0])
 
 
+LARGEST_CONSTANT_MASK = 2**14  # entries of a mask that a graph holds as a constant
+
+
 class MaskedWeights(NamedTuple):
     """Kernels after masking, and offsets to add to the output of each layer."""
 
@@ -218,27 +221,32 @@ class AutoregressiveNetwork(keras.layers.Layer):
             name=name, shape=shape, initializer=initializer, regularizer=regularizer, constraint=constraint
         )
 
-    def _mask(self, i: int):
-        """Return the mask of layer `i`. Graphs compare levels, since a million constant booleans take a second."""
-        if tf.executing_eagerly():
-            return self._masks[i]
-        return tf.constant(self._levels[i])[:, tf.newaxis] <= tf.constant(self._levels[i + 1])
+    def _masked_kernel(self, i: int) -> tf.Tensor:
+        kernel, mask = tf.cast(self.kernels[i].value, self.compute_dtype), self._masks[i]
+        if mask.size <= LARGEST_CONSTANT_MASK:
+            return kernel * tf.constant(mask, self.compute_dtype)
+        if not tf.executing_eagerly():
+            # Graphs compare levels, since a million constant booleans take a second.
+            mask = tf.constant(self._levels[i][:, np.newaxis]) <= tf.constant(self._levels[i + 1])
+        # Selecting by booleans reads a quarter of the memory of a product with floats.
+        return tf.where(mask, kernel, tf.zeros([], self.compute_dtype))
 
     def masked_weights(self, conditional_input: tf.Tensor | None = None) -> MaskedWeights:
         """Return masked kernels and offsets as tensors; `conditional_input` has shape `[1 or N, C]`."""
         dtype = self.compute_dtype
-        # Selecting by booleans reads a quarter of the memory of a product with floats.
-        zero = tf.zeros([], dtype)
-        kernels = [tf.where(self._mask(i), tf.cast(k.value, dtype), zero) for i, k in enumerate(self.kernels)]
+        kernels = [self._masked_kernel(i) for i in range(len(self.kernels))]
         offsets = []
         for i, kernel in enumerate(kernels):
             offset = tf.cast(self._biases[i].value, dtype)[tf.newaxis] if self.use_bias else None
             if i < len(self._conditional_kernels):
-                weight = tf.cast(self._conditional_kernels[i].value, dtype)
-                moved = tf.linalg.matmul(tf.cast(conditional_input, dtype), weight)
+                moved = self._moved_by(conditional_input, i)
                 offset = moved if offset is None else moved + offset
             offsets.append(tf.zeros([1, kernel.shape[1]], dtype) if offset is None else offset)
         return MaskedWeights(kernels, offsets)
+
+    def _moved_by(self, conditional_input: tf.Tensor, i: int) -> tf.Tensor:
+        weight = tf.cast(self._conditional_kernels[i].value, self.compute_dtype)
+        return tf.linalg.matmul(tf.cast(conditional_input, self.compute_dtype), weight)
 
     def call(self, x, conditional_input=None):
         keras_3_inputs(self, x=x, conditional_input=conditional_input)
@@ -247,10 +255,13 @@ class AutoregressiveNetwork(keras.layers.Layer):
             raise ValueError(f"`x` must have shape [..., {self.event_size}], got {x.shape}.")
         check_condition(conditional_input, self.conditional_size)
         x, conditional_input, batch_shape = flatten_batch(x, conditional_input)
-        weights = self.masked_weights(conditional_input)
         h = x
-        for i, (kernel, offset) in enumerate(zip(*weights, strict=True)):
-            h = tf.linalg.matmul(h if i == 0 else self.activation(h), kernel) + offset
+        for i in range(len(self.kernels)):
+            h = tf.linalg.matmul(h if i == 0 else self.activation(h), self._masked_kernel(i))
+            if self.use_bias:
+                h = tf.nn.bias_add(h, tf.cast(self._biases[i].value, self.compute_dtype))
+            if i < len(self._conditional_kernels):
+                h += self._moved_by(conditional_input, i)
         return unflatten(h, batch_shape, [self.event_size, self.params])
 
     def compute_output_shape(self, x_shape, conditional_input_shape=None):

@@ -41,7 +41,8 @@ class AffineTransformer(Transformer):
         return bound_log_scale(log_scale, self.log_scale_bound)
 
     def template_output(self, params):
-        return params[..., 0], self.bounded(params[..., 1])
+        shift, log_scale = tf.unstack(params, num=2, axis=-1)
+        return shift, self.bounded(log_scale)
 
     def forward(self, x, params):
         shift, log_scale = self.template_output(params)
@@ -49,7 +50,8 @@ class AffineTransformer(Transformer):
 
     def inverse(self, y, params):
         shift, log_scale = self.template_output(params)
-        return (y - shift) * tf.exp(-log_scale), -log_scale
+        log_slope = -log_scale
+        return (y - shift) * tf.exp(log_slope), log_slope
 
 
 @serializable
