@@ -135,15 +135,7 @@ def solve_increasing(
       [2. 3.]
     """
     root = tf.stop_gradient(_iterate(fn, bracket, max_iterations, *[tf.stop_gradient(t) for t in args]))
-    info = np.finfo(root.dtype.as_numpy_dtype)
-    most = 1e3 * info.eps * (1.0 + tf.abs(root))
-    for _ in range(2):
-        value, slope = fn(root, *args)
-        # Where `fn` is flat, as between distant modes, rounding would throw the root out, and there is no slope to divide by.
-        rises = slope > math.sqrt(info.tiny)
-        step = tf.where(rises, value / tf.where(rises, slope, tf.ones_like(slope)), tf.zeros_like(value))
-        root = root - step + tf.stop_gradient(step - tf.clip_by_value(step, -most, most))
-    return root
+    return _polish(fn, root, *args)
 
 
 # Traced once for each `fn` and dtype, so that all layers of a flow share one graph, which also speeds up eager mode.
@@ -178,6 +170,20 @@ def _iterate(fn, bracket, max_iterations, *args):
     value, slope = fn(root, *args)
     swings = tf.abs(tf.math.divide_no_nan(value, slope)) <= 1e3 * eps * (1.0 + tf.abs(root))
     return tf.where(moving & ~swings, tf.cast(np.nan, root.dtype), root)
+
+
+@functools.partial(tf.function, autograph=False, reduce_retracing=True)
+def _polish(fn, root, *args):
+    """Make two differentiable Newton steps at the solution."""
+    info = np.finfo(root.dtype.as_numpy_dtype)
+    longest = 1e3 * float(info.eps) * (1.0 + tf.abs(root))
+    for _ in range(2):
+        value, slope = fn(root, *args)
+        # Where `fn` is flat, as between distant modes, rounding would throw the root out, and there is no slope to divide by.
+        rises = slope > math.sqrt(info.tiny)
+        step = tf.where(rises, value / tf.where(rises, slope, tf.ones_like(slope)), tf.zeros_like(value))
+        root = root - step + tf.stop_gradient(step - tf.clip_by_value(step, -longest, longest))
+    return root
 
 
 def real_dtype(dtype) -> tf.DType:

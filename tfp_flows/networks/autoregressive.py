@@ -224,7 +224,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def _masked_kernel(self, i: int) -> tf.Tensor:
         kernel, mask = tf.cast(self.kernels[i].value, self.compute_dtype), self._masks[i]
         if mask.size <= LARGEST_CONSTANT_MASK:
-            return kernel * tf.constant(mask, self.compute_dtype)
+            return tf.where(tf.constant(mask), kernel, tf.zeros(mask.shape, self.compute_dtype))
         if not tf.executing_eagerly():
             # Graphs compare levels, since a million constant booleans take a second.
             mask = tf.constant(self._levels[i][:, np.newaxis]) <= tf.constant(self._levels[i + 1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import functools
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -42,6 +44,18 @@ class Transformer(abc.ABC):
     def inverse(self, y: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Invert `forward`. Return `x` and `log dx/dy`, of shape `[...]`."""
 
+    def apply(self, direction: str, value: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return `forward(value, params)` or `inverse(value, params)` by a graph that equal transformers share.
+
+        A flow of many layers traces the map and its gradient once.
+        """
+        result, log_slope = _shared_graph(self, direction)(value, params)
+        shape = tf.broadcast_static_shape(value.shape, params.shape[:-1])
+        if not tf.executing_eagerly():  # the shared graph may be one of any sizes
+            result.set_shape(shape)
+            log_slope.set_shape(shape)
+        return result, log_slope
+
     def template_output(self, params: tf.Tensor):
         """Return the output of a TFP template for `params`: a bijector, or shift and log-scale if there are no others."""
         return self(params)
@@ -58,6 +72,12 @@ class Transformer(abc.ABC):
     def __call__(self, params: tf.Tensor) -> tfb.Bijector:
         """Return the bijector of scalars for `params` of shape `[..., P]`."""
         return _TransformerBijector(self, params)
+
+
+@functools.lru_cache(maxsize=128)
+def _shared_graph(transformer: Transformer, direction: str) -> Callable:
+    # A partial, because TensorFlow counts the traces of a method over all objects, and would warn.
+    return tf.function(functools.partial(getattr(transformer, direction)), autograph=False, reduce_retracing=True)
 
 
 class _TransformerBijector(tfb.Bijector):
