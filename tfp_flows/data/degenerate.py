@@ -87,8 +87,8 @@ def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[
     total = part.sum(axis=1)
     if np.std(total) < 1e-5 * np.mean(part.std(axis=0)):
         return [
-            f"the rows sum to {np.mean(total):.4g}, so that the last column follows from the others and no density fits best: "
-            "leave one column out"
+            f"the rows sum to {np.mean(total):.4g}, so the last column follows from the others and the likelihood is "
+            "unbounded: leave one column out"
         ]
     standardized = (part - part.mean(axis=0)) / part.std(axis=0)
     _, first = np.unique(standardized, axis=1, return_index=True)  # equal columns are reported elsewhere
@@ -97,4 +97,4 @@ def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[
     if len(kept) < 2 or values[0] > 1e-9:
         return []
     names = [labels[moving[kept[k]]] for k in np.flatnonzero(np.abs(vectors[:, 0]) > 0.05)]
-    return [f"{', '.join(names)} depend on each other linearly, so that no density fits best: leave one of them out"]
+    return [f"{', '.join(names)} depend on each other linearly, so the likelihood is unbounded: leave one of them out"]

@@ -7,6 +7,8 @@ from functools import cached_property
 
 import numpy as np
 
+from tfp_flows.checks import positive_int
+
 
 def log_sum_exp(a: np.ndarray) -> np.ndarray:
     """Return `log(sum(exp(a)))` over the last axis."""
@@ -27,9 +29,7 @@ class Density:
         Raises:
           ValueError: If `n` is not a positive integer.
         """
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"`n` must be a positive integer, got {n!r}.")
-        return self._sample(int(n), np.random.default_rng(seed)).astype(np.float32)
+        return self._sample(positive_int("n", n), np.random.default_rng(seed)).astype(np.float32)
 
     def log_prob(self, x) -> np.ndarray:
         """Return the log-density `[...]`, in nats and float64, at `x` of shape `[..., 2]`."""
@@ -66,12 +66,8 @@ class Density:
         grid = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1).reshape(-1, 2)
         log_p = self.log_prob(grid)
         p = np.exp(log_p) * step**2
-        mean = p @ grid
-        return (
-            -float(np.sum(np.where(p > 0, p * log_p, 0.0))),
-            mean,
-            np.sqrt(p @ (grid - mean) ** 2),
-        )
+        entropy, mean = -float(np.sum(np.where(p > 0, p * log_p, 0.0))), p @ grid
+        return entropy, mean, np.sqrt(p @ (grid - mean) ** 2)
 
     def _sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError

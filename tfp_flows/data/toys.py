@@ -146,15 +146,5 @@ def pinwheel() -> Density:
 
 densities: dict[str, Callable[..., Density]] = {
     fn.__name__: fn
-    for fn in (
-        moons,
-        circles,
-        banana,
-        eight_gaussians,
-        pinwheel,
-        checkerboard,
-        two_spirals,
-        swiss_roll,
-        rings,
-    )
+    for fn in (moons, circles, banana, eight_gaussians, pinwheel, checkerboard, two_spirals, swiss_roll, rings)
 }

@@ -125,10 +125,15 @@ def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
     return found
 
 
-def read_blocks(
-    read: Callable[[int], np.ndarray], shape: Sequence[int], dtype: np.dtype, conditional_size: int | None
-) -> tuple[Callable[[tf.data.Dataset], tf.data.Dataset], tf.TensorSpec | tuple[tf.TensorSpec, tf.TensorSpec]]:
-    """Return `chunks_of` and `element_spec` for a function that reads a block. Conditions are the first columns."""
+def stream_of_blocks(
+    read: Callable[[int], np.ndarray],
+    sizes: Sequence[int],
+    shape: Sequence[int],
+    dtype: np.dtype,
+    conditional_size: int | None,
+    window: int,
+) -> Stream:
+    """Return the stream of a function that reads a block. Conditions are the first columns."""
     shape, dtype = [None, *shape], tf.as_dtype(dtype)
     if conditional_size is not None:
         conditional_size = positive_int("conditional_size", conditional_size)
@@ -148,9 +153,9 @@ def read_blocks(
 
     spec = tf.TensorSpec(shape, dtype)
     if conditional_size is not None:
-        sizes = (conditional_size, shape[1] - conditional_size)
-        spec = tuple(tf.TensorSpec([None, size], dtype) for size in sizes)
-    return chunks_of, spec
+        widths = (conditional_size, shape[1] - conditional_size)
+        spec = tuple(tf.TensorSpec([None, width], dtype) for width in widths)
+    return Stream(sizes, chunks_of, spec, window)
 
 
 def check_block(where: str, rows: np.ndarray, first: int) -> np.ndarray:
