@@ -18,12 +18,7 @@ from tfp_flows.seeds import resolve_seed
 
 PACKAGE = __name__.split(".")[0]
 REGISTRY: dict[str, Callable] = {}
-KERAS_KINDS = (
-    keras.Layer,
-    keras.initializers.Initializer,
-    keras.regularizers.Regularizer,
-    keras.constraints.Constraint,
-)
+KERAS_KINDS = (keras.Layer, keras.Initializer, keras.Regularizer, keras.constraints.Constraint)
 
 
 class Record:
@@ -81,10 +76,21 @@ def serializable(target: Callable) -> Callable:
         modules = {known.__module__, target.__module__}
         if known.__qualname__ != target.__qualname__ or (len(modules) > 1 and "__main__" not in modules):
             raise ValueError(f"{known.__module__}.{known.__qualname__} is registered as {name!r} already.")
+    call = _recording(name, target)
+    if isinstance(target, type):
+        target.__init__ = call
+        if issubclass(target, tf.Module):
+            target.__reduce__ = _reduce
+    REGISTRY[name] = target if isinstance(target, type) else call
+    return REGISTRY[name]
+
+
+def _recording(name: str, target: Callable) -> Callable:
+    """Return a function, or the constructor of a class, that records its calls."""
     function = target.__init__ if isinstance(target, type) else target
     signature = inspect.signature(function)
     if any(p.kind in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY) for p in signature.parameters.values()):
-        raise ValueError(f"{name} must take its arguments by names, not as *args, got {name}{signature}.")
+        raise ValueError(f"{name} must take named arguments, not *args, got {name}{signature}.")
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -110,12 +116,7 @@ def serializable(target: Callable) -> Callable:
         return result
 
     call.__signature__ = signature  # Keras reads argument names without unwrapping
-    if isinstance(target, type):
-        target.__init__ = call
-        if issubclass(target, tf.Module):
-            target.__reduce__ = _reduce
-    REGISTRY[name] = target if isinstance(target, type) else call
-    return REGISTRY[name]
+    return call
 
 
 # `saving.copies`, which imports this module, registers the function behind pickles and deep copies here.
