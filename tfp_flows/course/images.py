@@ -63,15 +63,14 @@ class RealNVPMultiScale(CompositeBijector):
         if not all(isinstance(block, tfb.Bijector) for block in given):
             raise ValueError(f"`acl_block_1`, `acl_block_2` and `acl_block_3` must be bijectors, got {given!r}.")
         if given and image_shape is not None:
-            raise ValueError("`image_shape` goes without blocks, which know it.")
+            raise ValueError("`image_shape` must be left out if blocks are given: they determine the shape.")
         if len(given) == 3:
             self.image_shape = None
             first = tfb.Chain([acl_block_2, Squeeze(), acl_block_1], name="scale_0")
             second = tfb.Chain([acl_block_3], name="scale_1")
         elif not given:
-            h, w, c = self.image_shape = image_sizes(
-                "image_shape", DEFAULT_SHAPE if image_shape is None else image_shape
-            )
+            shape = DEFAULT_SHAPE if image_shape is None else image_shape
+            h, w, c = self.image_shape = image_sizes("image_shape", shape)
             if h % 2 or w % 2:
                 raise ValueError(f"`image_shape` must have an even height and width, got {image_shape!r}.")
             large, squeezed, small = (h, w, c), (h // 2, w // 2, 4 * c), (h // 2, w // 2, 2 * c)
