@@ -60,11 +60,9 @@ def _repeated_values(sample: np.ndarray, moving: np.ndarray, labels: Sequence[st
     if whole and len(whole) == len(moving):
         levels = int(max(values[-1] for _, values in whole)) + 1
         lowest = min(values[0] for _, values in whole)
-        remedy = (
-            f"for levels, use FlowModel(..., dequantize={levels})"
-            if lowest >= 0 and levels <= 2**16
-            else "add uniform noise"
-        )
+        remedy = "add uniform noise"
+        if lowest >= 0 and levels <= 2**16:
+            remedy = f"for levels, use FlowModel(..., dequantize={levels})"
         return [*findings, f"all columns hold whole numbers: the density of discrete values has no bound; {remedy}"]
     for j, values in whole:
         findings.append(

@@ -14,7 +14,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
-from tfp_flows.data.density import log_sum_exp
 
 # Composite Gauss-Legendre rule, fine enough for the energies' features of width 0.3.
 _PANEL, _NODES = 0.1, 6
@@ -85,8 +84,7 @@ class Target:
         if self._log_normalizer is not None:
             return self._log_normalizer
         points, log_weights = self.quadrature()
-        log_terms = self.log_prob(tf.constant(points)).numpy() + log_weights
-        return float(log_sum_exp(log_terms))
+        return float(tf.reduce_logsumexp(self.log_prob(tf.constant(points)) + log_weights))
 
     def quadrature(self, reach: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return points `[n, 2]` and log-weights `[n]` of a Gauss-Legendre rule on `[-reach, reach]^2`, for `D = 2` only.
@@ -99,10 +97,8 @@ class Target:
             reach = 8.0 if self.box is None else self.box + 8.0 * (self.wall or 0.0)
         # Panels end at the box, where the wall's second derivative jumps.
         ends = [0.0, reach] if self.box is None or self.box >= reach else [0.0, self.box, reach]
-        edges = np.concatenate(
-            [np.linspace(a, b, max(2, 1 + round((b - a) / _PANEL)))[:-1] for a, b in itertools.pairwise(ends)]
-            + [[reach]]
-        )
+        panels = [np.linspace(a, b, max(2, 1 + round((b - a) / _PANEL)))[:-1] for a, b in itertools.pairwise(ends)]
+        edges = np.concatenate([*panels, [reach]])
         edges = np.concatenate([-edges[:0:-1], edges])
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         half = np.diff(edges) / 2.0

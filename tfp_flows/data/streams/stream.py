@@ -89,8 +89,7 @@ class Stream:
 
         Several workers repeat their blocks until all have made the same number of steps, so use many blocks of similar size.
         """
-        number = len(self._sizes)
-        if workers > number:
+        if workers > len(self._sizes):
             raise ValueError(
                 f"{self} has fewer blocks than there are workers ({workers}): write more, or smaller, files."
             )
