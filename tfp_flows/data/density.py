@@ -79,9 +79,7 @@ class NoisyCurve(Density):
     Gauss-Legendre rule of `nodes` nodes per branch, or 1 for a branch that is a point.
     """
 
-    def __init__(
-        self, name: str, curve: Callable[[np.ndarray, int], np.ndarray], branches: int, noise: float, nodes: int
-    ):
+    def __init__(self, name: str, curve: Callable, branches: int, noise: float, nodes: int):
         if not (np.isfinite(noise) and noise > 0):
             raise ValueError(f"`noise` must be positive, got {noise!r}.")
         self.name, self.noise = name, float(noise)

@@ -61,8 +61,12 @@ def read_csv(path: str | os.PathLike) -> Table:
     named = not any(map(_is_number, first)) and any(field.lower() not in _MISSING for field in first)
     columns = first if named else [f"x{i + 1}" for i in range(len(first))]
     if named:
-        _check_names(path, columns)
         rows = rows[1:]
+        for j, name in enumerate(columns):
+            if not name:
+                raise TableError(f"{path}: column {j + 1} has no name.")
+            if columns.index(name) != j:
+                raise TableError(f"{path}: two columns are named {name!r}.")
     if not rows:
         raise TableError(f"{path}: the file has column names but no rows.")
     if len(columns) == 1 and blank_inside:
@@ -97,14 +101,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _check_names(path, columns: Sequence[str]) -> None:
-    for j, name in enumerate(columns):
-        if not name:
-            raise TableError(f"{path}: column {j + 1} has no name.")
-        if columns.index(name) != j:
-            raise TableError(f"{path}: two columns are named {name!r}.")
 
 
 def _read_npy(path: pathlib.Path) -> Table:

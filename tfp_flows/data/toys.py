@@ -13,8 +13,7 @@ def moons(noise: float = 0.05) -> Density:
     """Return two interleaving half circles of radius 1, like scikit-learn's `make_moons`, with Gaussian noise."""
 
     def curve(u, k):
-        t = np.pi * u
-        points = np.stack([np.cos(t), np.sin(t)], axis=-1)
+        points = _circle(u / 2.0)
         return points if k == 0 else np.array([1.0, 0.5]) - points
 
     return NoisyCurve("moons", curve, 2, noise, nodes=240)
@@ -110,7 +109,8 @@ def checkerboard() -> Density:
 class _Pinwheel(Density):
     name = "pinwheel"
     _angles = 2.0 * np.pi * np.arange(5) / 5
-    _scale, _twist = np.array([0.3, 0.08]), 1.5  # radial and tangential deviation of a blade
+    _scale = np.array([0.3, 0.08])  # radial and tangential deviation of a blade
+    _twist = 1.5
 
     def _sample(self, n, rng):
         points = rng.normal(size=[n, 2]) * self._scale + np.array([1.0, 0.0])

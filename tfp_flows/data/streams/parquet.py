@@ -60,9 +60,8 @@ def parquet(
         table = _open(path).read_row_group(group, columns=wanted, use_threads=False)
         for name in wanted:
             if table[name].null_count:
-                raise StreamError(
-                    f"{path} has a missing value in column {name!r}, in rows {first} to {first + len(table) - 1}."
-                )
+                where = f"rows {first} to {first + len(table) - 1}"
+                raise StreamError(f"{path} has a missing value in column {name!r}, in {where}.")
         rows = np.stack([table[name].to_numpy() for name in wanted], axis=1).astype(dtype)
         return check_block(path, rows, first)
 

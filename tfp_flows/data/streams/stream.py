@@ -125,14 +125,9 @@ def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
 
 
 def stream_of_blocks(
-    read: Callable[[int], np.ndarray],
-    sizes: Sequence[int],
-    shape: Sequence[int],
-    dtype: np.dtype,
-    conditional_size: int | None,
-    window: int,
+    read: Callable, sizes: Sequence[int], shape: Sequence[int], dtype, conditional_size: int | None, window: int
 ) -> Stream:
-    """Return the stream of a function that reads a block. Conditions are the first columns."""
+    """Return a stream, where `read(i)` returns the rows of block `i`. Conditions are the first columns."""
     shape, dtype = [None, *shape], tf.as_dtype(dtype)
     if conditional_size is not None:
         conditional_size = positive_int("conditional_size", conditional_size)
