@@ -73,11 +73,10 @@ class ImageTask:
             1e-5, max(1, epochs * steps - warmup), warmup_target=args.learning_rate or 1e-3, warmup_steps=warmup
         )
         model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=10.0))
-        print(
-            f"{len(train)} images {' x '.join(map(str, self.shape))} of {self.levels} levels to train, {len(validation)} to "
-            f"validate, {len(self.test)} held out; {args.flow} with {model.count_params()} weights, {epochs} epochs",
-            flush=True,
-        )
+        shape = " x ".join(map(str, self.shape))
+        what = f"{args.flow} with {model.count_params()} weights, {epochs} epochs"
+        sizes = f"{len(train)} images {shape} of {self.levels} levels to train, {len(validation)} to validate"
+        print(f"{sizes}, {len(self.test)} held out; {what}", flush=True)
         rows = tf.data.Dataset.from_tensor_slices(train)
         rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
         options = {"validation_data": validation, "validation_batch_size": min(len(validation), 500)}
@@ -98,11 +97,10 @@ class ImageTask:
         }
 
     def print_report(self, report: dict[str, Any]) -> None:
-        print(
-            f"\nheld-out images, {len(self.test)}: {report['bits_per_dim']:.3f} bits per dimension (standard error "
-            f"{report['bits_per_dim_standard_error']:.3f}); a uniform guess needs {report['uniform_bits_per_dim']:.3f}",
-            flush=True,
-        )
+        bits = f"{report['bits_per_dim']:.3f} bits per dimension"
+        error = f"(standard error {report['bits_per_dim_standard_error']:.3f})"
+        uniform = f"a uniform guess needs {report['uniform_bits_per_dim']:.3f}"
+        print(f"\nheld-out images, {len(self.test)}: {bits} {error}; {uniform}", flush=True)
 
     def write_held_out(self, folder: pathlib.Path) -> None:
         np.save(folder / "held_out.npy", self.test)
@@ -138,10 +136,8 @@ def score_images(args, model, report: dict) -> int:
     """Print the bits per dimension of a file of images under a fitted flow. Return the exit code."""
     images = read_images(args.file)
     if list(images.shape[1:]) != report["images"] or images.max() >= report["levels"]:
-        raise UsageError(
-            f"{args.file}: images of shape {list(images.shape[1:])} up to {images.max()}, the flow has {report['images']} and "
-            f"{report['levels']} levels."
-        )
+        given = f"images of shape {list(images.shape[1:])} up to {images.max()}"
+        raise UsageError(f"{args.file}: {given}, the flow has {report['images']} and {report['levels']} levels.")
     bits = bits_per_dim(model, images, report["images"])
     error = np.std(bits) / np.sqrt(len(bits))
     print(f"{len(images)} images: {np.mean(bits):.4f} bits per dimension (standard error {error:.4f})")

@@ -13,7 +13,7 @@ import numpy as np
 from tfp_flows import data
 from tfp_flows.cli import images, output
 from tfp_flows.cli.output import UsageError, load, path_to_write
-from tfp_flows.cli.tables import FLOWS, TABLE_FLOWS, TableTask, columns_of
+from tfp_flows.cli.tables import BUILT_IN, FLOWS, TABLE_FLOWS, TableTask, columns_of
 
 
 def fit(args: argparse.Namespace) -> int:
@@ -115,14 +115,11 @@ def parser() -> argparse.ArgumentParser:
     number = _positive(int)
 
     p = commands.add_parser("fit", help="fit a flow, and report how well it describes held-out rows")
-    names = ", ".join([*data.densities, "faithful"])
-    p.add_argument("source", metavar="SOURCE", help=f"a .csv or .npy file, or one of {names}; for images a .npy file")
-    p.add_argument(
-        "--flow",
-        choices=(*TABLE_FLOWS, *FLOWS, *images.IMAGE_FLOWS),
-        default="auto",
-        help="which flow (default: auto, autoregressive splines over a base that is fitted to the rows)",
-    )
+    source = f"a .csv or .npy file, or one of {BUILT_IN}; for images a .npy file"
+    p.add_argument("source", metavar="SOURCE", help=source)
+    flows = (*TABLE_FLOWS, *FLOWS, *images.IMAGE_FLOWS)
+    which = "which flow (default: auto, autoregressive splines over a base that is fitted to the rows)"
+    p.add_argument("--flow", choices=flows, default="auto", help=which)
     p.add_argument("--epochs", type=number, help="number of epochs at most (default: by the number of rows)")
     rows = "at most this many rows per step (default: 256, and at most a quarter of the rows)"
     p.add_argument("--batch-size", type=number, default=256, help=rows)

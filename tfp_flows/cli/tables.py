@@ -7,7 +7,7 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -16,31 +16,21 @@ from tfp_flows.cli.output import UsageError
 from tfp_flows.cli.recipes import recipe_names
 
 FLOWS = recipe_names("event_size")
-# The default, a flow over a fitted base, and the baseline.
-TABLE_FLOWS = ("auto", "gaussian")
+TABLE_FLOWS = ("auto", "gaussian")  # the default, a flow over a fitted base, and the baseline
+BUILT_IN = ", ".join([*data.densities, "faithful"])
 HELD_OUT = 0.15  # fraction of the rows for the test, and again for validation
 
 
-class Source(NamedTuple):
-    """Rows to fit, and their density if it is known."""
-
-    name: str
-    values: np.ndarray
-    columns: list[str]
-    density: data.Density | None
-
-
-def load_source(source: str, rows: int, seed: int) -> Source:
-    """Return the data of a built-in density, `faithful`, or a file."""
+def load_source(source: str, rows: int, seed: int) -> tuple[str, np.ndarray, list[str], data.Density | None]:
+    """Return name, rows, columns and density (if known) of a built-in density, `faithful`, or a file."""
     if source in data.densities:
         density = data.densities[source]()
-        return Source(source, density.sample(rows, seed=seed).astype(np.float64), ["x1", "x2"], density)
+        return source, density.sample(rows, seed=seed).astype(np.float64), ["x1", "x2"], density
     if source == "faithful":
         values, columns = data.faithful()
-        return Source(source, values.astype(np.float64), columns, None)
+        return source, values.astype(np.float64), columns, None
     if pathlib.Path(source).suffix.lower() not in (".csv", ".npy"):
-        names = ", ".join([*data.densities, "faithful"])
-        raise UsageError(f"{source}: neither a .csv or .npy file nor one of {names}.")
+        raise UsageError(f"{source}: neither a .csv or .npy file nor one of {BUILT_IN}.")
     table = data.read_table(source)
     data.check_trainable(source, table)
     if len(table.values) < 10:
@@ -52,7 +42,7 @@ def load_source(source: str, rows: int, seed: int) -> Source:
                 f"{source}: column {name!r} varies by {np.std(column):.3g} around {np.mean(column):.6g}, which is too "
                 "little to be seen in float32: subtract a constant from it."
             )
-    return Source(pathlib.Path(source).stem, table.values, table.columns, None)
+    return pathlib.Path(source).stem, table.values, table.columns, None
 
 
 def split(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -90,16 +80,16 @@ class TableTask:
 
     def __init__(self, args: argparse.Namespace):
         self.args = args
-        self.source = load_source(args.source, args.rows, args.seed)
-        self.name = self.source.name
-        self.train, self.validation, self.test = split(self.source.values, args.seed)
+        self.name, values, self.columns, self.density = load_source(args.source, args.rows, args.seed)
+        self.train, self.validation, self.test = split(values, args.seed)
+        self.sizes = f"{len(self.train)} rows to train, {len(self.validation)} to validate"
         spread = self.train.max(axis=0) - self.train.min(axis=0)
         if np.any(spread == 0):
-            column = self.source.columns[int(np.argmin(spread))]
+            column = self.columns[int(np.argmin(spread))]
             raise UsageError(f"{args.source}: column {column!r} is constant in the training rows: leave it out.")
 
     def fit(self) -> tuple[Any, dict[str, list[float]]]:
-        warn_of_rows(self.args.source, self.train, self.source.columns)
+        warn_of_rows(self.args.source, self.train, self.columns)
         fit = {"gaussian": self._fit_gaussian, "auto": self._fit_default}.get(self.args.flow, self._fit_recipe)
         return fit()
 
@@ -107,7 +97,7 @@ class TableTask:
         from tfp_flows.training.table import FEW_ROWS, NUM_FOLDS, fit_table
 
         args, rows = self.args, len(self.train) + len(self.validation)
-        how = f"{rows} rows in {NUM_FOLDS} folds" if rows < FEW_ROWS else self._sizes()
+        how = f"{rows} rows in {NUM_FOLDS} folds" if rows < FEW_ROWS else self.sizes
         print(f"{self.name}: {how}, {len(self.test)} held out; spline_autoregressive over a fitted base", flush=True)
         options = {"epochs": args.epochs, "batch_size": args.batch_size, "learning_rate": args.learning_rate}
         options |= {"validation_data": self.validation, "seed": args.seed, "verbose": args.verbose}
@@ -131,11 +121,8 @@ class TableTask:
         model = FlowModel(flow, name="flow")
         settings = settings_for(len(train), args.epochs, args.batch_size, args.learning_rate)
         compile_for(model, settings, len(train))
-        print(
-            f"{self.name}: {self._sizes()}, {len(self.test)} held out; {args.flow} with {model.count_params()} weights, "
-            f"up to {settings.epochs} epochs",
-            flush=True,
-        )
+        what = f"{args.flow} with {model.count_params()} weights, up to {settings.epochs} epochs"
+        print(f"{self.name}: {self.sizes}, {len(self.test)} held out; {what}", flush=True)
         return model, fit_rows(model, train, self.validation, settings, args.seed, args.verbose)
 
     def _fit_gaussian(self):
@@ -148,9 +135,6 @@ class TableTask:
         losses = {"loss": self.train, "val_loss": self.validation}
         return model, {key: [-float(np.mean(model.log_prob(rows)))] for key, rows in losses.items()}
 
-    def _sizes(self) -> str:
-        return f"{len(self.train)} rows to train, {len(self.validation)} to validate"
-
     def report(self, model: Any) -> dict[str, Any]:
         scores = -np.asarray(model.log_prob(self.test), dtype=np.float64)
         fitted = np.concatenate([self.train, self.validation]) if self.args.flow == "auto" else self.train
@@ -158,13 +142,13 @@ class TableTask:
         if not np.all(np.isfinite(scores)):
             raise FloatingPointError(f"the held-out rows have NLL {np.mean(scores)}: look for outliers among them.")
         return {
-            "columns": self.source.columns,
+            "columns": self.columns,
             "nll": float(np.mean(scores)),
             "nll_standard_error": float(np.std(scores) / np.sqrt(len(scores))),
             "gaussian_nll": float(np.mean(gaussian)),
             "gain_over_gaussian": float(np.mean(gaussian - scores)),
             "gain_standard_error": float(np.std(gaussian - scores) / np.sqrt(len(scores))),
-            "floor": self.source.density.entropy() if self.source.density else None,
+            "floor": self.density.entropy() if self.density else None,
             # The NLL of standardized rows is lower by the log of the deviations.
             "standardized_offset": -float(np.sum(np.log(self.train.std(axis=0)))),
         }
@@ -191,7 +175,7 @@ class TableTask:
         print(flush=True)
 
     def write_held_out(self, folder: pathlib.Path) -> None:
-        data.write_csv(folder / "held_out.csv", self.test, self.source.columns)
+        data.write_csv(folder / "held_out.csv", self.test, self.columns)
 
     @staticmethod
     def figure(model, report: dict, held_out: np.ndarray):
