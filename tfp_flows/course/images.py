@@ -22,7 +22,6 @@ from tfp_flows.training import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
-
 DEFAULT_SHAPE = (32, 32, 3)
 
 
@@ -111,9 +110,8 @@ class RealNVPMultiScale(CompositeBijector):
 
 
 class _WithShapes(FlowBijector):
-    def __init__(self, bijector: tfb.Bijector, image_shape: Sequence[int], latent_shape: Sequence[int]):
-        self.bijector = bijector
-        self._image_shape, self._latent_shape = tf.TensorShape(image_shape), tf.TensorShape(latent_shape)
+    def __init__(self, bijector: tfb.Bijector, image_shape: tf.TensorShape, latent_shape: tf.TensorShape):
+        self.bijector, self._image_shape, self._latent_shape = bijector, image_shape, latent_shape
         super().__init__(event_ndims=3, dtype=bijector.dtype, name="with_shapes")
 
     def forward_and_log_det(self, x):
@@ -182,12 +180,10 @@ class RealNVPModel(FlowModel):
         preprocess = get_preprocess_bijector(0.05) if preprocess is None else preprocess
         bijector = tfb.Chain([multi_scale, preprocess])
         # A learner's class may not define its shapes, so a forward pass finds them.
-        latent_shape = bijector.forward(0.5 * tf.ones([1, *image_shape])).shape[1:]
-        shaped = bijector
-        told = [bijector.forward_event_shape(tf.TensorShape(image_shape)), bijector.inverse_event_shape(latent_shape)]
-        if told != [latent_shape, tf.TensorShape(image_shape)]:
-            shaped = _WithShapes(bijector, image_shape, latent_shape)
-        base = tfd.Independent(tfd.Normal(tf.zeros(latent_shape), 1.0), len(image_shape))
+        image, latent = tf.TensorShape(image_shape), bijector.forward(0.5 * tf.ones([1, *image_shape])).shape[1:]
+        has_shapes = bijector.forward_event_shape(image) == latent and bijector.inverse_event_shape(latent) == image
+        shaped = bijector if has_shapes else _WithShapes(bijector, image, latent)
+        base = tfd.Independent(tfd.Normal(tf.zeros(latent), 1.0), len(image_shape))
         super().__init__(FlowDistribution(base, tfb.Invert(shaped)), name=name)
         self.base, self.bijector, self.flow = base, bijector, self.distribution
 
@@ -202,11 +198,8 @@ class RealNVPModel(FlowModel):
 
     def _parts(self) -> dict[str, Any]:
         multi_scale, preprocess = self.bijector.bijectors
-        return {
-            "realnvp_multiscale": describe(multi_scale),
-            "preprocess": describe(preprocess),
-            "image_shape": self.distribution.event_shape.as_list(),
-        }
+        parts = {"realnvp_multiscale": describe(multi_scale), "preprocess": describe(preprocess)}
+        return parts | {"image_shape": self.distribution.event_shape.as_list()}
 
     def fit(self, x=None, *args, **kwargs):
         if "validation_data" in kwargs:

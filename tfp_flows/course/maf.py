@@ -133,7 +133,6 @@ def layer_transformations(maf_model: tfd.TransformedDistribution, base_dist_samp
     for bijector in reversed(maf_model.bijector.bijectors):
         value = bijector.forward(value)
         if isinstance(bijector, tfb.Permute) and found:
-            found[-1] = value.numpy()
-        else:
-            found.append(value.numpy())
+            found.pop()
+        found.append(value.numpy())
     return found
