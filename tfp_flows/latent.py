@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -91,11 +93,7 @@ def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditio
     kwargs = {} if conditional_input is None else flow.bijector_kwargs(conditional_input)
     latent_ndims = flow.distribution.event_shape.rank
     ends = [inverse_and_log_det(bijector, tf.cast(x, flow.dtype), ndims, **kwargs)[0] for x in (start, end)]
-    axes = list(range(-latent_ndims, 0))
-
-    def total(t):
-        return tf.reduce_sum(t, axis=axes, keepdims=True)
-
+    total = functools.partial(tf.reduce_sum, axis=list(range(-latent_ndims, 0)), keepdims=True)
     lengths = [tf.sqrt(total(tf.square(z))) for z in ends]
     units = [z / tf.maximum(length, 1e-12) for z, length in zip(ends, lengths, strict=True)]
     cosine = total(units[0] * units[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -110,7 +109,9 @@ def _recording(name: str, target: Callable) -> Callable:
         else:
             made = result
             # The call did not create what existed before it, such as an argument.
-            if any(made is value for value in arguments.values()) or _number_of(made) < before:
+            record = getattr(made, "_record", None)
+            is_older = isinstance(record, Record) and record.number < before
+            if is_older or any(made is value for value in arguments.values()):
                 return result
         object.__setattr__(made, "_record", Record(name, arguments))  # bypasses TensorFlow's tracking
         return result
@@ -125,11 +126,6 @@ REDUCERS: list[Callable] = []
 
 def _reduce(self):
     return REDUCERS[-1](self)
-
-
-def _number_of(item: Any) -> float:
-    record = getattr(item, "_record", None)
-    return record.number if isinstance(record, Record) else math.inf
 
 
 @functools.cache

@@ -28,8 +28,7 @@ from tfp_flows import tracking
 from tfp_flows.saving import describe, from_description
 from tfp_flows.training import FlowModel
 
-tfb = tfp.bijectors
-tfd = tfp.distributions
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def redraw_weights(module: tf.Module, seed: int = 0, scale: float = 0.3) -> None:

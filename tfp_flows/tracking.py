@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dis
 import functools
 import inspect
@@ -57,7 +58,7 @@ def find(*roots: Any) -> Found:
     """
     leaves = list(_walk(list(roots)))
     layers = [leaf for leaf in leaves if isinstance(leaf, keras.Layer)]
-    legacy = [leaf for leaf in leaves if is_legacy_layer(leaf)]
+    legacy = [leaf for leaf in leaves if is_legacy_layer(leaf) and not isinstance(leaf, keras.Layer)]
     keras_variables = {id(leaf.value): leaf for leaf in leaves if isinstance(leaf, keras.Variable)}
     variables = [leaf for leaf in leaves if isinstance(leaf, (keras.Variable, tf.Variable))]
     variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
@@ -113,11 +114,6 @@ class Mirror(tf.Module):
         return result
 
 
-def clean_name(name: str) -> str:
-    """Return a Keras name for a variable, without ":0" and "/", which Keras forbids."""
-    return name.split(":")[0].strip("/").replace("/", "_") or "variable"
-
-
 def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[keras.Variable]:
     """Wrap each variable of `found` in a `keras.Variable` that shares its storage, with a unique name.
 
@@ -132,17 +128,12 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
         if known is not None and (id(v) in found.keras_variables or known.trainable == found.is_trainable(v)):
             adopted.append(known)
             continue
-        name = clean_name(v.name)
+        name = v.name.split(":")[0].strip("/").replace("/", "_") or "variable"  # Keras forbids "/"
         count[name] = count.get(name, 0) + 1
         if count[name] > 1:
             name = f"{name}_{count[name] - 1}"
-        wrapped = keras.Variable(
-            v,
-            trainable=found.is_trainable(v),
-            aggregation=v.aggregation.name.lower(),
-            synchronization=v.synchronization.name.lower(),
-            name=name,
-        )
+        replicas = {"aggregation": v.aggregation.name.lower(), "synchronization": v.synchronization.name.lower()}
+        wrapped = keras.Variable(v, trainable=found.is_trainable(v), name=name, **replicas)
         if wrapped.value is not v:  # Keras before 3.10 copies it
             raise RuntimeError(f"Keras {keras.__version__} copies tf.Variables; tfp_flows needs Keras 3.10 or newer.")
         if getattr(v, "constraint", None) is not None:
@@ -231,10 +222,8 @@ def _library_children(item: Any) -> list:
 def _function_children(fn: types.FunctionType) -> list:
     found = [inspect.unwrap(fn)] if hasattr(fn, "__wrapped__") else []
     for cell in fn.__closure__ or ():
-        try:
+        with contextlib.suppress(ValueError):  # an empty cell
             found.append(cell.cell_contents)
-        except ValueError:  # an empty cell
-            continue
     found += list(fn.__defaults__ or ()) + list((fn.__kwdefaults__ or {}).values())
     if (fn.__module__ or "").split(".")[0] not in (*_LIBRARIES, "tensorflow_probability"):
         found += [fn.__globals__[name] for name in sorted(_global_names(fn.__code__)) if name in fn.__globals__]
