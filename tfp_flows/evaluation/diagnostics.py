@@ -142,10 +142,8 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
 def _samples_and_values(samples, y) -> tuple[np.ndarray, np.ndarray]:
     samples, y = np.asarray(samples, np.float64), np.asarray(y, np.float64)
     if samples.ndim != y.ndim + 1 or samples.shape[1:] != y.shape or y.ndim < 1 or len(samples) < 2:
-        raise ValueError(
-            f"`samples` must have shape [n, ..., D] with n >= 2 for `y` of shape [..., D], got {list(samples.shape)} and "
-            f"{list(y.shape)}."
-        )
+        got = f"{list(samples.shape)} and {list(y.shape)}"
+        raise ValueError(f"`samples` must have shape [n, ..., D] with n >= 2 for `y` of shape [..., D], got {got}.")
     return samples, y
 
 

@@ -130,16 +130,10 @@ def _real_nvp(item: tfb.RealNVP, scale: str) -> RealNVP:
     if not values or "hidden_layers" not in held:
         raise ValueError(f"`flow`: {item.name} is over {template!r}; only tfb.real_nvp_default_template can be copied.")
     kernels, biases = [v for v in values if v.ndim == 2], [v for v in values if v.ndim == 1]
-    units = kernels[-1].shape[1] // (1 if held["shift_only"] else 2)
-    copy = real_nvp_template(
-        list(held["hidden_layers"]),
-        shift_only=bool(held["shift_only"]),
-        activation=_activation(held["activation"]),
-        input_units=kernels[0].shape[0],
-        output_units=units,
-        log_scale_bound=None,
-        dtype=kernels[0].dtype,
-    )
+    shift_only = bool(held["shift_only"])
+    units = {"input_units": kernels[0].shape[0], "output_units": kernels[-1].shape[1] // (1 if shift_only else 2)}
+    options = {"activation": _activation(held["activation"]), "log_scale_bound": None, "dtype": kernels[0].dtype}
+    copy = real_nvp_template(list(held["hidden_layers"]), shift_only=shift_only, **units, **options)
     copy.fn.set_weights([value for pair in zip(kernels, biases, strict=True) for value in pair])
     return RealNVP(**masked, shift_and_log_scale_fn=copy, name=item.name)
 
