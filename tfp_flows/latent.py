@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import tensorflow as tf
 import tensorflow_probability as tfp
 
@@ -46,59 +48,23 @@ def at_temperature(flow: FlowDistribution, temperature: float) -> FlowDistributi
 
 
 @serializable
-class _Tempered(tfd.Distribution):
+class _Tempered(tfd.MultivariateNormalDiag):
     """Normal distribution with deviations multiplied by a temperature; its variables remain trainable."""
 
     def __init__(self, base: tfd.MultivariateNormalDiag, temperature: float, name: str = "tempered"):
+        scale_diag = tfp.util.DeferredTensor(
+            tf.constant(temperature, base.dtype),
+            lambda factor: factor * base.stddev(),
+            shape=base.batch_shape + base.event_shape,
+            also_track=base,
+        )
+        super().__init__(base.loc, scale_diag, name=name)
         self.base, self.temperature = base, temperature
-        parameters = {"base": base, "temperature": temperature, "name": name}
-        super().__init__(base.dtype, base.reparameterization_type, False, True, parameters=parameters, name=name)
+        self._parameters = {"base": base, "temperature": temperature, "name": name}  # for `copy`
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):
-        return {}
-
-    def _batch_shape(self):
-        return self.base.batch_shape
-
-    def _batch_shape_tensor(self):
-        return self.base.batch_shape_tensor()
-
-    def _event_shape(self):
-        return self.base.event_shape
-
-    def _event_shape_tensor(self):
-        return self.base.event_shape_tensor()
-
-    def _normal(self) -> tfd.MultivariateNormalDiag:
-        return tfd.MultivariateNormalDiag(self.base.mean(), self.temperature * self.base.stddev())
-
-    def _log_prob(self, x):
-        return self._normal().log_prob(x)
-
-    def _sample_n(self, n, seed=None):
-        return self._normal().sample(n, seed=seed)
-
-    def _mean(self):
-        return self.base.mean()
-
-    def _mode(self):
-        return self.base.mode()
-
-    def _stddev(self):
-        return self._normal().stddev()
-
-    def _variance(self):
-        return self._normal().variance()
-
-    def _covariance(self):
-        return self._normal().covariance()
-
-    def _entropy(self):
-        return self._normal().entropy()
-
-    def _default_event_space_bijector(self):
-        return tfp.bijectors.Identity()
+        return {"base": tfp.util.BatchedComponentProperties()}  # gives the batch shape
 
 
 def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditional_input=None) -> tf.Tensor:
@@ -127,11 +93,7 @@ def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditio
     kwargs = {} if conditional_input is None else flow.bijector_kwargs(conditional_input)
     latent_ndims = flow.distribution.event_shape.rank
     ends = [inverse_and_log_det(bijector, tf.cast(x, flow.dtype), ndims, **kwargs)[0] for x in (start, end)]
-    axes = list(range(-latent_ndims, 0))
-
-    def total(t):
-        return tf.reduce_sum(t, axis=axes, keepdims=True)
-
+    total = functools.partial(tf.reduce_sum, axis=list(range(-latent_ndims, 0)), keepdims=True)
     lengths = [tf.sqrt(total(tf.square(z))) for z in ends]
     units = [z / tf.maximum(length, 1e-12) for z, length in zip(ends, lengths, strict=True)]
     cosine = total(units[0] * units[1])

@@ -146,9 +146,8 @@ def _iterate(fn, bracket, max_iterations, *args):
     start = tf.clip_by_value(start, lower, upper)
     eps = float(np.finfo(start.dtype.as_numpy_dtype).eps)  # as a float, since NumPy 1 scalars would promote float32
 
-    def keep_going(step, s, low, high, width, moving):
-        del s, low, high, width
-        return (step < max_iterations) & tf.reduce_any(moving)
+    def keep_going(step, *state):
+        return (step < max_iterations) & tf.reduce_any(state[-1])
 
     def one_step(step, s, low, high, width, moving):
         value, slope = fn(s, *args)
@@ -193,8 +192,7 @@ def real_dtype(dtype) -> tf.DType:
     except TypeError as error:
         raise ValueError(f"`dtype` must be tf.float32 or tf.float64, got {dtype!r}.") from error
     if found not in (tf.float32, tf.float64):
-        hint = ""
-        if found in (tf.float16, tf.bfloat16):
-            hint = " For networks that compute in half precision, set a mixed policy: keras.config.set_dtype_policy."
+        half = " For networks that compute in half precision, set a mixed policy: keras.config.set_dtype_policy."
+        hint = half if found in (tf.float16, tf.bfloat16) else ""
         raise ValueError(f"`dtype` must be tf.float32 or tf.float64, got {found.name}.{hint}")
     return found

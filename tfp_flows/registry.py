@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +17,7 @@ from tfp_flows.seeds import resolve_seed
 
 PACKAGE = __name__.split(".")[0]
 REGISTRY: dict[str, Callable] = {}
-KERAS_KINDS = (
-    keras.Layer,
-    keras.initializers.Initializer,
-    keras.regularizers.Regularizer,
-    keras.constraints.Constraint,
-)
+KERAS_KINDS = (keras.Layer, keras.Initializer, keras.Regularizer, keras.constraints.Constraint)
 
 
 class Record:
@@ -81,10 +75,21 @@ def serializable(target: Callable) -> Callable:
         modules = {known.__module__, target.__module__}
         if known.__qualname__ != target.__qualname__ or (len(modules) > 1 and "__main__" not in modules):
             raise ValueError(f"{known.__module__}.{known.__qualname__} is registered as {name!r} already.")
+    call = _recording(name, target)
+    if isinstance(target, type):
+        target.__init__ = call
+        if issubclass(target, tf.Module):
+            target.__reduce__ = _reduce
+    REGISTRY[name] = target if isinstance(target, type) else call
+    return REGISTRY[name]
+
+
+def _recording(name: str, target: Callable) -> Callable:
+    """Return a function, or the constructor of a class, that records its calls."""
     function = target.__init__ if isinstance(target, type) else target
     signature = inspect.signature(function)
     if any(p.kind in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY) for p in signature.parameters.values()):
-        raise ValueError(f"{name} must take its arguments by names, not as *args, got {name}{signature}.")
+        raise ValueError(f"{name} must take named arguments, not *args, got {name}{signature}.")
 
     @functools.wraps(function)
     def call(*args, **kwargs):
@@ -104,18 +109,15 @@ def serializable(target: Callable) -> Callable:
         else:
             made = result
             # The call did not create what existed before it, such as an argument.
-            if any(made is value for value in arguments.values()) or _number_of(made) < before:
+            record = getattr(made, "_record", None)
+            is_older = isinstance(record, Record) and record.number < before
+            if is_older or any(made is value for value in arguments.values()):
                 return result
         object.__setattr__(made, "_record", Record(name, arguments))  # bypasses TensorFlow's tracking
         return result
 
     call.__signature__ = signature  # Keras reads argument names without unwrapping
-    if isinstance(target, type):
-        target.__init__ = call
-        if issubclass(target, tf.Module):
-            target.__reduce__ = _reduce
-    REGISTRY[name] = target if isinstance(target, type) else call
-    return REGISTRY[name]
+    return call
 
 
 # `saving.copies`, which imports this module, registers the function behind pickles and deep copies here.
@@ -124,11 +126,6 @@ REDUCERS: list[Callable] = []
 
 def _reduce(self):
     return REDUCERS[-1](self)
-
-
-def _number_of(item: Any) -> float:
-    record = getattr(item, "_record", None)
-    return record.number if isinstance(record, Record) else math.inf
 
 
 @functools.cache

@@ -15,8 +15,9 @@ Example:
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import numpy as np
@@ -27,8 +28,7 @@ from tfp_flows import tracking
 from tfp_flows.saving import describe, from_description
 from tfp_flows.training import FlowModel
 
-tfb = tfp.bijectors
-tfd = tfp.distributions
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def redraw_weights(module: tf.Module, seed: int = 0, scale: float = 0.3) -> None:
@@ -63,6 +63,17 @@ def _close(actual, expected, tolerance, what: str) -> None:
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance, err_msg=what)
 
 
+def _event_ndims(bijector: tfb.Bijector) -> int:
+    return max(bijector.forward_min_event_ndims, 1)
+
+
+def _directions(bijector: tfb.Bijector, event_ndims: int) -> Iterator[tuple[str, Callable, Callable]]:
+    """Yield name, map and log-det of both directions."""
+    for name in ("forward", "inverse"):
+        log_det = getattr(bijector, f"{name}_log_det_jacobian")
+        yield name, getattr(bijector, name), functools.partial(log_det, event_ndims=event_ndims)
+
+
 def check_moves(bijector: tfb.Bijector, x: tf.Tensor) -> None:
     """Check that the map is finite and not the identity, which would pass most other checks."""
     y = bijector.forward(tf.identity(x)).numpy()
@@ -81,15 +92,11 @@ def check_round_trip(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e
 
 def check_log_det(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-8) -> None:
     """Check that both log-dets equal those of automatic differentiation, and cancel each other."""
-    ndims = bijector.forward_min_event_ndims
-    ndims = max(ndims, 1)
-    for name, fn, log_det in (
-        ("forward", bijector.forward, bijector.forward_log_det_jacobian),
-        ("inverse", bijector.inverse, bijector.inverse_log_det_jacobian),
-    ):
+    ndims = _event_ndims(bijector)
+    for name, fn, log_det in _directions(bijector, ndims):
         sign, expected = np.linalg.slogdet(jacobian(fn, tf.identity(x), ndims))
         assert np.all(sign != 0), f"the {name} map has a singular Jacobian"
-        actual = tf.broadcast_to(log_det(tf.identity(x), event_ndims=ndims), expected.shape)
+        actual = tf.broadcast_to(log_det(tf.identity(x)), expected.shape)
         _close(actual, expected, tolerance, f"{name}_log_det_jacobian is not that of the Jacobian")
     y = bijector.forward(tf.identity(x))
     there = bijector.forward_log_det_jacobian(tf.identity(x), event_ndims=ndims)
@@ -99,35 +106,27 @@ def check_log_det(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-8)
 
 def check_batch_shapes(bijector: tfb.Bijector, event_shape: Sequence[int], tolerance: float = 1e-9) -> None:
     """Check that batch shapes `[]`, `[5]` and `[2, 3]` agree with a loop over single events."""
-    ndims = len(event_shape)
     for batch_shape in ((), (5,), (2, 3)):
         x = draw_events(event_shape, batch_shape, seed=3)
         singles = tf.reshape(x, [-1, 1, *event_shape])
-        for fn, shape in ((bijector.forward, x.shape), (bijector.inverse, x.shape)):
-            expected = tf.reshape(tf.concat([fn(tf.identity(s)) for s in singles], 0), shape)
+        for _, fn, log_det in _directions(bijector, len(event_shape)):
+            expected = tf.reshape(tf.concat([fn(tf.identity(s)) for s in singles], 0), x.shape)
             actual = fn(tf.identity(x))
-            assert actual.shape == shape, f"batch shape {batch_shape}: got {actual.shape}, expected {shape}"
+            assert actual.shape == x.shape, f"batch shape {batch_shape}: got {actual.shape}, expected {x.shape}"
             _close(actual, expected, tolerance, f"batch shape {batch_shape} differs from single events")
-        for fn in (bijector.forward_log_det_jacobian, bijector.inverse_log_det_jacobian):
-            expected = [np.reshape(fn(tf.identity(s), event_ndims=ndims), [-1])[0] for s in singles]
-            actual = tf.broadcast_to(fn(tf.identity(x), event_ndims=ndims), batch_shape)  # a constant may stay a scalar
-            _close(
-                actual, np.reshape(expected, batch_shape), tolerance, f"log-det for batch shape {batch_shape} differs"
-            )
+            expected = np.reshape([np.reshape(log_det(tf.identity(s)), [-1])[0] for s in singles], batch_shape)
+            actual = tf.broadcast_to(log_det(tf.identity(x)), batch_shape)  # a constant may stay a scalar
+            _close(actual, expected, tolerance, f"log-det for batch shape {batch_shape} differs")
 
 
 def check_compilation(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1e-9) -> None:
     """Check that eager mode, `tf.function` and `jit_compile` agree, in both directions and log-dets."""
-    ndims = max(bijector.forward_min_event_ndims, 1)
 
     def all_four(x):
-        y, z = bijector.forward(tf.identity(x)), bijector.inverse(tf.identity(x))
-        return (
-            y,
-            z,
-            bijector.forward_log_det_jacobian(tf.identity(x), event_ndims=ndims),
-            bijector.inverse_log_det_jacobian(tf.identity(x), event_ndims=ndims),
-        )
+        results = []
+        for _, fn, log_det in _directions(bijector, _event_ndims(bijector)):
+            results += [fn(tf.identity(x)), log_det(tf.identity(x))]
+        return results
 
     eager = all_four(x)
     for jit in (False, True):
@@ -137,16 +136,12 @@ def check_compilation(bijector: tfb.Bijector, x: tf.Tensor, tolerance: float = 1
 
 def check_gradients(bijector: tfb.Bijector, x: tf.Tensor) -> None:
     """Check that all trainable variables and the argument get finite gradients, not all zero, in both directions."""
-    ndims = max(bijector.forward_min_event_ndims, 1)
     variables = bijector.trainable_variables
-    for name, fn, log_det in (
-        ("forward", bijector.forward, bijector.forward_log_det_jacobian),
-        ("inverse", bijector.inverse, bijector.inverse_log_det_jacobian),
-    ):
+    for name, fn, log_det in _directions(bijector, _event_ndims(bijector)):
         x = tf.identity(x)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            loss = tf.reduce_sum(tf.sin(fn(x))) + tf.reduce_sum(log_det(x, event_ndims=ndims))
+            loss = tf.reduce_sum(tf.sin(fn(x))) + tf.reduce_sum(log_det(x))
         for variable, gradient in zip([x, *variables], tape.gradient(loss, [x, *variables]), strict=True):
             label = getattr(variable, "name", "x") if variable is not x else "the argument"
             assert gradient is not None, f"{name}: no gradient reaches {label}"
@@ -157,11 +152,11 @@ def check_gradients(bijector: tfb.Bijector, x: tf.Tensor) -> None:
 
 def check_jacobian_zeros(bijector: tfb.Bijector, x: tf.Tensor, allowed: np.ndarray) -> None:
     """Check that the Jacobian of the inverse is nonzero exactly where `allowed`, of shape `[D, D]` (output, input), is true."""
-    j = jacobian(bijector.inverse, tf.identity(x), max(bijector.forward_min_event_ndims, 1))
-    leaks = np.argwhere(np.any(j != 0, axis=0) & ~allowed)
-    assert len(leaks) == 0, f"output {leaks[0][0]} depends on input {leaks[0][1]}" if len(leaks) else ""
-    missing = np.argwhere(~np.any(j != 0, axis=0) & allowed)
-    assert len(missing) == 0, f"output {missing[0][0]} ignores input {missing[0][1]}" if len(missing) else ""
+    j = jacobian(bijector.inverse, tf.identity(x), _event_ndims(bijector))
+    depends = np.any(j != 0, axis=0)
+    leaks, missing = np.argwhere(depends & ~allowed), np.argwhere(~depends & allowed)
+    assert len(leaks) == 0, f"output {leaks[0][0]} depends on input {leaks[0][1]}"
+    assert len(missing) == 0, f"output {missing[0][0]} ignores input {missing[0][1]}"
 
 
 def check_tracking(bijector: tfb.Bijector, event_shape: Sequence[int]) -> None:
@@ -172,9 +167,8 @@ def check_tracking(bijector: tfb.Bijector, event_shape: Sequence[int]) -> None:
     assert {id(v) for v in bijector.trainable_variables} == expected, "trainable_variables is not what the maps read"
     base = tfd.Sample(tfd.Normal(tf.zeros([], x.dtype), 1.0), list(event_shape))
     flow = tfd.TransformedDistribution(base, tfb.Chain([tfb.Invert(bijector)]))
-    assert {id(v) for v in flow.trainable_variables} == expected, (
-        "Chain, Invert or TransformedDistribution hides variables"
-    )
+    found = {id(v) for v in flow.trainable_variables}
+    assert found == expected, "Chain, Invert or TransformedDistribution hides variables"
     if expected:
         kept = {id(v.value) for v in FlowModel(flow).trainable_variables}
         assert kept == expected, "FlowModel does not find all variables"
@@ -209,11 +203,7 @@ def check_float32(make: Callable[..., tfb.Bijector], event_shape: Sequence[int],
 
 
 def check_bijector(
-    make: Callable[[], tfb.Bijector],
-    event_shape: Sequence[int],
-    *,
-    tolerance: float = 1e-8,
-    jit: bool = True,
+    make: Callable[[], tfb.Bijector], event_shape: Sequence[int], *, tolerance: float = 1e-8, jit: bool = True
 ) -> None:
     """Run all checks for a bijector that preserves the shape of events.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dis
 import functools
 import inspect
@@ -35,9 +36,8 @@ class Found(NamedTuple):
     frozen: frozenset[int] = frozenset()  # ids of variables frozen by a Keras 2 layer or a `keras.Variable`
     # Standalone Keras 3 variables, which may have constraints and regularizers, by the ids of their `tf.Variable`s.
     keras_variables: Mapping[int, keras.Variable] = types.MappingProxyType({})
-    legacy_layers: tuple[
-        tf.Module, ...
-    ] = ()  # the outermost Keras 2 layers, whose `losses` belong to the training loss
+    # The outermost Keras 2 layers, whose `losses` belong to the training loss.
+    legacy_layers: tuple[tf.Module, ...] = ()
 
     def is_trainable(self, variable: tf.Variable) -> bool:
         """Return whether to train a variable of `variables`."""
@@ -56,21 +56,14 @@ def find(*roots: Any) -> Found:
     Follows attributes of `tf.Module`s and other objects, containers, bound methods, `functools.partial`, and closures,
     defaults and globals of functions. Omits layers inside of another found layer, and variables that belong to a layer.
     """
-    layers: list[keras.Layer] = []
-    variables: list[tf.Variable] = []
-    keras_variables: dict[int, keras.Variable] = {}
-    legacy: list[tf.Module] = []
-    for leaf in _walk(list(roots)):
-        if isinstance(leaf, keras.Layer):
-            layers.append(leaf)
-        elif isinstance(leaf, keras.Variable):
-            keras_variables[id(leaf.value)] = leaf
-            variables.append(leaf.value)
-        elif isinstance(leaf, tf.Variable):
-            variables.append(leaf)
-        else:
-            legacy.append(leaf)
-    layers = [layer for i, layer in enumerate(layers) if not _is_part_of_another(i, layers)]
+    leaves = list(_walk(list(roots)))
+    layers = [leaf for leaf in leaves if isinstance(leaf, keras.Layer)]
+    legacy = [leaf for leaf in leaves if is_legacy_layer(leaf) and not isinstance(leaf, keras.Layer)]
+    keras_variables = {id(leaf.value): leaf for leaf in leaves if isinstance(leaf, keras.Variable)}
+    variables = [leaf for leaf in leaves if isinstance(leaf, (keras.Variable, tf.Variable))]
+    variables = [v.value if isinstance(v, keras.Variable) else v for v in variables]
+    weights = [{id(w) for w in layer.variables} for layer in layers]
+    layers = [layer for i, layer in enumerate(layers) if not _is_part_of_another(i, weights)]
     owned = {id(w.value) for layer in layers for w in layer.variables}
     variables = [v for v in _unique(variables) if id(v) not in owned]
     frozen = {id(w) for layer in legacy if layer.built and not layer.trainable for w in layer.weights}
@@ -121,11 +114,6 @@ class Mirror(tf.Module):
         return result
 
 
-def clean_name(name: str) -> str:
-    """Return a Keras name for a variable, without ":0" and "/", which Keras forbids."""
-    return name.split(":")[0].strip("/").replace("/", "_") or "variable"
-
-
 def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[keras.Variable]:
     """Wrap each variable of `found` in a `keras.Variable` that shares its storage, with a unique name.
 
@@ -140,28 +128,19 @@ def adopt(found: Found, variables: list[tf.Variable] | None = None) -> list[kera
         if known is not None and (id(v) in found.keras_variables or known.trainable == found.is_trainable(v)):
             adopted.append(known)
             continue
-        name = clean_name(v.name)
+        name = v.name.split(":")[0].strip("/").replace("/", "_") or "variable"  # Keras forbids "/"
         count[name] = count.get(name, 0) + 1
         if count[name] > 1:
             name = f"{name}_{count[name] - 1}"
-        wrapped = keras.Variable(
-            v,
-            trainable=found.is_trainable(v),
-            aggregation=v.aggregation.name.lower(),
-            synchronization=v.synchronization.name.lower(),
-            name=name,
-        )
+        replicas = {"aggregation": v.aggregation.name.lower(), "synchronization": v.synchronization.name.lower()}
+        wrapped = keras.Variable(v, trainable=found.is_trainable(v), name=name, **replicas)
         if wrapped.value is not v:  # Keras before 3.10 copies it
             raise RuntimeError(f"Keras {keras.__version__} copies tf.Variables; tfp_flows needs Keras 3.10 or newer.")
-        wrapped.constraint = _constraint_of(v)
+        if getattr(v, "constraint", None) is not None:
+            wrapped.constraint = _Constraint(v.constraint)
         v._keras_variable = weakref.ref(wrapped)  # so that two layers over one variable update it once
         adopted.append(wrapped)
     return adopted
-
-
-def _constraint_of(variable: tf.Variable) -> Callable | None:
-    constraint = getattr(variable, "constraint", None)
-    return None if constraint is None else _Constraint(constraint)
 
 
 class _Constraint(keras.constraints.Constraint):
@@ -176,14 +155,10 @@ def _unique(variables: Iterable) -> list:
     return list({id(v): v for v in variables}.values())
 
 
-def _is_part_of_another(index: int, layers: list[keras.Layer]) -> bool:
-    """Return whether another found layer contains all weights of a layer (of equal ones, the first stays)."""
-    own = {id(w) for w in layers[index].variables}
-    for i, other in enumerate(layers):
-        weights = {id(w) for w in other.variables}
-        if i != index and own and own <= weights and (own != weights or i < index):
-            return True
-    return False
+def _is_part_of_another(index: int, weights: list[set[int]]) -> bool:
+    """Return whether another layer contains all weights of a layer. Of layers with equal weights, the first stays."""
+    own = weights[index]
+    return bool(own) and any(own < other or (own == other and i < index) for i, other in enumerate(weights))
 
 
 _LEAVES = (str, bytes, int, float, complex, type, types.ModuleType, np.ndarray, np.generic, type(None))
@@ -234,8 +209,7 @@ def _children(item: Any) -> list:
         return _function_children(item)
     if type(item).__module__.split(".")[0] in _LIBRARIES:
         return _library_children(item)
-    attributes = vars(item) if hasattr(item, "__dict__") else {}
-    return list(attributes.values())
+    return list(getattr(item, "__dict__", {}).values())
 
 
 def _library_children(item: Any) -> list:
@@ -246,18 +220,13 @@ def _library_children(item: Any) -> list:
 
 
 def _function_children(fn: types.FunctionType) -> list:
-    if fn.__module__ and fn.__module__.split(".")[0] in (*_LIBRARIES, "tensorflow_probability"):
-        names: set[str] = set()
-    else:
-        names = _global_names(fn.__code__)
     found = [inspect.unwrap(fn)] if hasattr(fn, "__wrapped__") else []
     for cell in fn.__closure__ or ():
-        try:
+        with contextlib.suppress(ValueError):  # an empty cell
             found.append(cell.cell_contents)
-        except ValueError:  # an empty cell
-            continue
     found += list(fn.__defaults__ or ()) + list((fn.__kwdefaults__ or {}).values())
-    found += [fn.__globals__[name] for name in sorted(names) if name in fn.__globals__]
+    if (fn.__module__ or "").split(".")[0] not in (*_LIBRARIES, "tensorflow_probability"):
+        found += [fn.__globals__[name] for name in sorted(_global_names(fn.__code__)) if name in fn.__globals__]
     return found
 
 

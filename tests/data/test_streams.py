@@ -246,8 +246,8 @@ def bad_file(tmp_path, kind):
     ("kind", "message"),
     [
         ("missing", "`paths`: no such file"),
-        ("text", "is no .npy file of numbers"),
-        ("objects", "is no .npy file of numbers"),
+        ("text", "is not a .npy file of numbers"),
+        ("objects", "is not a .npy file of numbers"),
         ("flat", r"must hold an array of numbers of shape \[N, ...\], got float64\[5\]"),
         ("words", "must hold an array of numbers"),
         ("empty", "have no rows"),
@@ -266,7 +266,7 @@ def test_files_that_differ(tmp_path, folder):
             tff.streams.npy(str(tmp_path / "*.npy"))
     with pytest.raises(ValueError, match="no column 'z'; it has a, b, c"):
         tff.streams.parquet(folder / "0.parquet", ["z"])
-    with pytest.raises(ValueError, match="is no Parquet file"):
+    with pytest.raises(ValueError, match="is not a Parquet file"):
         tff.streams.parquet(folder / "0.npy")
     with pytest.raises(ValueError, match="cannot be read as TFRecord"):
         tff.streams.tfrecord(folder / "0.npy", parse)

@@ -118,7 +118,7 @@ def test_what_cannot_be_copied_says_why():
     unmasked = tfb.AutoregressiveNetwork(2, event_shape=[3], hidden_units=[4])
     unmasked(tf.zeros([1, 3]))
     unmasked.set_weights([np.ones_like(w) for w in unmasked.get_weights()])
-    with pytest.raises(ValueError, match="it is not autoregressive"):
+    with pytest.raises(ValueError, match="is not autoregressive: it has weights"):
         tff.from_tfp(unmasked)
     with pytest.raises(ValueError, match="has no weights yet"):
         tff.from_tfp(tfb.AutoregressiveNetwork(2, hidden_units=[4]))

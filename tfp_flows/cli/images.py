@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
@@ -43,10 +42,8 @@ class ImageTask:
 
     def __init__(self, args):
         self.args, images = args, read_images(args.source)
-        if len(images) < 10:
-            raise UsageError(
-                f"{args.source}: {len(images)} images are too few to hold some out; at least 10 are needed."
-            )
+        if (count := len(images)) < 10:
+            raise UsageError(f"{args.source}: {count} images are too few to hold some out; at least 10 are needed.")
         if images.max() == images.min():
             raise UsageError(f"{args.source}: every pixel is {images.max()}: there is nothing to learn.")
         self.name, self.shape = pathlib.Path(args.source).stem, images.shape[1:]
@@ -76,11 +73,10 @@ class ImageTask:
             1e-5, max(1, epochs * steps - warmup), warmup_target=args.learning_rate or 1e-3, warmup_steps=warmup
         )
         model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=10.0))
-        print(
-            f"{len(train)} images {' x '.join(map(str, self.shape))} of {self.levels} levels to train, {len(validation)} to "
-            f"validate, {len(self.test)} held out; {args.flow} with {model.count_params()} weights, {epochs} epochs",
-            flush=True,
-        )
+        shape = " x ".join(map(str, self.shape))
+        what = f"{args.flow} with {model.count_params()} weights, {epochs} epochs"
+        sizes = f"{len(train)} images {shape} of {self.levels} levels to train, {len(validation)} to validate"
+        print(f"{sizes}, {len(self.test)} held out; {what}", flush=True)
         rows = tf.data.Dataset.from_tensor_slices(train)
         rows = rows.shuffle(len(train), seed=args.seed).batch(batch, drop_remainder=True)
         options = {"validation_data": validation, "validation_batch_size": min(len(validation), 500)}
@@ -101,17 +97,33 @@ class ImageTask:
         }
 
     def print_report(self, report: dict[str, Any]) -> None:
-        print(
-            f"\nheld-out images, {len(self.test)}: {report['bits_per_dim']:.3f} bits per dimension (standard error "
-            f"{report['bits_per_dim_standard_error']:.3f}); a uniform guess needs {report['uniform_bits_per_dim']:.3f}",
-            flush=True,
-        )
+        bits = f"{report['bits_per_dim']:.3f} bits per dimension"
+        error = f"(standard error {report['bits_per_dim_standard_error']:.3f})"
+        uniform = f"a uniform guess needs {report['uniform_bits_per_dim']:.3f}"
+        print(f"\nheld-out images, {len(self.test)}: {bits} {error}; {uniform}", flush=True)
 
     def write_held_out(self, folder: pathlib.Path) -> None:
         np.save(folder / "held_out.npy", self.test)
 
-    def draw(self, path: pathlib.Path, model: Any, report: dict[str, Any]) -> None:
-        draw_images(path, model, report, self.test)
+    @staticmethod
+    def figure(model, report: dict, held_out: np.ndarray):
+        """Return a plot of held-out images, samples, and the history."""
+        from matplotlib.figure import Figure
+
+        from tfp_flows.evaluation import plots
+
+        figure = Figure(figsize=(13, 4.4), layout="constrained")
+        parts = figure.subfigures(1, 3)
+        plots.image_grid(held_out[:36], figure=parts[0])
+        parts[0].suptitle("held-out images")
+        plots.image_grid(model.sample(36, seed=report["seed"]).numpy(), figure=parts[1])
+        parts[1].suptitle(f"samples: {report['bits_per_dim']:.2f} bits per dimension")
+        ax = parts[2].subplots()
+        for key, label in (("bits_per_dim", "training"), ("val_bits_per_dim", "validation")):
+            ax.plot(np.arange(1, 1 + len(report["history"][key])), report["history"][key], label=label)
+        ax.set(xlabel="epoch", ylabel="bits per dimension")
+        ax.legend()
+        return figure
 
 
 def bits_per_dim(model: Any, images: np.ndarray, shape) -> np.ndarray:
@@ -124,40 +136,13 @@ def score_images(args, model, report: dict) -> int:
     """Print the bits per dimension of a file of images under a fitted flow. Return the exit code."""
     images = read_images(args.file)
     if list(images.shape[1:]) != report["images"] or images.max() >= report["levels"]:
-        raise UsageError(
-            f"{args.file}: images of shape {list(images.shape[1:])} up to {images.max()}, the flow has {report['images']} and "
-            f"{report['levels']} levels."
-        )
+        given = f"images of shape {list(images.shape[1:])} up to {images.max()}"
+        raise UsageError(f"{args.file}: {given}, the flow has {report['images']} and {report['levels']} levels.")
     bits = bits_per_dim(model, images, report["images"])
-    print(
-        f"{len(images)} images: {np.mean(bits):.4f} bits per dimension (standard error {np.std(bits) / np.sqrt(len(bits)):.4f})"
-    )
+    error = np.std(bits) / np.sqrt(len(bits))
+    print(f"{len(images)} images: {np.mean(bits):.4f} bits per dimension (standard error {error:.4f})")
     print(f"least likely: image {int(np.argmax(bits)) + 1}, {np.max(bits):.4f} bits per dimension")
     if args.out:
         data.write_csv(args.out, bits[:, None], ["bits_per_dim"])
         print(f"wrote the bits per dimension of each image to {args.out}")
     return 0
-
-
-def draw_images(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
-    """Plot held-out images, samples, and the history. Return whether matplotlib is installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print("no picture was drawn: it needs matplotlib (pip install 'tfp_flows[plots]')", file=sys.stderr)
-        return False
-    from tfp_flows.evaluation import plots
-
-    figure = Figure(figsize=(13, 4.4), layout="constrained")
-    parts = figure.subfigures(1, 3)
-    plots.image_grid(held_out[:36], figure=parts[0])
-    parts[0].suptitle("held-out images")
-    plots.image_grid(model.sample(36, seed=report["seed"]).numpy(), figure=parts[1])
-    parts[1].suptitle(f"samples: {report['bits_per_dim']:.2f} bits per dimension")
-    ax = parts[2].subplots()
-    for key, label in (("bits_per_dim", "training"), ("val_bits_per_dim", "validation")):
-        ax.plot(np.arange(1, 1 + len(report["history"][key])), report["history"][key], label=label)
-    ax.set(xlabel="epoch", ylabel="bits per dimension")
-    ax.legend()
-    figure.savefig(path, dpi=110)
-    return True

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfp_flows import data
-from tfp_flows.cli import images
-from tfp_flows.cli.output import UsageError, draw, free_folder, load, load_tensorflow, next_name, write_folder
-from tfp_flows.cli.tables import FLOWS, TABLE_FLOWS, TableTask, columns_of
+from tfp_flows.cli import images, output
+from tfp_flows.cli.output import UsageError, load, path_to_write
+from tfp_flows.cli.tables import BUILT_IN, FLOWS, TABLE_FLOWS, TableTask, columns_of
 
 
 def fit(args: argparse.Namespace) -> int:
     """Fit a flow to SOURCE, score held-out rows, and write a folder."""
-    out = free_folder(args.out, args.overwrite)  # fails before any work is done
+    out = output.free_folder(args.out, args.overwrite)  # fails before any work is done
     task = images.ImageTask(args) if args.flow in images.IMAGE_FLOWS else TableTask(args)
-    out = out or next_name(f"{task.name}-{args.flow}")
-    load_tensorflow()
+    out = out or output.next_name(f"{task.name}-{args.flow}")
+    output.load_tensorflow()
     import keras
 
     keras.utils.set_random_seed(args.seed)
@@ -30,16 +30,14 @@ def fit(args: argparse.Namespace) -> int:
     report |= {"held_out_rows": len(task.test), **task.report(model)}
     report["history"] = {key: [float(value) for value in values] for key, values in history.items()}
     task.print_report(report)
-    write_folder(out, model, report, task.write_held_out, lambda path: task.draw(path, model, report), args.overwrite)
+    output.write_folder(out, task, model, report, args.overwrite)
     print(f"wrote {out}{os.sep}")
     return 0
 
 
 def sample(args: argparse.Namespace) -> int:
     """Write samples of a fitted flow to a file."""
-    out = pathlib.Path(args.out)
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {args.out}: the folder {out.parent} does not exist.")
+    out = path_to_write(args.out)
     model, report = load(args.dir)
     values = model.sample(args.n, seed=args.seed).numpy()
     if "images" in report:
@@ -47,17 +45,18 @@ def sample(args: argparse.Namespace) -> int:
             raise UsageError(f"--out {args.out}: images are written to a .npy file.")
         with open(out, "wb") as file:
             np.save(file, values)
-        print(f"wrote {args.n} images to {out}")
-        return 0
-    data.write_csv(out, values, report["columns"])
-    print(f"wrote {args.n} samples of {', '.join(report['columns'])} to {out}")
+        what = "images"
+    else:
+        data.write_csv(out, values, report["columns"])
+        what = f"samples of {', '.join(report['columns'])}"
+    print(f"wrote {args.n} {what} to {out}")
     return 0
 
 
 def score(args: argparse.Namespace) -> int:
     """Print the log-density of the rows of a file under a fitted flow."""
-    if args.out and not pathlib.Path(args.out).parent.is_dir():
-        raise UsageError(f"--out {args.out}: the folder {pathlib.Path(args.out).parent} does not exist.")
+    if args.out:
+        path_to_write(args.out)
     model, report = load(args.dir)
     if "images" in report:
         return images.score_images(args, model, report)
@@ -77,17 +76,15 @@ def score(args: argparse.Namespace) -> int:
 def plot(args: argparse.Namespace) -> int:
     """Plot a fitted flow again."""
     model, report = load(args.dir)
-    out = pathlib.Path(args.out) if args.out else pathlib.Path(args.dir) / "flow.png"
+    folder = pathlib.Path(args.dir)
+    out = path_to_write(args.out or folder / "flow.png")
     if out.suffix.lower() not in (".png", ".pdf", ".svg"):
         raise UsageError(f"--out {out}: expected a name that ends in .png, .pdf or .svg.")
-    if not out.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {out.parent} does not exist.")
-    folder = pathlib.Path(args.dir)
     if "images" in report:
-        drawn = images.draw_images(out, model, report, images.read_images(str(folder / "held_out.npy")))
+        task, held_out = images.ImageTask, images.read_images(str(folder / "held_out.npy"))
     else:
-        drawn = draw(out, model, report, data.read_table(folder / "held_out.csv").values)
-    if not drawn:
+        task, held_out = TableTask, data.read_table(folder / "held_out.csv").values
+    if not output.draw(out, task.figure, model, report, held_out):
         return 1
     print(f"wrote {out}")
     return 0
@@ -118,16 +115,14 @@ def parser() -> argparse.ArgumentParser:
     number = _positive(int)
 
     p = commands.add_parser("fit", help="fit a flow, and report how well it describes held-out rows")
-    names = ", ".join([*data.densities, "faithful"])
-    p.add_argument("source", metavar="SOURCE", help=f"a .csv or .npy file, or one of {names}; for images a .npy file")
-    p.add_argument(
-        "--flow",
-        choices=(*TABLE_FLOWS, *FLOWS, *images.IMAGE_FLOWS),
-        default="auto",
-        help="which flow (default: auto, autoregressive splines over a base that is fitted to the rows)",
-    )
+    source = f"a .csv or .npy file, or one of {BUILT_IN}; for images a .npy file"
+    p.add_argument("source", metavar="SOURCE", help=source)
+    flows = (*TABLE_FLOWS, *FLOWS, *images.IMAGE_FLOWS)
+    which = "which flow (default: auto, autoregressive splines over a base that is fitted to the rows)"
+    p.add_argument("--flow", choices=flows, default="auto", help=which)
     p.add_argument("--epochs", type=number, help="number of epochs at most (default: by the number of rows)")
-    p.add_argument("--batch-size", type=number, default=256, help="rows for each step (default: 256)")
+    rows = "at most this many rows per step (default: 256, and at most a quarter of the rows)"
+    p.add_argument("--batch-size", type=number, default=256, help=rows)
     p.add_argument("--learning-rate", type=_positive(float), help="at the start (default: by the number of rows)")
     p.add_argument("--rows", type=number, default=20000, help="samples to draw of a built-in density (default: 20000)")
     p.add_argument("--seed", type=_seed, default=0, help="seed of data, weights and order (default: 0)")

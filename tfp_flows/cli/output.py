@@ -57,13 +57,19 @@ def next_name(name: str) -> pathlib.Path:
     return next(pathlib.Path(c) for c in candidates if not os.path.lexists(c))
 
 
+def path_to_write(out: str) -> pathlib.Path:
+    """Return `--out` as a path, whose folder must exist."""
+    path = pathlib.Path(out)
+    if not path.parent.is_dir():
+        raise UsageError(f"--out {out}: the folder {path.parent} does not exist.")
+    return path
+
+
 def free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
     """Check `--out` before any work is done. An existing folder is only replaced if it holds nothing but the files of `fit`."""
     if out is None:
         return None
-    path = pathlib.Path(out)
-    if not path.parent.is_dir():
-        raise UsageError(f"--out {out}: the folder {path.parent} does not exist.")
+    path = path_to_write(out)
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"--out {out}: no permission to write into {path.parent}.")
     if os.path.lexists(path):
@@ -78,56 +84,35 @@ def free_folder(out: str | None, overwrite: bool) -> pathlib.Path | None:
     return path
 
 
-def write_folder(out: pathlib.Path, model, report: dict, save: Callable, draw_into: Callable, overwrite: bool) -> None:
-    """Write a folder atomically. `save(folder)` writes the held-out data, `draw_into(path)` the plot."""
+def write_folder(out: pathlib.Path, task, model, report: dict, overwrite: bool) -> None:
+    """Write the folder of a task atomically: model, report, held-out data and plot."""
     part = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         part.chmod(0o755)
         model.save(part / "flow.keras")
-        save(part)
+        task.write_held_out(part)
         (part / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         try:
-            draw_into(part / "flow.png")
+            draw(part / "flow.png", task.figure, model, report, task.test)
         except Exception as error:  # a failed plot must not lose the trained model
             print(f"no picture was drawn: {error}", file=sys.stderr)
+        old = part.with_name(part.name + "-old")
         if overwrite and out.exists():
-            old = part.with_name(part.name + "-old")
-            os.replace(out, old)
-            os.replace(part, out)
-            shutil.rmtree(old)
-        else:
-            os.rename(part, out)
+            os.rename(out, old)
+        os.rename(part, out)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def draw(path: pathlib.Path, model, report: dict, held_out: np.ndarray) -> bool:
-    """Plot a fitted flow. Return whether matplotlib is installed."""
+def draw(path: pathlib.Path, figure: Callable, model, report: dict, held_out: np.ndarray) -> bool:
+    """Plot a fitted flow to a file by `figure(model, report, held_out)`. Return whether matplotlib is installed."""
     try:
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError:
         print("no picture was drawn: it needs matplotlib (pip install 'tfp_flows[plots]')", file=sys.stderr)
         return False
-    from tfp_flows.evaluation import plots
-
-    samples = model.sample(max(3000, len(held_out)), seed=report["seed"]).numpy()
-    columns = report["columns"]
-    if len(columns) == 2:
-        figure = Figure(figsize=(12, 8), layout="constrained")
-        axes = figure.subplots(2, 2)
-        plots.data_and_samples(held_out, samples, columns=columns, axes=axes[0])
-        axes[0, 0].set_title(f"held-out data ({min(len(held_out), 3000)})")
-        plots.density(model, held_out, columns=columns, ax=axes[1, 0])
-        axes[1, 0].set_title(f"density of the flow, held-out data: {report['nll']:.3f} nats")
-        plots.history(report["history"], floor=report["floor"], ax=axes[1, 1])
-    elif len(columns) == 1:
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        plots.corner(held_out, samples, columns=columns, figure=figure)
-    else:
-        k = min(len(columns), 8)
-        figure = Figure(figsize=(1.9 * k + 1, 1.9 * k + 1), layout="constrained")
-        plots.corner(held_out, samples, columns=columns, figure=figure)
-    figure.savefig(path, dpi=110)
+    figure(model, report, held_out).savefig(path, dpi=110)
     return True
 
 

@@ -114,14 +114,9 @@ class Conv2DResidualBlock(keras.layers.Layer):
         self.norms = [keras.layers.BatchNormalization(dtype=self.dtype_policy) for _ in range(2)]
 
     def _convolution(self, filters):
-        return keras.layers.Conv2D(
-            filters,
-            self.kernel_size,
-            padding="same",
-            activation="relu",
-            kernel_regularizer=keras.regularizers.L2(self.l2reg_coeff),
-            dtype=self.dtype_policy,
-        )
+        options = {"padding": "same", "activation": "relu", "dtype": self.dtype_policy}
+        regularizer = keras.regularizers.L2(self.l2reg_coeff)
+        return keras.layers.Conv2D(filters, self.kernel_size, kernel_regularizer=regularizer, **options)
 
     def build(self, input_shape):
         hidden = (*input_shape[:-1], self.num_filters)
@@ -142,10 +137,7 @@ class Conv2DResidualBlock(keras.layers.Layer):
 
 
 def get_shift_and_log_scale_resnet(
-    input_shape: Sequence[int],
-    kernel_size: int,
-    l2reg_coeff: float,
-    residual_blocks: Sequence[int | keras.layers.Layer],
+    input_shape: Sequence[int], kernel_size: int, l2reg_coeff: float, residual_blocks: Sequence[int | keras.Layer]
 ) -> keras.Model:
     """Return a residual network from images `[N, H, W, C]` to `[shift, log_scale]`, the latter through tanh.
 

@@ -22,7 +22,6 @@ from tfp_flows.training import FlowModel
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
-
 DEFAULT_SHAPE = (32, 32, 3)
 
 
@@ -63,15 +62,14 @@ class RealNVPMultiScale(CompositeBijector):
         if not all(isinstance(block, tfb.Bijector) for block in given):
             raise ValueError(f"`acl_block_1`, `acl_block_2` and `acl_block_3` must be bijectors, got {given!r}.")
         if given and image_shape is not None:
-            raise ValueError("`image_shape` goes without blocks, which know it.")
+            raise ValueError("`image_shape` must be left out if blocks are given: they determine the shape.")
         if len(given) == 3:
             self.image_shape = None
             first = tfb.Chain([acl_block_2, Squeeze(), acl_block_1], name="scale_0")
             second = tfb.Chain([acl_block_3], name="scale_1")
         elif not given:
-            h, w, c = self.image_shape = image_sizes(
-                "image_shape", DEFAULT_SHAPE if image_shape is None else image_shape
-            )
+            shape = DEFAULT_SHAPE if image_shape is None else image_shape
+            h, w, c = self.image_shape = image_sizes("image_shape", shape)
             if h % 2 or w % 2:
                 raise ValueError(f"`image_shape` must have an even height and width, got {image_shape!r}.")
             large, squeezed, small = (h, w, c), (h // 2, w // 2, 4 * c), (h // 2, w // 2, 2 * c)
@@ -112,9 +110,8 @@ class RealNVPMultiScale(CompositeBijector):
 
 
 class _WithShapes(FlowBijector):
-    def __init__(self, bijector: tfb.Bijector, image_shape: Sequence[int], latent_shape: Sequence[int]):
-        self.bijector = bijector
-        self._image_shape, self._latent_shape = tf.TensorShape(image_shape), tf.TensorShape(latent_shape)
+    def __init__(self, bijector: tfb.Bijector, image_shape: tf.TensorShape, latent_shape: tf.TensorShape):
+        self.bijector, self._image_shape, self._latent_shape = bijector, image_shape, latent_shape
         super().__init__(event_ndims=3, dtype=bijector.dtype, name="with_shapes")
 
     def forward_and_log_det(self, x):
@@ -183,12 +180,10 @@ class RealNVPModel(FlowModel):
         preprocess = get_preprocess_bijector(0.05) if preprocess is None else preprocess
         bijector = tfb.Chain([multi_scale, preprocess])
         # A learner's class may not define its shapes, so a forward pass finds them.
-        latent_shape = bijector.forward(0.5 * tf.ones([1, *image_shape])).shape[1:]
-        shaped = bijector
-        told = [bijector.forward_event_shape(tf.TensorShape(image_shape)), bijector.inverse_event_shape(latent_shape)]
-        if told != [latent_shape, tf.TensorShape(image_shape)]:
-            shaped = _WithShapes(bijector, image_shape, latent_shape)
-        base = tfd.Independent(tfd.Normal(tf.zeros(latent_shape), 1.0), len(image_shape))
+        image, latent = tf.TensorShape(image_shape), bijector.forward(0.5 * tf.ones([1, *image_shape])).shape[1:]
+        has_shapes = bijector.forward_event_shape(image) == latent and bijector.inverse_event_shape(latent) == image
+        shaped = bijector if has_shapes else _WithShapes(bijector, image, latent)
+        base = tfd.Independent(tfd.Normal(tf.zeros(latent), 1.0), len(image_shape))
         super().__init__(FlowDistribution(base, tfb.Invert(shaped)), name=name)
         self.base, self.bijector, self.flow = base, bijector, self.distribution
 
@@ -203,11 +198,8 @@ class RealNVPModel(FlowModel):
 
     def _parts(self) -> dict[str, Any]:
         multi_scale, preprocess = self.bijector.bijectors
-        return {
-            "realnvp_multiscale": describe(multi_scale),
-            "preprocess": describe(preprocess),
-            "image_shape": self.distribution.event_shape.as_list(),
-        }
+        parts = {"realnvp_multiscale": describe(multi_scale), "preprocess": describe(preprocess)}
+        return parts | {"image_shape": self.distribution.event_shape.as_list()}
 
     def fit(self, x=None, *args, **kwargs):
         if "validation_data" in kwargs:

@@ -46,10 +46,8 @@ def gaussian_mixture() -> tfd.Distribution:
       array([-3.6, -1.2,  1. ,  3.7], dtype=float32)
     """
     means = [[x, 0.0] for x in (-3.6, -1.2, 1.0, 3.7)]
-    return tfd.MixtureSameFamily(
-        tfd.Categorical(logits=tf.zeros(4)),
-        tfd.MultivariateNormalDiag(loc=means, scale_diag=tf.fill([4, 2], 0.4)),
-    )
+    components = tfd.MultivariateNormalDiag(loc=means, scale_diag=tf.fill([4, 2], 0.4))
+    return tfd.MixtureSameFamily(tfd.Categorical(logits=tf.zeros(4)), components)
 
 
 def maf_flow(base_dist: tfd.Distribution, num_layers: int, hidden_units: Sequence[int]) -> FlowDistribution:
@@ -135,7 +133,6 @@ def layer_transformations(maf_model: tfd.TransformedDistribution, base_dist_samp
     for bijector in reversed(maf_model.bijector.bijectors):
         value = bijector.forward(value)
         if isinstance(bijector, tfb.Permute) and found:
-            found[-1] = value.numpy()
-        else:
-            found.append(value.numpy())
+            found.pop()
+        found.append(value.numpy())
     return found

@@ -20,7 +20,7 @@ def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
         if np.ma.is_masked(x):
             raise ValueError(f"`{name}` has {np.ma.count_masked(x)} masked values: leave those rows out, or fill them.")
         return np.asarray(x.data)
-    if _is_sparse(x):
+    if type(x).__module__.startswith("scipy.sparse") or hasattr(x, "tocsr"):
         raise ValueError(f"`{name}` is a sparse matrix, {type(x).__name__}: convert it with {name}.toarray().")
     if hasattr(x, "columns") and hasattr(x, "dtypes") and hasattr(x, "to_numpy"):
         return _from_frame(name, x, mixed)
@@ -32,10 +32,6 @@ def to_array(name: str, x: Any, mixed: bool = False) -> np.ndarray:
 def column_names(x: Any) -> list[str] | None:
     """Return the column names of a data frame, or `None` for other arrays."""
     return [str(c) for c in x.columns] if hasattr(x, "columns") and hasattr(x, "dtypes") else None
-
-
-def _is_sparse(x: Any) -> bool:
-    return type(x).__module__.startswith("scipy.sparse") or hasattr(x, "tocsr")
 
 
 def _from_frame(name: str, frame: Any, mixed: bool) -> np.ndarray:

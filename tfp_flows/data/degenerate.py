@@ -60,11 +60,9 @@ def _repeated_values(sample: np.ndarray, moving: np.ndarray, labels: Sequence[st
     if whole and len(whole) == len(moving):
         levels = int(max(values[-1] for _, values in whole)) + 1
         lowest = min(values[0] for _, values in whole)
-        remedy = (
-            f"for levels, use FlowModel(..., dequantize={levels})"
-            if lowest >= 0 and levels <= 2**16
-            else "add uniform noise"
-        )
+        remedy = "add uniform noise"
+        if lowest >= 0 and levels <= 2**16:
+            remedy = f"for levels, use FlowModel(..., dequantize={levels})"
         return [*findings, f"all columns hold whole numbers: the density of discrete values has no bound; {remedy}"]
     for j, values in whole:
         findings.append(
@@ -87,8 +85,8 @@ def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[
     total = part.sum(axis=1)
     if np.std(total) < 1e-5 * np.mean(part.std(axis=0)):
         return [
-            f"the rows sum to {np.mean(total):.4g}, so that the last column follows from the others and no density fits best: "
-            "leave one column out"
+            f"the rows sum to {np.mean(total):.4g}, so the last column follows from the others and the likelihood is "
+            "unbounded: leave one column out"
         ]
     standardized = (part - part.mean(axis=0)) / part.std(axis=0)
     _, first = np.unique(standardized, axis=1, return_index=True)  # equal columns are reported elsewhere
@@ -97,4 +95,4 @@ def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[
     if len(kept) < 2 or values[0] > 1e-9:
         return []
     names = [labels[moving[kept[k]]] for k in np.flatnonzero(np.abs(vectors[:, 0]) > 0.05)]
-    return [f"{', '.join(names)} depend on each other linearly, so that no density fits best: leave one of them out"]
+    return [f"{', '.join(names)} depend on each other linearly, so the likelihood is unbounded: leave one of them out"]

@@ -7,13 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-
-def log_sum_exp(a: np.ndarray) -> np.ndarray:
-    """Return `log(sum(exp(a)))` over the last axis."""
-    top = np.max(a, axis=-1, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0.0)
-    with np.errstate(divide="ignore"):
-        return np.log(np.sum(np.exp(a - top), axis=-1)) + top[..., 0]
+from tfp_flows.checks import positive_int
 
 
 class Density:
@@ -27,9 +21,7 @@ class Density:
         Raises:
           ValueError: If `n` is not a positive integer.
         """
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"`n` must be a positive integer, got {n!r}.")
-        return self._sample(int(n), np.random.default_rng(seed)).astype(np.float32)
+        return self._sample(positive_int("n", n), np.random.default_rng(seed)).astype(np.float32)
 
     def log_prob(self, x) -> np.ndarray:
         """Return the log-density `[...]`, in nats and float64, at `x` of shape `[..., 2]`."""
@@ -66,12 +58,8 @@ class Density:
         grid = np.stack(np.meshgrid(xs, ys, indexing="ij"), axis=-1).reshape(-1, 2)
         log_p = self.log_prob(grid)
         p = np.exp(log_p) * step**2
-        mean = p @ grid
-        return (
-            -float(np.sum(np.where(p > 0, p * log_p, 0.0))),
-            mean,
-            np.sqrt(p @ (grid - mean) ** 2),
-        )
+        entropy, mean = -float(np.sum(np.where(p > 0, p * log_p, 0.0))), p @ grid
+        return entropy, mean, np.sqrt(p @ (grid - mean) ** 2)
 
     def _sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         raise NotImplementedError
@@ -91,9 +79,7 @@ class NoisyCurve(Density):
     Gauss-Legendre rule of `nodes` nodes per branch, or 1 for a branch that is a point.
     """
 
-    def __init__(
-        self, name: str, curve: Callable[[np.ndarray, int], np.ndarray], branches: int, noise: float, nodes: int
-    ):
+    def __init__(self, name: str, curve: Callable, branches: int, noise: float, nodes: int):
         if not (np.isfinite(noise) and noise > 0):
             raise ValueError(f"`noise` must be positive, got {noise!r}.")
         self.name, self.noise = name, float(noise)
@@ -112,7 +98,8 @@ class NoisyCurve(Density):
 
     def _log_prob(self, x):
         square = np.sum((x[:, None, :] - self._nodes) ** 2, axis=-1) / self.noise**2
-        return log_sum_exp(self._log_weights - 0.5 * square) - np.log(2.0 * np.pi * self.noise**2)
+        log_terms = self._log_weights - 0.5 * square
+        return np.logaddexp.reduce(log_terms, axis=-1) - np.log(2.0 * np.pi * self.noise**2)
 
     def _box(self):
         low, high = self._nodes.min(axis=0) - 7.0 * self.noise, self._nodes.max(axis=0) + 7.0 * self.noise

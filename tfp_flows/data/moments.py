@@ -28,9 +28,8 @@ class Moments:
             return
         if not np.all(np.isfinite(chunk)):
             row, column = np.argwhere(~np.isfinite(chunk))[0]
-            raise ValueError(
-                f"{self._name} must be finite, got {chunk[row, column]} in row {self.rows + row}, column {column}."
-            )
+            where = f"row {self.rows + row}, column {column}"
+            raise ValueError(f"{self._name} must be finite, got {chunk[row, column]} in {where}.")
         rows, mean = len(chunk), chunk.mean(axis=0)
         step, total = mean - self.mean, self.rows + rows
         self._squares += np.square(chunk - mean).sum(axis=0) + np.square(step) * (self.rows * rows / total)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfp_flows.data.density import log_sum_exp
-
 
 class KickedOscillator:
     """A particle in a double well with friction, position-dependent noise and random kicks, in discrete time.
@@ -48,7 +46,7 @@ class KickedOscillator:
         mean, deviation = self._drift(past)
         v = following[..., 1]
         z = (v[..., None] - mean[..., None] - self._kick * np.array([-1.0, 0.0, 1.0])) / deviation[..., None]
-        log_v = log_sum_exp(np.log(self._weights) - 0.5 * z**2) - np.log(deviation)
+        log_v = np.logaddexp.reduce(np.log(self._weights) - 0.5 * z**2, axis=-1) - np.log(deviation)
         u = (following[..., 0] - past[..., 0] - self._step * v) / self._noise
         return log_v - 0.5 * u**2 - np.log(self._noise) - np.log(2.0 * np.pi)
 

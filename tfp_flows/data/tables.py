@@ -49,7 +49,8 @@ def read_csv(path: str | os.PathLike) -> Table:
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in _numbered(csv.reader(file)) if row]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if row]
             blank_inside = len(rows) != rows[-1][0] - rows[0][0] + 1 if rows else False
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path}: cannot be read as CSV ({error}).") from error
@@ -58,12 +59,14 @@ def read_csv(path: str | os.PathLike) -> Table:
     first = [field.strip() for field in rows[0][1]]
     # "Na" may be sodium, so a line of names only needs one word that is not a missing value.
     named = not any(map(_is_number, first)) and any(field.lower() not in _MISSING for field in first)
-    if not named:
-        columns = [f"x{i + 1}" for i in range(len(first))]
-    else:
-        columns = first
-        _check_names(path, columns)
+    columns = first if named else [f"x{i + 1}" for i in range(len(first))]
+    if named:
         rows = rows[1:]
+        for j, name in enumerate(columns):
+            if not name:
+                raise TableError(f"{path}: column {j + 1} has no name.")
+            if columns.index(name) != j:
+                raise TableError(f"{path}: two columns are named {name!r}.")
     if not rows:
         raise TableError(f"{path}: the file has column names but no rows.")
     if len(columns) == 1 and blank_inside:
@@ -78,11 +81,6 @@ def read_csv(path: str | os.PathLike) -> Table:
 
 
 _MISSING = {"", "na", "nan", "null", "none", "?"}
-
-
-def _numbered(reader):
-    for row in reader:
-        yield reader.line_num, row
 
 
 def _number(text: str, where: str) -> float:
@@ -103,14 +101,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _check_names(path, columns: Sequence[str]) -> None:
-    for j, name in enumerate(columns):
-        if not name:
-            raise TableError(f"{path}: column {j + 1} has no name.")
-        if columns.index(name) != j:
-            raise TableError(f"{path}: two columns are named {name!r}.")
 
 
 def _read_npy(path: pathlib.Path) -> Table:

@@ -13,6 +13,8 @@ from functools import cached_property
 import numpy as np
 import tensorflow as tf
 
+from tfp_flows.checks import positive_int
+
 # Composite Gauss-Legendre rule, fine enough for the energies' features of width 0.3.
 _PANEL, _NODES = 0.1, 6
 
@@ -52,7 +54,7 @@ class Target:
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise ValueError(f"`{key}` must be positive and finite, or None, got {value!r}.")
         if wall is not None and box is None:
-            raise ValueError("`wall` needs a `box` to stand around.")
+            raise ValueError("`wall` requires `box`.")
         if log_normalizer is None and (box is None or event_size != 2):
             raise ValueError("`log_normalizer` must be given, except in two dimensions within a `box`.")
         self.name, self.event_size, self.box, self.wall = name, event_size, box, wall
@@ -82,8 +84,7 @@ class Target:
         if self._log_normalizer is not None:
             return self._log_normalizer
         points, log_weights = self.quadrature()
-        log_terms = self.log_prob(tf.constant(points)).numpy() + log_weights
-        return float(np.max(log_terms) + np.log(np.sum(np.exp(log_terms - np.max(log_terms)))))
+        return float(tf.reduce_logsumexp(self.log_prob(tf.constant(points)) + log_weights))
 
     def quadrature(self, reach: float | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return points `[n, 2]` and log-weights `[n]` of a Gauss-Legendre rule on `[-reach, reach]^2`, for `D = 2` only.
@@ -96,10 +97,8 @@ class Target:
             reach = 8.0 if self.box is None else self.box + 8.0 * (self.wall or 0.0)
         # Panels end at the box, where the wall's second derivative jumps.
         ends = [0.0, reach] if self.box is None or self.box >= reach else [0.0, self.box, reach]
-        edges = np.concatenate(
-            [np.linspace(a, b, max(2, 1 + round((b - a) / _PANEL)))[:-1] for a, b in itertools.pairwise(ends)]
-            + [[reach]]
-        )
+        panels = [np.linspace(a, b, max(2, 1 + round((b - a) / _PANEL)))[:-1] for a, b in itertools.pairwise(ends)]
+        edges = np.concatenate([*panels, [reach]])
         edges = np.concatenate([-edges[:0:-1], edges])
         nodes, weights = np.polynomial.legendre.leggauss(_NODES)
         half = np.diff(edges) / 2.0
@@ -109,35 +108,34 @@ class Target:
         return grid, (w[:, None] + w[None, :]).ravel()
 
 
-def _length(z: tf.Tensor) -> tf.Tensor:
-    """Return the norm, with a finite gradient at the origin."""
-    return tf.sqrt(tf.reduce_sum(tf.square(z), axis=-1) + np.finfo(z.dtype.as_numpy_dtype).tiny)
+def _ring(name: str, radius: float, bell_width: float, log_normalizer: float) -> Target:
+    """Return a ring of width 0.4, weighted by two bells at `z1 = +-2`."""
+
+    def log_prob(z):
+        # The tiny term keeps the gradient finite at the origin.
+        length = tf.sqrt(tf.reduce_sum(tf.square(z), axis=-1) + np.finfo(z.dtype.as_numpy_dtype).tiny)
+        z1 = z[..., 0]
+        bells = [-0.5 * tf.square((z1 - center) / bell_width) for center in (2.0, -2.0)]
+        return -0.5 * tf.square((length - radius) / 0.4) + tf.reduce_logsumexp(tf.stack(bells), axis=0)
+
+    return Target(name, 2, log_prob, log_normalizer=log_normalizer)
 
 
-def _two(z1: tf.Tensor, center: float, scale: float) -> tf.Tensor:
-    bells = [-0.5 * tf.square((z1 - side * center) / scale) for side in (1.0, -1.0)]
-    return tf.reduce_logsumexp(tf.stack(bells), axis=0)
-
-
-def _wave(z: tf.Tensor) -> tf.Tensor:
-    return tf.sin(0.5 * np.pi * z[..., 0])
+def _above_wave(z: tf.Tensor) -> tf.Tensor:
+    return z[..., 1] - tf.sin(0.5 * np.pi * z[..., 0])
 
 
 def u1() -> Target:
     """Return energy 1 of Rezende and Mohamed (2015, arXiv:1505.05770, table 1): a ring of radius 2 with two modes."""
-
-    def log_prob(z):
-        return -0.5 * tf.square((_length(z) - 2.0) / 0.4) + _two(z[..., 0], 2.0, 0.6)
-
     # The normalizer is by quadrature on [-8, 8]^2. The rest is below exp(-100).
-    return Target("u1", 2, log_prob, log_normalizer=1.8775016)
+    return _ring("u1", radius=2.0, bell_width=0.6, log_normalizer=1.8775016)
 
 
 def u2(box: float = 4.0, wall: float | None = 0.1) -> Target:
     """Return energy 2 of the same paper: a sine wave. It is flat along the wave, so it needs the box (see `Target`)."""
 
     def log_prob(z):
-        return -0.5 * tf.square((z[..., 1] - _wave(z)) / 0.4)
+        return -0.5 * tf.square(_above_wave(z) / 0.4)
 
     return Target("u2", 2, log_prob, box=box, wall=wall)
 
@@ -146,7 +144,7 @@ def u3(box: float = 4.0, wall: float | None = 0.1) -> Target:
     """Return energy 3 of the same paper: a sine wave that splits and joins again. It needs the box (see `Target`)."""
 
     def log_prob(z):
-        offset = z[..., 1] - _wave(z)
+        offset = _above_wave(z)
         apart = 3.0 * tf.exp(-0.5 * tf.square((z[..., 0] - 1.0) / 0.6))
         arms = [-0.5 * tf.square(t / 0.35) for t in (offset, offset + apart)]
         return tf.reduce_logsumexp(tf.stack(arms), axis=0)
@@ -158,7 +156,7 @@ def u4(box: float = 4.0, wall: float | None = 0.1) -> Target:
     """Return energy 4 of the same paper: a sine wave that forks. It needs the box (see `Target`)."""
 
     def log_prob(z):
-        offset = z[..., 1] - _wave(z)
+        offset = _above_wave(z)
         apart = 3.0 * tf.sigmoid((z[..., 0] - 1.0) / 0.3)
         arms = [-0.5 * tf.square(offset / 0.4), -0.5 * tf.square((offset + apart) / 0.35)]
         return tf.reduce_logsumexp(tf.stack(arms), axis=0)
@@ -168,27 +166,18 @@ def u4(box: float = 4.0, wall: float | None = 0.1) -> Target:
 
 def ring() -> Target:
     """Return a ring of radius 4 and width 0.4, weighted by two bells of width 0.8 at `z1 = +-2`."""
-
-    def log_prob(z):
-        return -0.5 * tf.square((_length(z) - 4.0) / 0.4) + _two(z[..., 0], 2.0, 0.8)
-
-    return Target("ring", 2, log_prob, log_normalizer=2.3132894)
-
-
-def _normal(x, scale):
-    return -0.5 * tf.square(x / scale) - tf.math.log(scale) - 0.5 * math.log(2.0 * math.pi)
+    return _ring("ring", radius=4.0, bell_width=0.8, log_normalizer=2.3132894)
 
 
 def funnel(event_size: int = 10) -> Target:
     """Return Neal's normalized funnel (2003, Slice sampling): `z1 ~ N(0, 9)`, and the others `N(0, exp(z1))` given `z1`."""
-    if isinstance(event_size, bool) or not isinstance(event_size, (int, np.integer)) or event_size < 2:
-        raise ValueError(f"`event_size` must be an integer of at least 2, got {event_size!r}.")
+    event_size = positive_int("event_size", event_size, 2)
 
     def log_prob(z):
-        log_variance, rest = z[..., 0], z[..., 1:]
-        square = tf.reduce_sum(tf.square(rest), axis=-1)
+        log_variance, square = z[..., 0], tf.reduce_sum(tf.square(z[..., 1:]), axis=-1)
+        mouth = -0.5 * tf.square(log_variance / 3.0) - math.log(3.0) - 0.5 * math.log(2.0 * math.pi)
         neck = -0.5 * square * tf.exp(-log_variance) - 0.5 * (event_size - 1) * (log_variance + math.log(2.0 * math.pi))
-        return _normal(log_variance, tf.constant(3.0, z.dtype)) + neck
+        return mouth + neck
 
     return Target("funnel", event_size, log_prob, log_normalizer=0.0)
 
@@ -217,11 +206,5 @@ def banana() -> Target:
     return Target("banana", 2, log_prob, log_normalizer=0.0)
 
 
-energies: dict[str, Callable[..., Target]] = {"u1": u1, "u2": u2, "u3": u3, "u4": u4}
-targets: dict[str, Callable[..., Target]] = {
-    **energies,
-    "ring": ring,
-    "funnel": funnel,
-    "eight_gaussians": eight_gaussians,
-    "banana": banana,
-}
+energies: dict[str, Callable[..., Target]] = {fn.__name__: fn for fn in (u1, u2, u3, u4)}
+targets = energies | {fn.__name__: fn for fn in (ring, funnel, eight_gaussians, banana)}

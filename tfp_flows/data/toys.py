@@ -6,15 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfp_flows.data.density import Density, NoisyCurve, log_sum_exp
+from tfp_flows.data.density import Density, NoisyCurve
 
 
 def moons(noise: float = 0.05) -> Density:
     """Return two interleaving half circles of radius 1, like scikit-learn's `make_moons`, with Gaussian noise."""
 
     def curve(u, k):
-        t = np.pi * u
-        points = np.stack([np.cos(t), np.sin(t)], axis=-1)
+        points = _circle(u / 2.0)
         return points if k == 0 else np.array([1.0, 0.5]) - points
 
     return NoisyCurve("moons", curve, 2, noise, nodes=240)
@@ -109,10 +108,9 @@ def checkerboard() -> Density:
 
 class _Pinwheel(Density):
     name = "pinwheel"
-
-    def __init__(self, blades, radial, tangential, twist):
-        self._angles = 2.0 * np.pi * np.arange(blades) / blades
-        self._scale, self._twist = np.array([radial, tangential]), twist
+    _angles = 2.0 * np.pi * np.arange(5) / 5
+    _scale = np.array([0.3, 0.08])  # radial and tangential deviation of a blade
+    _twist = 1.5
 
     def _sample(self, n, rng):
         points = rng.normal(size=[n, 2]) * self._scale + np.array([1.0, 0.0])
@@ -127,7 +125,7 @@ class _Pinwheel(Density):
             z = (_rotate(untwisted, np.full(len(x), -angle)) - np.array([1.0, 0.0])) / self._scale
             parts.append(-0.5 * np.sum(z**2, axis=-1))
         constant = np.log(2.0 * np.pi * np.prod(self._scale) * 4.0 * len(self._angles))
-        return log_sum_exp(np.stack(parts, axis=-1)) - constant
+        return np.logaddexp.reduce(parts, axis=0) - constant
 
     def _box(self):
         reach = 2.0 * (1.0 + 7.0 * self._scale[0])
@@ -141,20 +139,10 @@ def _rotate(points, angle):
 
 def pinwheel() -> Density:
     """Return five twisted blades around the origin. The twist preserves areas, so the density is exact."""
-    return _Pinwheel(blades=5, radial=0.3, tangential=0.08, twist=1.5)
+    return _Pinwheel()
 
 
 densities: dict[str, Callable[..., Density]] = {
     fn.__name__: fn
-    for fn in (
-        moons,
-        circles,
-        banana,
-        eight_gaussians,
-        pinwheel,
-        checkerboard,
-        two_spirals,
-        swiss_roll,
-        rings,
-    )
+    for fn in (moons, circles, banana, eight_gaussians, pinwheel, checkerboard, two_spirals, swiss_roll, rings)
 }

@@ -93,9 +93,8 @@ def pareto_k(log_weights) -> float:
         from arviz_stats.base import array_stats
     except ImportError as error:
         raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
-    _, k = array_stats.psislw(
-        -np.asarray(log_weights, np.float64)
-    )  # `psislw` takes log-likelihoods, whose sign is opposite
+    log_likelihoods = -np.asarray(log_weights, np.float64)  # `psislw` expects the opposite sign
+    _, k = array_stats.psislw(log_likelihoods)
     return float(k)
 
 
@@ -128,11 +127,8 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
     points, log_weights = target.quadrature(reach)
     log_prob = tf.function(lambda z: distribution.log_prob(z), reduce_retracing=True)
     kl = mass = 0.0
-    for z, log_w in zip(
-        np.array_split(points, -(-len(points) // 65_536)),
-        np.array_split(log_weights, -(-len(points) // 65_536)),
-        strict=True,
-    ):
+    chunks = -(-len(points) // 65_536)
+    for z, log_w in zip(np.array_split(points, chunks), np.array_split(log_weights, chunks), strict=True):
         z = tf.constant(z, distribution.dtype)
         log_q = log_prob(z).numpy().astype(np.float64)
         weight = np.exp(log_q + log_w)
@@ -146,10 +142,8 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
 def _samples_and_values(samples, y) -> tuple[np.ndarray, np.ndarray]:
     samples, y = np.asarray(samples, np.float64), np.asarray(y, np.float64)
     if samples.ndim != y.ndim + 1 or samples.shape[1:] != y.shape or y.ndim < 1 or len(samples) < 2:
-        raise ValueError(
-            f"`samples` must have shape [n, ..., D] with n >= 2 for `y` of shape [..., D], got {list(samples.shape)} and "
-            f"{list(y.shape)}."
-        )
+        got = f"{list(samples.shape)} and {list(y.shape)}"
+        raise ValueError(f"`samples` must have shape [n, ..., D] with n >= 2 for `y` of shape [..., D], got {got}.")
     return samples, y
 
 

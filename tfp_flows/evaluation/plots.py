@@ -35,8 +35,9 @@ def _limits(x: np.ndarray, margin: float = 0.12) -> list[tuple[float, float]]:
     return list(zip(low - pad, high + pad, strict=True))
 
 
-def _size(n: int) -> float:
-    return float(np.clip(6000.0 / n, 2.0, 20.0))
+def _scatter(ax: Axes, x: np.ndarray, color: str, alpha: float = 0.35) -> None:
+    size = float(np.clip(6000.0 / len(x), 2.0, 20.0))
+    ax.scatter(x[:, 0], x[:, 1], s=size, color=color, alpha=alpha, linewidths=0)
 
 
 def _plain(name: str) -> str:
@@ -44,10 +45,10 @@ def _plain(name: str) -> str:
     return name.replace("$", r"\$")
 
 
-def _label(ax: Axes, columns: Sequence[str] | None) -> None:
+def _frame(ax: Axes, limits: Sequence[tuple[float, float]], columns: Sequence[str] | None) -> None:
+    ax.set(xlim=limits[0], ylim=limits[1])
     if columns is not None:
-        ax.set_xlabel(_plain(columns[0]))
-        ax.set_ylabel(_plain(columns[1]))
+        ax.set(xlabel=_plain(columns[0]), ylabel=_plain(columns[1]))
 
 
 def density(
@@ -85,11 +86,8 @@ def density(
     image = ax.pcolormesh(xs, ys, p, cmap="Blues", shading="nearest", rasterized=True)
     ax.figure.colorbar(image, ax=ax, label="density", shrink=0.85)
     for x, color in zip(points, (DATA_COLOR, SAMPLE_COLOR), strict=False):
-        x = x[:2000]
-        ax.scatter(x[:, 0], x[:, 1], s=_size(len(x)), color=color, alpha=0.35, linewidths=0)
-    ax.set_xlim(limits[0])
-    ax.set_ylim(limits[1])
-    _label(ax, columns)
+        _scatter(ax, x[:2000], color)
+    _frame(ax, limits, columns)
     return ax
 
 
@@ -114,11 +112,9 @@ def data_and_samples(
     n = min(max_points, len(data), len(samples))
     limits = _limits(data)
     for ax, x, color, title in zip(axes, (data, samples), (DATA_COLOR, SAMPLE_COLOR), ("data", "samples"), strict=True):
-        ax.scatter(x[:n, 0], x[:n, 1], s=_size(n), color=color, alpha=0.5, linewidths=0)
+        _scatter(ax, x[:n], color, alpha=0.5)
         ax.set_title(f"{title} ({n})")
-        ax.set_xlim(limits[0])
-        ax.set_ylim(limits[1])
-        _label(ax, columns)
+        _frame(ax, limits, columns)
     return axes
 
 
@@ -153,8 +149,7 @@ def history(log: Any, *, label: str | None = None, floor: float | None = None, a
     # The high NLLs of the first epochs would flatten the rest.
     low, high = min(map(min, runs)), max(np.quantile(run, 0.97) for run in runs)
     ax.set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.1 * (high - low) + 1e-3)
-    ax.set_xlabel("epoch")
-    ax.set_ylabel("NLL (nats)")
+    ax.set(xlabel="epoch", ylabel="NLL (nats)")
     ax.legend()
     return ax
 
@@ -181,38 +176,34 @@ def corner(
     samples = _points("samples", samples, data.shape[1])
     k = min(data.shape[1], max_columns)
     columns = list(columns) if columns is not None else [f"x{i + 1}" for i in range(data.shape[1])]
-    figure = (
-        figure if figure is not None else _pyplot().figure(figsize=(1.9 * k + 1, 1.9 * k + 1), layout="constrained")
-    )
+    if figure is None:
+        figure = _pyplot().figure(figsize=(1.9 * k + 1, 1.9 * k + 1), layout="constrained")
     axes = figure.subplots(k, k, squeeze=False)
     limits = _limits(data, 0.05)
     sets = (("data", data, DATA_COLOR), ("samples", samples, SAMPLE_COLOR))
-    for i in range(k):
-        for j in range(k):
-            ax = axes[i, j]
-            if j > i:
-                ax.axis("off")
-                continue
-            for name, x, color in sets:
-                if i == j:
-                    bins = np.linspace(*limits[i], 40)
-                    ax.hist(x[:, i], bins, color=color, density=True, histtype="step", label=name)
-                else:
-                    some = x[:max_points]
-                    ax.scatter(some[:, j], some[:, i], s=_size(len(some)), color=color, alpha=0.35, linewidths=0)
-                    ax.set_ylim(limits[i])
-            ax.set_xlim(limits[j])
-            ax.tick_params(labelsize=7)
-            if j > 0 or i == j:
-                ax.set_yticklabels([])
-            if i < k - 1:
-                ax.set_xticklabels([])
+    for i, j in np.ndindex(k, k):
+        ax = axes[i, j]
+        if j > i:
+            ax.axis("off")
+            continue
+        for name, x, color in sets:
+            if i == j:
+                bins = np.linspace(*limits[i], 40)
+                ax.hist(x[:, i], bins, color=color, density=True, histtype="step", label=name)
             else:
-                ax.set_xlabel(_plain(columns[j]))
-            if j == 0 and i > 0:
-                ax.set_ylabel(_plain(columns[i]))
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="upper right")
+                _scatter(ax, x[:max_points, [j, i]], color)
+                ax.set_ylim(limits[i])
+        ax.set_xlim(limits[j])
+        ax.tick_params(labelsize=7)
+        if j > 0 or i == j:
+            ax.set_yticklabels([])
+        if i < k - 1:
+            ax.set_xticklabels([])
+        else:
+            ax.set_xlabel(_plain(columns[j]))
+        if j == 0 and i > 0:
+            ax.set_ylabel(_plain(columns[i]))
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="upper right")
     return axes
 
 

@@ -15,7 +15,8 @@ from tfp_flows.saving.writer import describe
 
 def reduce(module: tf.Module) -> tuple:
     """Return the constructor call that `pickle` and `copy.deepcopy` use for a module."""
-    return rebuild, (describe(module), [v.numpy() for v in _variables(module)], _trained(module))
+    trained = [bool(w.trainable) for w in _weights(module)]
+    return rebuild, (describe(module), [v.numpy() for v in _variables(module)], trained)
 
 
 def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
@@ -44,10 +45,6 @@ def _variables(module: tf.Module) -> list[tf.Variable]:
 
 def _weights(module: tf.Module) -> list:
     return [w for layer in tracking.find(module).layers for w in layer.weights]
-
-
-def _trained(module: tf.Module) -> list[bool]:
-    return [bool(w.trainable) for w in _weights(module)]
 
 
 registry.REDUCERS.append(reduce)

@@ -54,30 +54,23 @@ def from_tfp(flow: Any, *, atol: float = 1e-4) -> Any:
             f"`flow` must be a tfd.TransformedDistribution, a tfb.Bijector or a tfb.AutoregressiveNetwork, got {flow!r}."
         )
     x = flow.sample(8, seed=(1, 2))  # also builds the weights of templates
-    copy = FlowDistribution(_described(flow.distribution), _bijector(flow.bijector), name=flow.name)
+    base = from_description(describe(flow.distribution))
+    copy = FlowDistribution(base, _bijector(flow.bijector), name=flow.name)
     expected, got = flow.log_prob(tf.identity(x)).numpy(), copy.log_prob(tf.identity(x)).numpy()
     error = np.max(np.abs(got - expected) / np.maximum(1.0, np.abs(expected)))
     if not error <= atol:
-        raise ValueError(
-            f"`flow` cannot be copied: the log-density of the copy differs by {error:.3g}: {expected} and {got}."
-        )
+        raise ValueError(f"`flow` cannot be copied: its log-density differs by {error:.3g}: {expected} and {got}.")
     return copy
-
-
-def _described(item: Any) -> Any:
-    return from_description(describe(item))
 
 
 def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
     """Copy a bijector. `scale` is the scale function of the couplings in `tfb.Glow`."""
     kind = type(item).__name__  # the parts of Glow have no public names
     if isinstance(item, tfb.MaskedAutoregressiveFlow):
-        network = item.parameters["shift_and_log_scale_fn"]
-        if not isinstance(network, tfb.AutoregressiveNetwork):
-            raise ValueError(
-                f"`flow`: {item.name} is over {network!r}; only a tfb.AutoregressiveNetwork can be copied."
-            )
-        return MaskedAutoregressiveFlow(as_template(_autoregressive_network(network)), name=item.name)
+        made = item.parameters["shift_and_log_scale_fn"]
+        if not isinstance(made, tfb.AutoregressiveNetwork):
+            raise ValueError(f"`flow`: {item.name} is over {made!r}; only a tfb.AutoregressiveNetwork can be copied.")
+        return MaskedAutoregressiveFlow(as_template(_autoregressive_network(made)), name=item.name)
     if isinstance(item, tfb.RealNVP):
         return _real_nvp(item, scale)
     if isinstance(item, _compat_tfp.Invert):  # the base of both classes in TFP
@@ -102,7 +95,7 @@ def _bijector(item: tfb.Bijector, scale: str = "sigmoid") -> tfb.Bijector:
     if isinstance(item, _compat_tfp.Chain) or kind in ("Glow", "GlowBlock", "Expand"):
         return tfb.Chain([_bijector(part, scale) for part in item.bijectors], name=item.name)
     try:
-        return _described(item)
+        return from_description(describe(item))
     except ValueError as error:
         raise ValueError(f"`flow`: {item.name}, a {kind}, cannot be copied: {error}") from error
 
@@ -137,16 +130,10 @@ def _real_nvp(item: tfb.RealNVP, scale: str) -> RealNVP:
     if not values or "hidden_layers" not in held:
         raise ValueError(f"`flow`: {item.name} is over {template!r}; only tfb.real_nvp_default_template can be copied.")
     kernels, biases = [v for v in values if v.ndim == 2], [v for v in values if v.ndim == 1]
-    units = kernels[-1].shape[1] // (1 if held["shift_only"] else 2)
-    copy = real_nvp_template(
-        list(held["hidden_layers"]),
-        shift_only=bool(held["shift_only"]),
-        activation=_activation(held["activation"]),
-        input_units=kernels[0].shape[0],
-        output_units=units,
-        log_scale_bound=None,
-        dtype=kernels[0].dtype,
-    )
+    shift_only = bool(held["shift_only"])
+    units = {"input_units": kernels[0].shape[0], "output_units": kernels[-1].shape[1] // (1 if shift_only else 2)}
+    options = {"activation": _activation(held["activation"]), "log_scale_bound": None, "dtype": kernels[0].dtype}
+    copy = real_nvp_template(list(held["hidden_layers"]), shift_only=shift_only, **units, **options)
     copy.fn.set_weights([value for pair in zip(kernels, biases, strict=True) for value in pair])
     return RealNVP(**masked, shift_and_log_scale_fn=copy, name=item.name)
 
@@ -165,20 +152,17 @@ def _autoregressive_network(layer) -> AutoregressiveNetwork:
     copy.set_weights(layer.get_weights())
     for kernel, mask in zip(copy.kernels, masks, strict=True):
         if np.any(kernel.numpy()[mask == 0]):
-            raise ValueError(
-                f"`flow`: {layer.name} has weights where its masks are zero, so that it is not autoregressive."
-            )
+            raise ValueError(f"`flow`: {layer.name} is not autoregressive: it has weights where its masks are zero.")
     return copy
 
 
 def _keras_3(model) -> keras.Sequential:
     layers = []
     for layer in model.layers:
-        kind = getattr(keras.layers, type(layer).__name__, None)
-        if type(layer).__name__ not in _LAYERS or kind is None:
-            raise ValueError(
-                f"`flow`: the layer {layer.name}, a {type(layer).__name__}, cannot be copied into Keras 3."
-            )
+        name = type(layer).__name__
+        if name not in _LAYERS:
+            raise ValueError(f"`flow`: the layer {layer.name}, a {name}, cannot be copied into Keras 3.")
+        kind = getattr(keras.layers, name)
         config = {k: v for k, v in layer.get_config().items() if k in inspect.signature(kind).parameters or k == "name"}
         for key in [k for k in config if k.endswith(("initializer", "regularizer", "constraint"))]:
             del config[key]  # the weights exist already

@@ -17,13 +17,9 @@ from tfp_flows.registry import KERAS_KINDS, REGISTRY, public_classes
 from tfp_flows.saving.writer import FORMAT, state_of
 
 # Modules that register this package's names. A description may be read before they are imported.
-_HOMES = (
-    "tfp_flows.recipes",
-    "tfp_flows.training",
-    "tfp_flows.dynamics",
-    "tfp_flows.course",
-    "tfp_flows.training.layers",
-)
+_HOMES = ("recipes", "training", "dynamics", "course", "training.layers")
+# Errors of a constructor that is called with the arguments of a damaged description.
+_DAMAGED = (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError, tf.errors.OpError)
 
 
 def from_description(text: str) -> Any:
@@ -45,7 +41,7 @@ def from_description(text: str) -> Any:
     if form != FORMAT:
         raise ValueError(f"The description has format {form!r}, this version of tfp_flows reads format {FORMAT}.")
     for home in _HOMES:
-        importlib.import_module(home)
+        importlib.import_module(f"tfp_flows.{home}")
     reader, node = _Reader(), None
     try:
         for node in nodes:
@@ -61,17 +57,9 @@ def from_description(text: str) -> Any:
             variable.assign(value)
         finalize_layers(made)
         return made
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RecursionError,
-        MemoryError,
-        tf.errors.OpError,
-    ) as error:
+    except _DAMAGED as error:
         where = "its root" if node is None else f"object {len(reader.made)}, {str(node)[:80]}"
-        raise ValueError(f"The description cannot be followed at {where}: {error!r}."[:1000]) from error
+        raise ValueError(f"The description cannot be read at {where}: {error!r}."[:1000]) from error
 
 
 def finalize_layers(module: Any) -> None:
@@ -132,9 +120,10 @@ class _Reader:
                 made.trainable = False
             return made
         if "tfp" in node:
-            if node["tfp"] not in public_classes().values():
-                raise ValueError(f"The description names {node['tfp']!r}, which is no bijector or distribution of TFP.")
-            room, name = node["tfp"].split(".")
+            path = node["tfp"]
+            if path not in public_classes().values():
+                raise ValueError(f"The description names {path!r}, which is not a bijector or distribution of TFP.")
+            room, name = path.split(".")
             return getattr(getattr(tfp, room), name)(**self._arguments(node["arguments"]))
         if "transformed" in node:
             parts = self._arguments(node["transformed"])
@@ -153,7 +142,7 @@ class _Reader:
             _refuse_functions(node["keras"])
             made = keras.saving.deserialize_keras_object(node["keras"], safe_mode=True)
             if not isinstance(made, KERAS_KINDS):
-                raise TypeError(f"{made!r} is no layer, initializer, regularizer or constraint")
+                raise TypeError(f"{made!r} is not a layer, initializer, regularizer or constraint")
             return made
         raise KeyError(next(iter(node), None))
 

@@ -72,9 +72,8 @@ def state_of(item: Any) -> list[tf.Variable]:
     variables = [v for m in modules if getattr(m, "can_adapt", hasattr(type(m), "adapt")) for v in _own_variables(m)]
     networks = tracking.find(item).layers if modules else []
     # Weights of frozen layers are not included. They are saved as weights.
-    variables += [
-        w.value for n in networks for w in n.variables if not w.value.trainable and w.dtype.startswith("float")
-    ]
+    weights = [w for network in networks for w in network.variables]
+    variables += [w.value for w in weights if not w.value.trainable and w.dtype.startswith("float")]
     return list({id(v): v for v in variables}.values())
 
 
@@ -127,9 +126,10 @@ class _Writer:
             node = {"call": record.name, "arguments": self._arguments(record.arguments, path)}
             if isinstance(item, keras.Layer):
                 # Layers with sizes from their input must be built again to have weights.
-                shapes = item.get_build_config() if item.built else None
-                node |= {"build": json.loads(json.dumps(shapes))} if shapes else {}
-                node |= {} if item.trainable else {"frozen": True}
+                if item.built and (shapes := item.get_build_config()):
+                    node["build"] = json.loads(json.dumps(shapes))
+                if not item.trainable:
+                    node["frozen"] = True
             return node
         if isinstance(item, tfp.util.TransformedVariable):
             parts = {"variable": item.pretransformed_input, "bijector": item.bijector, "name": item.name}
@@ -145,20 +145,16 @@ class _Writer:
         public = public_classes().get(type(item))
         if public is not None:
             return {"tfp": public, "arguments": self._arguments(_tfp_arguments(item, path), path)}
-        if isinstance(item, keras.Layer):
+        if isinstance(item, KERAS_KINDS):
             return {"keras": _keras_config(item, path)}
         if callable(item) and _is_activation(item):
             return {"activation": keras.activations.serialize(item)}
-        if isinstance(item, KERAS_KINDS):
-            return {"keras": _keras_config(item, path)}
         if inspect.isroutine(item) or isinstance(item, functools.partial):
-            hint = (
-                " (Keras' activations are given by their names, such as 'relu'.)" if path.endswith("activation") else ""
-            )
+            named = " (Keras' activations are given by their names, such as 'relu'.)"
+            hint = named if path.endswith("activation") else ""
             raise ValueError(f"{path} is a function, which cannot be described in a file.{hint} {_WAY_OUT}")
-        raise ValueError(
-            f"{path} is {str(item)[:200]}, of {type(item)}, which cannot be described in a file. {_WAY_OUT}"
-        )
+        what = f"{str(item)[:200]}, of {type(item)}"
+        raise ValueError(f"{path} is {what}, which cannot be described in a file. {_WAY_OUT}")
 
 
 def _tfp_arguments(item: Any, path: str) -> dict[str, Any]:
@@ -192,7 +188,7 @@ def _keras_config(item: Any, path: str) -> Any:
         config = keras.saving.serialize_keras_object(item)
         keras.saving.deserialize_keras_object(json.loads(json.dumps(config)), safe_mode=True)
     except Exception as error:  # a user's layer may raise anything
-        raise ValueError(f"{path}: Keras cannot write {item!r} down ({str(error)[:300]}). {_WAY_OUT}") from error
+        raise ValueError(f"{path}: Keras cannot serialize {item!r} ({str(error)[:300]}). {_WAY_OUT}") from error
     return config
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfp_flows.checks import positive_int
-from tfp_flows.data.streams.stream import Stream, check_block, paths_of, read_blocks
+from tfp_flows.data.streams.stream import Stream, check_block, paths_of, stream_of_blocks
 
 
 def npy(
@@ -44,15 +44,15 @@ def npy(
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise ValueError(f"`paths`: {path} is no .npy file of numbers ({error}).") from error
+            raise ValueError(f"`paths`: {path} is not a .npy file of numbers ({error}).") from error
         if not isinstance(array, np.ndarray) or array.ndim < 2 or not np.issubdtype(array.dtype, np.number):
             kind = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
             raise ValueError(f"`paths`: {path} must hold an array of numbers of shape [N, ...], got {kind}.")
-        if array.shape[1:] != arrays[0].shape[1:] if arrays else False:
-            raise ValueError(f"`paths`: {path} has rows {array.shape[1:]}, and {paths[0]} has {arrays[0].shape[1:]}.")
-        if array.dtype != arrays[0].dtype if arrays else False:
-            raise ValueError(f"`paths`: {path} has dtype {array.dtype}, and {paths[0]} has {arrays[0].dtype}.")
         arrays.append(array)
+        if array.shape[1:] != arrays[0].shape[1:]:
+            raise ValueError(f"`paths`: {path} has rows {array.shape[1:]}, and {paths[0]} has {arrays[0].shape[1:]}.")
+        if array.dtype != arrays[0].dtype:
+            raise ValueError(f"`paths`: {path} has dtype {array.dtype}, and {paths[0]} has {arrays[0].dtype}.")
     blocks = [(i, first) for i, array in enumerate(arrays) for first in range(0, len(array), block_rows)]
     sizes = [min(block_rows, len(arrays[i]) - first) for i, first in blocks]
 
@@ -62,5 +62,4 @@ def npy(
         rows = np.load(paths[i], mmap_mode="r", allow_pickle=False)[first : first + block_rows]
         return check_block(paths[i], np.array(rows), first)
 
-    chunks_of, spec = read_blocks(read, arrays[0].shape[1:], arrays[0].dtype, conditional_size)
-    return Stream(sizes, chunks_of, spec, window)
+    return stream_of_blocks(read, sizes, arrays[0].shape[1:], arrays[0].dtype, conditional_size, window)

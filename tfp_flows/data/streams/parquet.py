@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfp_flows.data.streams.stream import Stream, StreamError, check_block, paths_of, read_blocks
+from tfp_flows.data.streams.stream import Stream, StreamError, check_block, paths_of, stream_of_blocks
 
 
 def parquet(
@@ -38,50 +38,54 @@ def parquet(
     Example:
       >>> rows = tff.streams.parquet("data/*.parquet", ["x1", "x2"])  # doctest: +SKIP
     """
+    paths, conditional_columns = paths_of(paths), list(conditional_columns)
+    files = [_open(path) for path in paths]
+    known = files[0].schema_arrow.names
+    columns = [name for name in known if name not in conditional_columns] if columns is None else list(columns)
+    wanted = conditional_columns + columns
+    blocks, sizes = [], []
+    for path, file in zip(paths, files, strict=True):
+        _check_columns(path, file.schema_arrow, wanted)
+        first = 0
+        for group in range(file.num_row_groups):
+            blocks.append((path, group, first))
+            sizes.append(file.metadata.row_group(group).num_rows)
+            first += sizes[-1]
+    if not columns:
+        raise ValueError("`columns` must name at least one column.")
+
+    def read(block):
+        path, group, first = blocks[block]
+        # A new reader for each block, because blocks are read in parallel and a reader is not thread-safe.
+        table = _open(path).read_row_group(group, columns=wanted, use_threads=False)
+        for name in wanted:
+            if table[name].null_count:
+                where = f"rows {first} to {first + len(table) - 1}"
+                raise StreamError(f"{path} has a missing value in column {name!r}, in {where}.")
+        rows = np.stack([table[name].to_numpy() for name in wanted], axis=1).astype(dtype)
+        return check_block(path, rows, first)
+
+    return stream_of_blocks(read, sizes, [len(wanted)], dtype, len(conditional_columns) or None, window)
+
+
+def _open(path: str):
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as error:
         raise ImportError('Parquet files need pyarrow: pip install "tfp_flows[parquet]".') from error
-    paths = paths_of(paths)
-    files, blocks, sizes = [], [], []
-    for path in paths:
-        try:
-            files.append(pq.ParquetFile(path))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"`paths`: {path} is no Parquet file ({error}).") from error
-    known = list(files[0].schema_arrow.names)
-    conditional_columns = list(conditional_columns)
-    columns = [name for name in known if name not in conditional_columns] if columns is None else list(columns)
-    wanted = conditional_columns + columns
-    for path, file in zip(paths, files, strict=True):
-        types = dict(zip(file.schema_arrow.names, file.schema_arrow.types, strict=True))
-        for name in wanted:
-            if name not in types:
-                raise ValueError(f"`columns`: {path} has no column {name!r}; it has {', '.join(types)}.")
-            if not (pa.types.is_floating(types[name]) or pa.types.is_integer(types[name])):
-                raise ValueError(f"`columns`: {name!r} of {path} holds {types[name]}, not numbers.")
-        first = 0
-        for group in range(file.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            blocks.append((len(sizes), path, group, first))
-            sizes.append(rows)
-            first += rows
-    if not columns:
-        raise ValueError("`columns` must name at least one column.")
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"`paths`: {path} is not a Parquet file ({error}).") from error
 
-    def read(block):
-        _, path, group, first = blocks[block]
-        # A new reader for each block, because blocks are read in parallel and a reader is not thread-safe.
-        table = pq.ParquetFile(path).read_row_group(group, columns=wanted, use_threads=False)
-        for name in wanted:
-            if table[name].null_count:
-                raise StreamError(
-                    f"{path} has a missing value in column {name!r}, in rows {first} to {first + len(table) - 1}."
-                )
-        rows = np.stack([table[name].to_numpy() for name in wanted], axis=1).astype(dtype)
-        return check_block(path, rows, first)
 
-    size = len(conditional_columns) or None
-    chunks_of, spec = read_blocks(read, [len(wanted)], np.dtype(dtype), size)
-    return Stream(sizes, chunks_of, spec, window)
+def _check_columns(path: str, schema, wanted: Sequence[str]) -> None:
+    from pyarrow.types import is_floating, is_integer
+
+    types = dict(zip(schema.names, schema.types, strict=True))
+    for name in wanted:
+        if name not in types:
+            raise ValueError(f"`columns`: {path} has no column {name!r}; it has {', '.join(types)}.")
+        if not (is_floating(types[name]) or is_integer(types[name])):
+            raise ValueError(f"`columns`: {name!r} of {path} holds {types[name]}, not numbers.")

@@ -89,8 +89,7 @@ class Stream:
 
         Several workers repeat their blocks until all have made the same number of steps, so use many blocks of similar size.
         """
-        number = len(self._sizes)
-        if workers > number:
+        if workers > len(self._sizes):
             raise ValueError(
                 f"{self} has fewer blocks than there are workers ({workers}): write more, or smaller, files."
             )
@@ -125,10 +124,10 @@ def paths_of(paths: str | os.PathLike | Sequence) -> list[str]:
     return found
 
 
-def read_blocks(
-    read: Callable[[int], np.ndarray], shape: Sequence[int], dtype: np.dtype, conditional_size: int | None
-) -> tuple[Callable[[tf.data.Dataset], tf.data.Dataset], tf.TensorSpec | tuple[tf.TensorSpec, tf.TensorSpec]]:
-    """Return `chunks_of` and `element_spec` for a function that reads a block. Conditions are the first columns."""
+def stream_of_blocks(
+    read: Callable, sizes: Sequence[int], shape: Sequence[int], dtype, conditional_size: int | None, window: int
+) -> Stream:
+    """Return a stream, where `read(i)` returns the rows of block `i`. Conditions are the first columns."""
     shape, dtype = [None, *shape], tf.as_dtype(dtype)
     if conditional_size is not None:
         conditional_size = positive_int("conditional_size", conditional_size)
@@ -148,9 +147,9 @@ def read_blocks(
 
     spec = tf.TensorSpec(shape, dtype)
     if conditional_size is not None:
-        sizes = (conditional_size, shape[1] - conditional_size)
-        spec = tuple(tf.TensorSpec([None, size], dtype) for size in sizes)
-    return chunks_of, spec
+        widths = (conditional_size, shape[1] - conditional_size)
+        spec = tuple(tf.TensorSpec([None, width], dtype) for width in widths)
+    return Stream(sizes, chunks_of, spec, window)
 
 
 def check_block(where: str, rows: np.ndarray, first: int) -> np.ndarray:

@@ -48,29 +48,17 @@ def tfrecord(
         return tf.data.TFRecordDataset(path, compression_type=compression)
 
     if sizes is None:
-        sizes = []
-        for path in paths:
-            try:
-                sizes.append(int(records_of(path).batch(CHUNK).reduce(0, lambda n, batch: n + tf.size(batch))))
-            except tf.errors.OpError as error:
-                raise ValueError(f"`paths`: {path} cannot be read as TFRecord ({error.message}).") from error
+        sizes = [_count(path, records_of(path)) for path in paths]
     if len(sizes) != len(paths):
         raise ValueError(f"`sizes` must hold a number for each of the {len(paths)} files, got {len(sizes)}.")
     spec = tf.data.Dataset.from_tensors(tf.constant([""])).repeat(2).unbatch().batch(CHUNK).map(parse).element_spec
     for part in tf.nest.flatten(spec):
         if part.shape.rank is None or part.shape.rank < 2 or None in part.shape[1:].as_list():
             raise ValueError(f"`parse` must return batches whose rows have a known shape, got {part}.")
-    constant = tf.constant(paths)
-
-    def check(path, number, *parts):
-        for part in parts:
-            check_block(path.decode(), part, int(number) * CHUNK)
-        return np.int64(0)
 
     def checked(path, number, records):
         parts = parse(records)
-        flat = tf.nest.flatten(parts)
-        seen = tf.numpy_function(check, [path, number, *flat], tf.int64)
+        seen = tf.numpy_function(_check, [path, number, *tf.nest.flatten(parts)], tf.int64)
         with tf.control_dependencies([seen]):
             return tf.nest.map_structure(tf.identity, parts)
 
@@ -79,15 +67,22 @@ def tfrecord(
         return records.map(tf.autograph.experimental.do_not_convert(lambda i, batch: checked(path, i, batch)))
 
     def chunks_of(blocks, in_turns=False):
-        files = blocks.map(lambda i: constant[i])
+        files = blocks.map(lambda i: tf.constant(paths)[i])
         if not in_turns:
             return files.flat_map(rows_of)
-        return files.interleave(
-            rows_of,
-            cycle_length=OPEN,
-            block_length=1,
-            num_parallel_calls=READERS,
-            deterministic=True,
-        )
+        return files.interleave(rows_of, OPEN, block_length=1, num_parallel_calls=READERS, deterministic=True)
 
     return Stream(sizes, chunks_of, spec, window)
+
+
+def _count(path: str, records: tf.data.Dataset) -> int:
+    try:
+        return int(records.batch(CHUNK).reduce(0, lambda n, batch: n + tf.size(batch)))
+    except tf.errors.OpError as error:
+        raise ValueError(f"`paths`: {path} cannot be read as TFRecord ({error.message}).") from error
+
+
+def _check(path: bytes, number: np.int64, *parts: np.ndarray) -> np.int64:
+    for part in parts:
+        check_block(path.decode(), part, int(number) * CHUNK)
+    return np.int64(0)
