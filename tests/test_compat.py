@@ -56,6 +56,24 @@ def test_custom_gradients_are_registered_for_ever_and_unregistering_forgets_them
     assert set(ops.gradient_registry._registry) == before
 
 
+def test_open_tapes_and_forward_accumulators_are_noticed():
+    assert not _compat_tfp.could_record_gradients()
+    with tf.GradientTape():
+        assert _compat_tfp.could_record_gradients()
+    x = tf.ones([2])
+    with tf.autodiff.ForwardAccumulator(x, x):
+        assert _compat_tfp.could_record_gradients()
+
+
+def test_adam_s_variables_are_in_the_order_of_its_weights():
+    weights = [keras.Variable(tf.ones([n])) for n in (2, 3, 4)]
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(weights)
+    assert [_compat_keras.index_of_weight(optimizer, w) for w in weights] == [0, 1, 2]
+    for slot in ("momentum", "velocity"):
+        assert [v.shape for v in optimizer.variables if v.name.endswith(f"_{slot}")] == [(2,), (3,), (4,)]
+
+
 def test_tfp_makes_private_twins_of_its_classes_where_parts_hold_networks():
     network = tff.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([4], event_size=2))
     assert isinstance(tfb.Chain([network]), _compat_tfp.Chain)

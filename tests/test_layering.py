@@ -17,6 +17,7 @@ RANK = {
     "_compat_tfp": 0,
     "_compat_keras": 0,
     "checks": 1,
+    "graphs": 1,
     "seeds": 1,
     "numerics": 1,
     "tracking": 1,

@@ -105,9 +105,10 @@ class FlowDistribution(TransformedDistribution):
             parameters=parameters,
             name=name,
         )
-        self._density = EagerCalls(self._density_of, self._is_traceable)
-        self._draw_base = EagerCalls(self.distribution.sample, self._is_traceable)
-        self._map = EagerCalls(self._map_base, self._is_traceable)
+        ranks = [d.event_shape.rank or 0 for d in (self, distribution)]
+        self._density = EagerCalls(self._density_of, (ranks[0], 1), self._is_traceable)
+        self._map = EagerCalls(self._map_base, (ranks[1], 1), self._is_traceable)
+        self._draw_base = EagerCalls(distribution.sample, (1, 1), self._is_traceable)
 
     @classmethod
     def _parameter_properties(cls, dtype, num_classes=None):

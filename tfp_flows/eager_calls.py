@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows._compat_tfp import could_record_gradients, forgetting, unregister_gradients
+from tfp_flows._compat_tfp import could_record_gradients
 from tfp_flows.bijectors.composition import layers_of
+from tfp_flows.graphs import Graphs
 from tfp_flows.tracking import Mirror
 
 # Tracing takes about as long as this many calls of a small flow.
@@ -24,13 +24,17 @@ class EagerCalls:
     The first calls run eagerly, because tracing takes as long as several of them. So do all calls while a gradient tape is
     open, and all calls of a function that `is_traceable()` excludes. In a graph, such as a training step, the function is
     part of that graph. Numbers agree to rounding.
+
+    Args:
+      function: Callable of tensors, and of dictionaries of tensors.
+      event_ndims: Number of last axes of each argument that are an event.
+      is_traceable: Callable that decides, when the first graph is needed.
     """
 
-    def __init__(self, function: Callable, is_traceable: Callable[[], bool]):
+    def __init__(self, function: Callable, event_ndims: Sequence[int], is_traceable: Callable[[], bool]):
         self.function, self._is_traceable = function, is_traceable
-        # A partial, because TensorFlow counts the traces of functions and methods over all flows, and would warn.
-        self._graph = tf.function(functools.partial(forgetting()(function)), reduce_retracing=True, autograph=False)
-        self._num_calls = self._num_traces = 0
+        self.graphs = Graphs(function, event_ndims, differentiable=False)
+        self._num_calls = 0
         self._traceable: bool | None = None
 
     def __call__(self, *args):
@@ -41,13 +45,7 @@ class EagerCalls:
             return self.function(*args)
         if self._traceable is None:
             self._traceable = self._is_traceable()
-        if not self._traceable:
-            return self.function(*args)
-        result = self._graph(*args)
-        if self._graph.experimental_get_tracing_count() != self._num_traces:
-            self._num_traces = self._graph.experimental_get_tracing_count()
-            unregister_gradients(self._graph.get_concrete_function(*args).graph)
-        return result
+        return (self.graphs if self._traceable else self.function)(*args)
 
 
 def is_traceable(*bijectors: tfp.bijectors.Bijector | None) -> bool:

@@ -36,6 +36,11 @@ def test_density_shows_the_density():
     assert drawn(tff.plots.density(flow, limits=[(-2, 2), (-1, 1)], resolution=10))
 
 
+def test_samples_alone_have_the_color_of_samples():
+    ax = tff.plots.density(tff.data.moons(), samples=X, resolution=10)
+    assert to_hex(ax.collections[1].get_facecolor()[0]) == to_hex(SAMPLE_COLOR)
+
+
 def test_data_and_samples_share_limits():
     left, right = tff.plots.data_and_samples(X, X[:50] * 3)
     assert left.get_xlim() == right.get_xlim()

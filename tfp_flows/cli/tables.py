@@ -70,7 +70,10 @@ def warn_of_rows(source: str, train: np.ndarray, columns: list[str]) -> None:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        look_at_rows(source, train, train.astype(np.float32), scaled=True, columns=columns)
+        try:
+            look_at_rows(source, train, train.astype(np.float32), scaled=True, columns=columns)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     for warning in caught:
         print(f"tfp-flows: warning: {warning.message}", file=sys.stderr)
 

@@ -74,18 +74,19 @@ def density(
     Raises:
       ValueError: If neither points nor limits are given, or points are not two-dimensional.
     """
-    points = [_points(n, p, 2) for n, p in (("data", data), ("samples", samples)) if p is not None]
+    given = (("data", data, DATA_COLOR), ("samples", samples, SAMPLE_COLOR))
+    points = [(_points(name, x, 2), color) for name, x, color in given if x is not None]
     if limits is None:
         if not points:
             raise ValueError("`limits` must be given where there are neither `data` nor `samples`.")
-        limits = _limits(np.concatenate(points))
+        limits = _limits(np.concatenate([x for x, _ in points]))
     ax = ax if ax is not None else _pyplot().subplots()[1]
     xs, ys = (np.linspace(low, high, resolution) for low, high in limits)
     grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2).astype(np.float32)
     p = np.exp(np.asarray(flow.log_prob(grid), dtype=np.float64)).reshape(resolution, resolution)
     image = ax.pcolormesh(xs, ys, p, cmap="Blues", shading="nearest", rasterized=True)
     ax.figure.colorbar(image, ax=ax, label="density", shrink=0.85)
-    for x, color in zip(points, (DATA_COLOR, SAMPLE_COLOR), strict=False):
+    for x, color in points:
         _scatter(ax, x[:2000], color)
     _frame(ax, limits, columns)
     return ax
@@ -231,6 +232,7 @@ def image_grid(images: Any, *, columns: int | None = None, figure: Figure | None
         top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
         canvas[top : top + height, left : left + width] = image
     if figure is None:
+        _pyplot()  # names the extra if Matplotlib is missing
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(0.7 * columns, 0.7 * rows * height / width), layout="constrained")

@@ -10,19 +10,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows._compat_tfp import forgetting, unregister_gradients
+from tfp_flows.graphs import traced
 
 # The overhead of Keras around a step is about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
 _BATCH_HOOKS = tuple(f"on_{kind}batch_{end}" for kind in ("", "train_", "test_") for end in ("begin", "end"))
-
-
-def traced(function, *args):
-    """Return a concrete function without gradients, which is freed with its model."""
-    with forgetting():
-        concrete = function.get_concrete_function(*args)
-    unregister_gradients(concrete.graph)
-    return concrete
 
 
 class Step:

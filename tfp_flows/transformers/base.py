@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
+
+from tfp_flows.graphs import Graphs
 
 tfb = tfp.bijectors
 
@@ -49,9 +50,9 @@ class Transformer(abc.ABC):
 
         A flow of many layers traces the map and its gradient once.
         """
-        result, log_slope = _shared_graph(self, direction)(value, params)
-        shape = tf.broadcast_static_shape(value.shape, params.shape[:-1])
-        if not tf.executing_eagerly():  # the shared graph may be one of any sizes
+        result, log_slope = _shared_graphs(self, direction)(value, params)
+        if not tf.executing_eagerly():  # the graph does not know the sizes
+            shape = tf.broadcast_static_shape(value.shape, params.shape[:-1])
             result.set_shape(shape)
             log_slope.set_shape(shape)
         return result, log_slope
@@ -75,9 +76,8 @@ class Transformer(abc.ABC):
 
 
 @functools.lru_cache(maxsize=128)
-def _shared_graph(transformer: Transformer, direction: str) -> Callable:
-    # A partial, because TensorFlow counts the traces of a method over all objects, and would warn.
-    return tf.function(functools.partial(getattr(transformer, direction)), autograph=False, reduce_retracing=True)
+def _shared_graphs(transformer: Transformer, direction: str) -> Graphs:
+    return Graphs(getattr(transformer, direction), (0, 1), differentiable=True)
 
 
 class _TransformerBijector(tfb.Bijector):

@@ -1,0 +1,59 @@
+"""Graphs of functions of tensors, one for each rank instead of each shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+
+from tfp_flows._compat_tfp import forgetting, unregister_gradients
+
+
+def traced(function, *args):
+    """Return the concrete function of a `tf.function` that nobody differentiates, and which is freed with its owner."""
+    with forgetting():
+        concrete = function.get_concrete_function(*args)
+    unregister_gradients(concrete.graph)
+    return concrete
+
+
+class Graphs:
+    """Concrete functions of `function`, traced once for each dtype, rank and event shape of the arguments.
+
+    `tf.function(reduce_retracing=True)` would generalize over ranks too, and lose the sizes of events.
+
+    Args:
+      function: Callable of tensors, and of dictionaries of tensors.
+      event_ndims: Number of last axes of each argument whose sizes a graph may depend on.
+      differentiable: Whether gradients flow through the graphs.
+    """
+
+    def __init__(self, function: Callable, event_ndims: Sequence[int], *, differentiable: bool):
+        self._function, self._event_ndims, self._differentiable = function, event_ndims, differentiable
+        self._graphs: dict[tuple, Callable] = {}
+
+    def __len__(self) -> int:
+        return len(self._graphs)
+
+    def __call__(self, *args):
+        specs = [self._specs(arg, ndims) for arg, ndims in zip(args, self._event_ndims, strict=True)]
+        key = tuple((s.shape, s.dtype) for s in tf.nest.flatten(specs))
+        if any(shape.rank is None for shape, _ in key):
+            return self._function(*args)
+        if key not in self._graphs:
+            with tf.init_scope():
+                function = tf.function(self._function, autograph=False)
+                trace = function.get_concrete_function if self._differentiable else lambda *s: traced(function, *s)
+                self._graphs[key] = trace(*specs)
+        return self._graphs[key](*args)
+
+    @staticmethod
+    def _specs(arg, ndims: int):
+        def spec(tensor):
+            shape = tensor.shape
+            if shape.rank is not None:
+                split = max(0, shape.rank - ndims)
+                shape = tf.TensorShape([None] * split + shape[split:].as_list())
+            return tf.TensorSpec(shape, tensor.dtype)
+
+        return tf.nest.map_structure(spec, arg)
