@@ -117,12 +117,7 @@ class Template(Conditioner):
     """
 
     def __init__(
-        self,
-        fn: Callable,
-        *,
-        shift_only: bool = False,
-        log_scale_bound: float | None = None,
-        name: str | None = None,
+        self, fn: Callable, *, shift_only: bool = False, log_scale_bound: float | None = None, name: str | None = None
     ):
         if not callable(fn):
             raise ValueError(f"A template needs a callable, such as a Keras model or a function, got {fn!r}.")
@@ -259,11 +254,7 @@ class _Signature:
 
 
 def as_template(
-    net: Callable,
-    *,
-    shift_only: bool = False,
-    log_scale_bound: float | None = None,
-    name: str | None = None,
+    net: Callable, *, shift_only: bool = False, log_scale_bound: float | None = None, name: str | None = None
 ) -> Conditioner:
     """Turn a network or function into a shift-and-log-scale template.
 

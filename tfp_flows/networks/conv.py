@@ -74,11 +74,7 @@ class _ConvNetwork(keras.layers.Layer):
     def _convolution(self, filters, size, zero=False):
         if self.normalization == "weight":
             return WeightNormalizedConv2D(
-                filters,
-                size,
-                gain=0.0 if zero else 1.0,
-                seed=next(self._seeds),
-                dtype=self.dtype_policy,
+                filters, size, gain=0.0 if zero else 1.0, seed=next(self._seeds), dtype=self.dtype_policy
             )
         start = "zeros" if zero else keras.initializers.HeNormal(next(self._seeds))
         return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer=start, dtype=self.dtype_policy)

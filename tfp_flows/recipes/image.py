@@ -95,10 +95,7 @@ def _layers(blocks, image_shape, fraction, alpha, dtype) -> list[tfb.Bijector]:
 
 
 @recipe(
-    paper="Dinh et al. 2016, Density estimation using Real NVP",
-    arxiv="1605.08803",
-    density="1 pass",
-    sampling="1 pass",
+    paper="Dinh et al. 2016, Density estimation using Real NVP", arxiv="1605.08803", density="1 pass", sampling="1 pass"
 )
 def image_real_nvp(
     image_shape: Sequence[int],
