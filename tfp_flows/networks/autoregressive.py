@@ -145,7 +145,6 @@ class AutoregressiveNetwork(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        del validate_args
         self.params = positive_int("params", params)
         self.hidden_units = hidden_sizes(() if hidden_units is None else hidden_units)
         self.activation = activation_of(activation)
@@ -213,10 +212,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.built = True
 
     def _weight(self, name, shape, initializer, kind: int):
-        regularizer, constraint = self._regularizers[kind], self._constraints[kind]
-        return self.add_weight(
-            name=name, shape=shape, initializer=initializer, regularizer=regularizer, constraint=constraint
-        )
+        options = {"regularizer": self._regularizers[kind], "constraint": self._constraints[kind]}
+        return self.add_weight(name=name, shape=shape, initializer=initializer, **options)
 
     def _mask(self, i: int):
         """Return the mask of layer `i`. Graphs compare levels, since a million constant booleans take a second."""

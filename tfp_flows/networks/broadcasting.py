@@ -8,24 +8,26 @@ import numpy as np
 import tensorflow as tf
 
 
+def _static_shape(value: Any) -> tf.TensorShape:
+    return value.shape if tf.is_tensor(value) else tf.TensorShape(np.shape(value))
+
+
 def check_condition(conditional_input: Any, size: int | None) -> None:
     """Raise a `ValueError` if `conditional_input` is missing, unexpected, or not of shape `[..., size]`."""
-    if (conditional_input is None) != (size is None):
-        if size is None:
-            raise ValueError("`conditional_input` must be left out, since this flow is not conditional.")
-        raise ValueError(f"`conditional_input` must be passed as a named argument, of shape [..., {size}], got None.")
-    if conditional_input is None:
+    if conditional_input is None and size is None:
         return
-    shape = conditional_input.shape if tf.is_tensor(conditional_input) else tf.TensorShape(np.shape(conditional_input))
+    if size is None:
+        raise ValueError("`conditional_input` must be left out, since this flow is not conditional.")
+    if conditional_input is None:
+        raise ValueError(f"`conditional_input` must be passed as a named argument, of shape [..., {size}], got None.")
+    shape = _static_shape(conditional_input)
     if shape.rank == 0 or (shape.rank is not None and shape[-1] not in (None, size)):
         raise ValueError(f"`conditional_input` must have shape [..., {size}], got {shape}.")
 
 
 def check_rows(conditional_input: Any, batch_shape: tf.TensorShape) -> None:
     """Raise a `ValueError` unless the conditions `[..., C]` broadcast against a batch of shape `batch_shape`."""
-    shape = tf.TensorShape(
-        np.shape(conditional_input) if not tf.is_tensor(conditional_input) else conditional_input.shape
-    )
+    shape = _static_shape(conditional_input)
     if shape.rank is None:
         return
     try:
