@@ -149,9 +149,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.hidden_units = hidden_sizes(() if hidden_units is None else hidden_units)
         self.activation = activation_of(activation)
         self.use_bias = use_bias
-        self.conditional_input_layers = one_of(
-            "conditional_input_layers", conditional_input_layers, ("all_layers", "first_layer")
-        )
+        one_of("conditional_input_layers", conditional_input_layers, ("all_layers", "first_layer"))
+        self.conditional_input_layers = conditional_input_layers
         if conditional:
             for argument, shape in (("event_shape", event_shape), ("conditional_event_shape", conditional_event_shape)):
                 if shape is None:

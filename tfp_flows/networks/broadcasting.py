@@ -82,11 +82,13 @@ def flatten_batch(x: tf.Tensor, conditional_input: Any):
     if static.rank == 1 and static.is_fully_defined() and conditional_input.shape[:-1] == static:
         return x, conditional_input, static.as_list()
     shape = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(conditional_input)[:-1])
-    flat = [
-        tf.reshape(tf.broadcast_to(t, tf.concat([shape, tf.shape(t)[-1:]], axis=0)), [-1, t.shape[-1]])
-        for t in (x, conditional_input)
-    ]
-    return *flat, shape
+    return flat_rows(x, shape), flat_rows(conditional_input, shape), shape
+
+
+def flat_rows(tensor: tf.Tensor, batch_shape: tf.Tensor) -> tf.Tensor:
+    """Broadcast a tensor `[..., D]` to a batch shape, and flatten the result to `[N, D]`."""
+    full = tf.broadcast_to(tensor, tf.concat([batch_shape, tf.shape(tensor)[-1:]], axis=0))
+    return tf.reshape(full, [-1, tensor.shape[-1]])
 
 
 def unflatten(tensor: tf.Tensor, batch_shape: Any, event_shape: list[int]) -> tf.Tensor:

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.networks.autoregressive import AutoregressiveNetwork
-from tfp_flows.networks.broadcasting import check_condition, unflatten
+from tfp_flows.networks.broadcasting import check_condition, flat_rows, unflatten
 from tfp_flows.networks.dense import DenseNetwork
 from tfp_flows.numerics import sum_log_det
 from tfp_flows.registry import serializable
@@ -86,7 +86,13 @@ class Conditioner(Mirror):
         self.refresh()
 
     def transform(
-        self, direction: str, value: tf.Tensor, x: tf.Tensor, output_units: int | None = None, event_ndims=1, **kwargs
+        self,
+        direction: str,
+        value: tf.Tensor,
+        x: tf.Tensor,
+        output_units: int | None = None,
+        event_ndims: int = 1,
+        **kwargs,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Map `value` in a direction, `"forward"` or `"inverse"`, by the parameters for `x`. Return it and the log-det."""
         params = self.parameters(x, output_units, **kwargs)
@@ -162,13 +168,7 @@ class Template(Conditioner):
     def _flat_call(self, x, args, kwargs):
         """Call a network with one batch axis, as Keras models expect, and restore the axes of `x`."""
         batch = tf.shape(x)[:-1]
-
-        def flatten(t):
-            t = tf.convert_to_tensor(t)
-            full = tf.broadcast_to(t, tf.concat([batch, tf.shape(t)[-1:]], axis=0))
-            return tf.reshape(full, [-1, t.shape[-1]])
-
-        kwargs = {key: flatten(value) if tf.is_tensor(value) else value for key, value in kwargs.items()}
+        kwargs = {key: flat_rows(value, batch) if tf.is_tensor(value) else value for key, value in kwargs.items()}
         result = Mirror.__call__(self, tf.reshape(x, [-1, x.shape[-1]]), *args, **kwargs)
 
         def restore(t):

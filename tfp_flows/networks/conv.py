@@ -57,9 +57,7 @@ class _ConvNetwork(keras.layers.Layer):
         self.filters = positive_int("filters", filters)
         self.output_channels = positive_int("output_channels", output_channels)
         self.normalization = normalization
-        self.conditional_size = None
-        if conditional_size is not None:
-            self.conditional_size = positive_int("conditional_size", conditional_size)
+        self.conditional_size = None if conditional_size is None else positive_int("conditional_size", conditional_size)
         self._seeds = iter(split_seed(resolve_seed(seed), 2 * num_layers + 1))  # including one more seed per block
         self._first = self._convolution(self.filters, 3)
         self._condition = None
@@ -198,9 +196,7 @@ def conv_resnet_template(
       params: Parameters per channel: 2 for affine coupling, 1 for additive coupling, otherwise `transformer.params`.
       normalization: `"weight"`, or `"batch"`, which uses batch statistics in training and moving ones otherwise.
       conditional_size: Size of the `conditional_input` of conditional flows, such as the number of one-hot classes.
-      seed: Integer seed of the weights.
-      dtype: Dtype of weights and computation.
-      name: Name of the network.
+      seed, dtype, name: Integer seed of the weights, dtype of weights and computation, and name of the network.
 
     Raises:
       ValueError: If a size is out of range, or `normalization` is unknown.

@@ -68,10 +68,10 @@ def real_nvp_template(
     """
     transformer = _transformer(transformer, shift_only, log_scale_bound)
     sizes = _sizes(input_units, output_units, transformer.params, conditional_size)
-    options = {"activation": activation, "use_bias": use_bias, "seed": seed, "name": name}
+    options = {"activation": activation, "use_bias": use_bias, "seed": seed, "dtype": policy_for(dtype), "name": name}
     initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
     regularizers = {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
-    network = DenseNetwork(hidden_units, **sizes, **options, **initializers, **regularizers, dtype=policy_for(dtype))
+    network = DenseNetwork(hidden_units, **sizes, **options, **initializers, **regularizers)
     return Conditioner(network, transformer, name=name)
 
 
@@ -145,7 +145,7 @@ def masked_autoregressive_template(
     """
     event_size, units = positive_int("event_size", event_size), hidden_sizes(hidden_units)
     transformer = _transformer(transformer, shift_only, log_scale_bound)
-    options = {"hidden_units": units, "activation": activation, "use_bias": use_bias, "seed": seed, "name": name}
+    options = {"hidden_units": units, "input_order": input_order, "activation": activation, "use_bias": use_bias}
     if conditional_size is not None:
         options |= {"conditional": True, "conditional_event_shape": positive_int("conditional_size", conditional_size)}
         # Units of degree 0 see only the condition. Without them, the first dimension would depend on it only linearly.
@@ -153,5 +153,5 @@ def masked_autoregressive_template(
     bias_initializer = spread_biases() if bias_initializer is None else bias_initializer
     options |= {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
     options |= {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
-    options |= {"input_order": input_order, "output_initializer": "zeros", "dtype": real_dtype(dtype).name}
+    options |= {"output_initializer": "zeros", "seed": seed, "dtype": real_dtype(dtype).name, "name": name}
     return Conditioner(AutoregressiveNetwork(transformer.params, event_size, **options), transformer, name=name)

@@ -6,9 +6,7 @@ import abc
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
-
-tfb = tfp.bijectors
+from tensorflow_probability import bijectors as tfb
 
 
 class Transformer(abc.ABC):
