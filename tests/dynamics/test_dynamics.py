@@ -53,7 +53,7 @@ def test_no_window_crosses_a_gap_and_orders_differ():
         (lambda: tff.EncodedFlow(tff.maf(2), keras.layers.GRU(4), [3, 2]), "`flow` must be a conditional"),
         (lambda: tff.EncodedFlow(_maf(5), keras.layers.GRU(4), [3, 2]), r"`encoder` must return shape \[N, 5\]"),
         (lambda: tff.EncodedFlow(_maf(4), keras.layers.GRU(4), [0, 2]), "`condition_shape`"),
-        (lambda: tff.EncodedFlow(_encoded(), keras.layers.GRU(6), [3, 2]), "encoder of its own"),
+        (lambda: tff.EncodedFlow(_encoded(), keras.layers.GRU(6), [3, 2]), "already has an encoder"),
         (lambda: tff.rollout(tff.maf(2), np.zeros([3, 2]), 4), "`flow` must be conditional"),
         (lambda: tff.rollout(_maf(5), np.zeros([3, 2]), 4), "`flow` must be conditional"),
         (lambda: tff.rollout(_maf(6), np.zeros([2, 2]), 4), r"`past` must have shape \[3, 2\]"),

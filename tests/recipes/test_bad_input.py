@@ -127,7 +127,7 @@ CALLS = {
         lambda: tff.AffineCouplingLayer(network, [0, 2, 1]),
         "`mask` must be an array of zeros and ones",
     ),
-    "mask of ones": (lambda: tff.AffineCouplingLayer(network, [1, 1]), "`mask` must hold both zeros and ones"),
+    "mask of ones": (lambda: tff.AffineCouplingLayer(network, [1, 1]), "`mask` must contain both zeros and ones"),
     "mask of another size": (
         lambda: tff.AffineCouplingLayer(network, [1, 0, 1]).forward(tf.zeros([5, 4])),
         r"`mask` of shape \(3,\) does not broadcast to events of shape \[4\]",

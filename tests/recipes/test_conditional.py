@@ -89,7 +89,7 @@ def test_equal_names_of_which_one_takes_no_condition():
         for size in (1, None)
     ]
     flow = tff.FlowDistribution(tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), tfb.Chain(layers))
-    with pytest.raises(ValueError, match="different ones"):
+    with pytest.raises(ValueError, match="rename one"):
         flow.log_prob(tf.zeros([5, 2]), conditional_input=tf.zeros([5, 1]))
 
 

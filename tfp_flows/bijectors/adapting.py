@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.composition import walk
-
-tfb = tfp.bijectors
 
 MOST_ROWS = 2**17
 
@@ -80,21 +78,19 @@ def adapt_layers_by_all(bijector: tfb.Bijector, batches: Callable[[], Iterable],
     waiting: list[FlowBijector] = []
 
     def note(part, value, inverse):
-        del value
         if inverse and _waits(part) and part not in waiting:
             waiting.append(part)
 
     def values_before(layer):
+        seen: list[tf.Tensor] = []
+
+        def visit(part, value, inverse):
+            if inverse and part is layer:
+                seen.append(value)
+
         for y, kwargs in batches():
-            seen: list[tf.Tensor] = []
-            walk(
-                bijector,
-                y,
-                event_ndims,
-                True,
-                kwargs,
-                lambda p, v, i, s=seen: s.append(v) if i and p is layer else None,
-            )
+            seen.clear()
+            walk(bijector, y, event_ndims, True, kwargs, visit)
             yield seen[0]
 
     for y, kwargs in batches():

@@ -8,10 +8,8 @@ import tensorflow_probability as tfp
 from tfp_flows.checks import positive_int
 from tfp_flows.numerics import real_dtype
 
-tfb = tfp.bijectors
 
-
-class FlowBijector(tfb.Bijector):
+class FlowBijector(tfp.bijectors.Bijector):
     """Base class for bijectors that compute a value together with its log-det.
 
     A subclass MUST define
@@ -96,10 +94,14 @@ class FlowBijector(tfb.Bijector):
 
     def forward_and_log_det(self, x: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """Return `forward(x)` and its log-det, without TFP's cache."""
-        raise NotImplementedError
+        return self._transform("forward", x, condition_kwargs)
 
     def inverse_and_log_det(self, y: tf.Tensor, **condition_kwargs) -> tuple[tf.Tensor, tf.Tensor]:
         """Return `inverse(y)` and its log-det, without TFP's cache."""
+        return self._transform("inverse", y, condition_kwargs)
+
+    def _transform(self, direction: str, value: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        """Evaluate a direction, `"forward"` or `"inverse"`, in subclasses whose directions share their code."""
         raise NotImplementedError
 
     def adapt(self, data) -> None:
@@ -109,7 +111,7 @@ class FlowBijector(tfb.Bijector):
           NotImplementedError: If the class has no data-dependent initialization.
           ValueError: If a batch has another shape or a value that is not finite, or if there are fewer than two rows.
         """
-        raise NotImplementedError(f"{type(self).__name__} has nothing to adapt to data.")
+        raise NotImplementedError(f"{type(self).__name__} has no data-dependent initialization.")
 
     @property
     def can_adapt(self) -> bool:

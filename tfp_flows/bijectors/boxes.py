@@ -67,7 +67,7 @@ class BoxBijector(FlowBijector):
         if np.any(volumes < 0) or not np.allclose(volumes.sum(axis=-1), 1.0, atol=1e-6):
             raise ValueError(f"Boxes must fill the unit cube, got volumes that sum to {volumes.sum(axis=-1)}.")
         if np.any((boxes[0] == 0) != (boxes[2] == 0)) or np.any((boxes[1] == 1) != (boxes[3] == 1)):
-            raise ValueError("A box must touch those faces of the unit cube which its partner touches.")
+            raise ValueError("Each box must touch the same faces of the unit cube as its partner.")
         self.boxes.assign(boxes)
 
     def _stretch(self, value, boxes):

@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import _compat_tfp
 from tfp_flows.bijectors.base import FlowBijector
-
-tfb = tfp.bijectors
 
 
 def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None):
@@ -25,9 +23,8 @@ def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None
     if isinstance(bijector, _compat_tfp.Chain):
         total = tf.zeros([], value.dtype)
         for part in bijector.bijectors if inverse else reversed(bijector.bijectors):
-            value, log_det, event_ndims = walk(
-                part, value, event_ndims, inverse, kwargs.get(part.name, {}), visit, outside
-            )
+            given = kwargs.get(part.name, {})
+            value, log_det, event_ndims = walk(part, value, event_ndims, inverse, given, visit, outside)
             total += log_det
         return value, total, event_ndims
     if isinstance(bijector, CompositeBijector):
@@ -68,9 +65,8 @@ def _inside(bijector, value, event_ndims, direction, kwargs) -> tuple[tf.Tensor,
     mask = tf.reduce_all(tf.math.is_finite(probe), axis=axes) & ~finite
     other = "inverse" if direction == "forward" else "forward"
     safe = tf.stop_gradient(getattr(bijector, other)(tf.zeros_like(mapped), **kwargs))
-    return tf.where(
-        tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones([event_ndims], tf.int32)], 0)), safe, value
-    ), mask
+    whole = tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones([event_ndims], tf.int32)], axis=0))
+    return tf.where(whole, safe, value), mask
 
 
 def density_parts(
@@ -110,11 +106,8 @@ class CompositeBijector(FlowBijector):
     `run(part, value, event_ndims)` for each part, which returns the value and the log-det.
     """
 
-    def forward_and_log_det(self, x, **kwargs):
-        return forward_and_log_det(self, x, self.forward_min_event_ndims, **kwargs)
-
-    def inverse_and_log_det(self, y, **kwargs):
-        return inverse_and_log_det(self, y, self.inverse_min_event_ndims, **kwargs)
+    def _transform(self, direction, value, kwargs):
+        return walk(self, value, getattr(self, f"{direction}_min_event_ndims"), direction == "inverse", kwargs)[:2]
 
 
 def without_invert(bijector: tfb.Bijector) -> tfb.Bijector:

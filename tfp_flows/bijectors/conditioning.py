@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import _compat_tfp
 from tfp_flows.bijectors.composition import members_of, without_invert
-
-tfb = tfp.bijectors
 
 
 def conditional_sizes(bijector: tfb.Bijector) -> set[int]:
@@ -32,8 +30,8 @@ def conditional_kwargs(bijector: tfb.Bijector, conditional_input: Any) -> dict[s
             kwargs = conditional_kwargs(part, conditional_input)
             if nested.setdefault(part.name, kwargs).keys() != kwargs.keys():
                 raise ValueError(
-                    f"Two bijectors of one Chain have the name {part.name!r}, and one of them takes no condition: keywords go "
-                    "by names, so give them different ones."
+                    f"Two bijectors of one Chain are named {part.name!r}, but only one takes a condition. Keywords are passed "
+                    "by name: rename one."
                 )
         return nested
     return {"conditional_input": conditional_input} if conditional_sizes(bijector) else {}

@@ -17,8 +17,6 @@ from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed, structure_seed
 from tfp_flows.tracking import Mirror
 
-tfb = tfp.bijectors
-
 TRACES = ("auto", "exact", "hutchinson")
 _MOST_EXACT = 8  # up to this size `"auto"` is exact
 
@@ -89,16 +87,11 @@ class ContinuousFlow(FlowBijector):
         network.build_sizes(event_size, event_size, 1 + (conditional_size or 0))
         self._network = Mirror(network)
         # A float variable, so that Keras can save it.
-        self.num_evaluations = tf.Variable(
-            tf.zeros([], self.dtype),
-            trainable=False,
-            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            name="num_evaluations",
-        )
+        options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self.num_evaluations = tf.Variable(tf.zeros([], self.dtype), name="num_evaluations", **options)
         self._is_exact = trace == "exact" or (trace == "auto" and event_size <= _MOST_EXACT)
-        self._solver = tfp.math.ode.DormandPrince(
-            rtol=rtol, atol=atol, first_step_size=0.05, max_num_steps=positive_int("max_num_steps", max_num_steps)
-        )
+        steps = positive_int("max_num_steps", max_num_steps)
+        self._solver = tfp.math.ode.DormandPrince(rtol=rtol, atol=atol, first_step_size=0.05, max_num_steps=steps)
         # In eager mode, the loops of the solver and of the adjoint would be a hundred times slower.
         self._graphs = {
             (direction, kind): tf.function(functools.partial(fn, direction), reduce_retracing=True, autograph=False)
@@ -128,15 +121,13 @@ class ContinuousFlow(FlowBijector):
         check_condition(conditional_input, self.conditional_size)
         self.check_events(value)
         value, conditional_input, batch_shape = flatten_batch(value, conditional_input)
-        if conditional_input is not None:
-            rows = tf.stack([tf.shape(value)[0], self.conditional_size])
-            conditional_input = tf.broadcast_to(conditional_input, rows)
+        rows = tf.shape(value)[0]
         # All rows share the solver's steps, so one non-finite row would end the solution for all. The solver also needs a row.
         finite = tf.reduce_all(tf.math.is_finite(value), axis=-1)
         if conditional_input is not None:
+            conditional_input = tf.broadcast_to(conditional_input, tf.stack([rows, self.conditional_size]))
             finite &= tf.reduce_all(tf.math.is_finite(conditional_input), axis=-1)
             conditional_input = _where_rows(finite, conditional_input, 0.0)
-        rows = tf.shape(value)[0]
         value = _where_rows(finite, value, 0.0)
         value, conditional_input = (t if t is None else _at_least_one_row(t) for t in (value, conditional_input))
         run = self._run_eagerly if tf.executing_eagerly() else self._run
@@ -150,7 +141,7 @@ class ContinuousFlow(FlowBijector):
         constants = {} if conditional_input is None else {"conditional_input": conditional_input}
         if not self._is_exact:
             constants["signs"] = self._draw_signs(value)
-        ffjord = tfb.FFJORD(
+        ffjord = tfp.bijectors.FFJORD(
             self._derivative,
             ode_solve_fn=functools.partial(self._solve, constants=constants),
             trace_augmentation_fn=_exact_trace if self._is_exact else _estimated_trace,
@@ -161,11 +152,8 @@ class ContinuousFlow(FlowBijector):
         return result, getattr(ffjord, f"{direction}_log_det_jacobian")(value, event_ndims=1)
 
     def _run_back(self, direction: str, value: tf.Tensor, conditional_input, gradients) -> list[tf.Tensor]:
-        sources = [
-            value,
-            *([] if conditional_input is None else [conditional_input]),
-            *self._network.trainable_variables,
-        ]
+        inputs = [value] if conditional_input is None else [value, conditional_input]
+        sources = [*inputs, *self._network.trainable_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(sources)
             found = self._run(direction, value, conditional_input)
@@ -178,7 +166,7 @@ class ContinuousFlow(FlowBijector):
         called in a graph before (tests/test_continuous.py).
         """
         weights = self._network.trainable_variables
-        inputs = [value, *([] if conditional_input is None else [conditional_input])]
+        inputs = [value] if conditional_input is None else [value, conditional_input]
 
         # The weights are arguments, so that they get gradients although no tape records the solution. If two tapes
         # recorded it, TensorFlow would prepare derivatives of all orders, which never ends for a solver.
@@ -214,7 +202,6 @@ def _first_derivative(function: Callable, args: tuple, sources: list[tf.Tensor])
     """Return gradients from a `tf.function`, which raise an error when differentiated again."""
 
     def refuse(*_, variables=()):
-        del variables
         raise NotImplementedError(
             "A continuous flow has first derivatives only: its gradient is the solution of another differential equation."
         )
@@ -237,8 +224,6 @@ def _at_least_one_row(rows: tf.Tensor) -> tf.Tensor:
 
 
 def _exact_trace(ode_fn, shape, dtype):
-    del shape, dtype
-
     def augmented(time, state_and_trace, **kwargs):
         state, _ = state_and_trace
         with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
@@ -253,7 +238,6 @@ def _exact_trace(ode_fn, shape, dtype):
 
 def _estimated_trace(ode_fn, shape, dtype):
     """Return Hutchinson's estimator, with one vector of random signs per row for all times."""
-    del shape, dtype
 
     def augmented(time, state_and_trace, signs, **kwargs):
         state, _ = state_and_trace

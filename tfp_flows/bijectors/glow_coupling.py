@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.checks import one_of
 from tfp_flows.registry import serializable
 from tfp_flows.tracking import Mirror
 
-tfb = tfp.bijectors
 SCALES = {"sigmoid": tf.sigmoid, "exp": tf.exp}
 
 
@@ -29,7 +28,6 @@ class GlowCoupling(Mirror):
         super().__init__(network, name=name)
 
     def __call__(self, x: tf.Tensor, output_units: int | None = None) -> tfb.Bijector:
-        del output_units
         out = super().__call__(x)
         split = x.shape[-1]
         if out.shape[-1] == self.target_channels:

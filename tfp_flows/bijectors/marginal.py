@@ -63,17 +63,9 @@ class MarginalGaussianization(AmortizedBijector):
         self.transformer = QuantileSplineTransformer() if transformer is None else transformer
         if not isinstance(self.transformer, Transformer) or not self.transformer.can_adapt:
             raise ValueError(f"`transformer` must be a Transformer with a method `adapt`, got {transformer!r}.")
-        super().__init__(
-            event_size,
-            {"params": np.zeros([positive_int("event_size", event_size), self.transformer.params])},
-            conditional_size=conditional_size,
-            hidden_units=hidden_units,
-            activation=activation,
-            seed=resolve_seed(seed),
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
+        variables = {"params": np.zeros([positive_int("event_size", event_size), self.transformer.params])}
+        super().__init__(event_size, variables, dtype=dtype, validate_args=validate_args, name=name)
+        self._amortize(conditional_size, hidden_units, activation, resolve_seed(seed))
 
     def adapt(self, data) -> None:
         self.params.assign(self.transformer.adapt(rows_of(f"`data` of {self.name}", data, self.event_size)))

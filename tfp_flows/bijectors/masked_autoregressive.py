@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import one_pass
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.networks.broadcasting import broadcast_events
 from tfp_flows.networks.conditioner import Conditioner, conditioner_of
 from tfp_flows.registry import serializable
-
-tfb = tfp.bijectors
 
 # Up to this size, `D` passes of the network are as fast as one pass in a loop of `D` steps, and need no compilation.
 _FEW = 3
@@ -70,14 +68,8 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
         self._unrolled, self._rank = bool(unroll_loop), event_ndims
         # Not passed on: TFP treats a map with a constant Jacobian as affine, and returns wrong moments.
         self.constant_log_det = bool(is_constant_jacobian)
-        tfb.MaskedAutoregressiveFlow.__init__(
-            self,
-            bijector_fn=self._conditioner,
-            validate_args=validate_args,
-            unroll_loop=unroll_loop,
-            event_ndims=event_ndims,
-            name=name,
-        )
+        options = {"validate_args": validate_args, "unroll_loop": unroll_loop, "event_ndims": event_ndims, "name": name}
+        tfb.MaskedAutoregressiveFlow.__init__(self, bijector_fn=self._conditioner, **options)
 
     @property
     def conditional_size(self) -> int | None:

@@ -7,17 +7,14 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.bijectors.masks import MASK_TYPES, check_orientation, image_mask
 from tfp_flows.checks import one_of
-from tfp_flows.networks.broadcasting import check_condition
+from tfp_flows.networks.broadcasting import check_condition, flat_rows
 from tfp_flows.registry import serializable
 from tfp_flows.tracking import Mirror
 from tfp_flows.transformers import AffineTransformer, ShiftTransformer, Transformer
-
-tfb = tfp.bijectors
 
 
 @serializable
@@ -85,7 +82,7 @@ class AffineCouplingLayer(FlowBijector):
             if values.ndim == 0 or not np.all((values == 0) | (values == 1)):
                 raise ValueError(f"`mask` must be an array of zeros and ones, got {values!r}.")
             if np.all(values == values.flat[0]):
-                raise ValueError("`mask` must hold both zeros and ones: else nothing is read, or nothing transformed.")
+                raise ValueError("`mask` must contain both zeros and ones.")
             self.b = tf.constant(values, tf.float32)
         else:
             one_of("mask_type", mask_type, MASK_TYPES)
@@ -103,7 +100,8 @@ class AffineCouplingLayer(FlowBijector):
         self._transformer = transformer
         self._conditioner = Mirror(shift_and_log_scale_fn)
         rank = event_ndims if event_ndims is not None else 3 if mask_type else int(values.ndim)
-        super().__init__(event_ndims=rank, **{"dtype": None, **kwargs}, validate_args=validate_args, name=name)
+        kwargs.setdefault("dtype", None)
+        super().__init__(event_ndims=rank, validate_args=validate_args, name=name, **kwargs)
 
     @property
     def conditional_size(self) -> int | None:
@@ -157,8 +155,7 @@ class AffineCouplingLayer(FlowBijector):
             condition = tf.cast(tf.convert_to_tensor(condition), value.dtype)
             batch = tf.broadcast_dynamic_shape(batch, tf.shape(condition)[:-1])
             value = tf.broadcast_to(value, tf.concat([batch, event], axis=0))
-            rows = tf.broadcast_to(condition, tf.concat([batch, tf.shape(condition)[-1:]], axis=0))
-            condition_kwargs = {**condition_kwargs, "conditional_input": tf.reshape(rows, [-1, condition.shape[-1]])}
+            condition_kwargs = {**condition_kwargs, "conditional_input": flat_rows(condition, batch)}
         flat = tf.reshape(value, [-1, *event])
         move = self._move_slice if self.sliced else self._move_masked
         result, log_slope = move(direction, flat, condition_kwargs)
@@ -182,9 +179,3 @@ class AffineCouplingLayer(FlowBijector):
         params = self._params(stays, moves, condition_kwargs)
         halves[self.orientation], log_slope = self._transformer.apply(direction, moves, params)
         return tf.concat(halves, axis=-1), log_slope
-
-    def forward_and_log_det(self, x, **condition_kwargs):
-        return self._transform("forward", x, condition_kwargs)
-
-    def inverse_and_log_det(self, y, **condition_kwargs):
-        return self._transform("inverse", y, condition_kwargs)

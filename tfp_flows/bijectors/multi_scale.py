@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.composition import CompositeBijector
 from tfp_flows.checks import image_sizes
+from tfp_flows.networks.broadcasting import unflatten
 from tfp_flows.registry import serializable
-
-tfb = tfp.bijectors
 
 
 @serializable
@@ -69,7 +68,8 @@ class MultiScale(CompositeBijector):
             out = round(fraction * shape[-1])
             if not 0 < out < shape[-1]:
                 raise ValueError(
-                    f"`fraction` {fraction} of {shape[-1]} channels at scale {i} is {out}: some must go out, and some stay."
+                    f"`fraction` {fraction} of {shape[-1]} channels at scale {i} is {out}: at least one channel must be "
+                    "factored out and one must stay."
                 )
             shapes.append((*shape[:-1], out))
             shape = (*shape[:-1], shape[-1] - out)
@@ -84,23 +84,17 @@ class MultiScale(CompositeBijector):
         total = tf.zeros([], value.dtype)
         if inverse:
             latents = []
-            for i, block in enumerate(self.bijectors):
+            for block, kept, size in zip(self.bijectors, [*self._kept, 0], self._sizes, strict=True):
                 value, log_det = run(block, value, 3)
                 total += log_det
-                kept = self._kept[i] if i < len(self._kept) else 0
                 batch = tf.shape(value)[:-3]  # a condition may have broadcast it
-                latents.append(tf.reshape(value[..., kept:], tf.concat([batch, [self._sizes[i]]], axis=0)))
+                latents.append(unflatten(value[..., kept:], batch, [size]))
                 value = value[..., :kept]
             rows = tf.shape(latents[-1])[:-1]
-            latents = [
-                tf.broadcast_to(z, tf.concat([rows, [n]], axis=0)) for z, n in zip(latents, self._sizes, strict=True)
-            ]
+            latents = [tf.broadcast_to(z, tf.concat([rows, tf.shape(z)[-1:]], axis=0)) for z in latents]
             return tf.concat(latents, axis=-1), total
-        batch = tf.shape(value)[:-1]
-        latents = [
-            tf.reshape(part, tf.concat([batch, np.array(shape, np.int32)], axis=0))
-            for part, shape in zip(tf.split(value, self._sizes, axis=-1), self.latent_shapes, strict=True)
-        ]
+        parts = zip(tf.split(value, self._sizes, axis=-1), self.latent_shapes, strict=True)
+        latents = [unflatten(part, tf.shape(value)[:-1], shape) for part, shape in parts]
         value = latents.pop()
         for i in reversed(range(len(self.bijectors))):
             value, log_det = run(self.bijectors[i], value, 3)
@@ -112,17 +106,13 @@ class MultiScale(CompositeBijector):
         return value, total
 
     def _forward_event_shape(self, shape):
-        del shape
         return tf.TensorShape(self.image_shape)
 
     def _inverse_event_shape(self, shape):
-        del shape
         return tf.TensorShape([sum(self._sizes)])
 
     def _forward_event_shape_tensor(self, shape):
-        del shape
         return tf.constant(self.image_shape, tf.int32)
 
     def _inverse_event_shape_tensor(self, shape):
-        del shape
         return tf.constant([sum(self._sizes)], tf.int32)

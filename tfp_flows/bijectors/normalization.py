@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -15,30 +15,21 @@ from tfp_flows.registry import serializable
 from tfp_flows.tracking import Mirror
 
 
-def _moments(name: str, chunks: Iterable, event_size: int, dtype: tf.DType) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each dimension of batches `[..., D]`; a constant one gets deviation 1."""
-    found = Moments(f"`batch` of {name}", event_size)
-    for chunk in chunks:
-        shape = np.shape(chunk)
-        found.add(np.reshape(chunk, [-1, event_size]) if shape and shape[-1] == event_size else chunk)
-    if found.rows < 2:
-        raise ValueError(f"`batch` of {name} must have at least 2 rows, got {found.rows}.")
-    largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))
-    return found.mean, deviation_or_one(found.deviation, largest, dtype)
-
-
 class _Affine(FlowBijector):
     """`y = x * exp(log_scale) + shift` with parameters from a subclass and data-dependent initialization."""
 
     is_affine = True
 
-    def __init__(self, event_size: int, *, dtype: tf.DType, validate_args: bool, name: str):
-        super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
-        self._make_variables(self.dtype)
-
     def adapt(self, data) -> None:
-        chunks = data if isinstance(data, Iterator) else [data]
-        self._start(*_moments(self.name, chunks, self.event_size, self.dtype))
+        """Initialize from mean and standard deviation of each dimension; a constant one gets deviation 1."""
+        size, found = self.event_size, Moments(f"`batch` of {self.name}", self.event_size)
+        for chunk in data if isinstance(data, Iterator) else [data]:
+            shape = np.shape(chunk)
+            found.add(np.reshape(chunk, [-1, size]) if shape and shape[-1] == size else chunk)
+        if found.rows < 2:
+            raise ValueError(f"`batch` of {self.name} must have at least 2 rows, got {found.rows}.")
+        largest = np.maximum(np.abs(found.lowest), np.abs(found.highest))
+        self._start(found.mean, deviation_or_one(found.deviation, largest, self.dtype))
         self.set_adapted()
 
     def forward_and_log_det(self, x):
@@ -76,11 +67,9 @@ class ActNorm(_Affine):
     def __init__(
         self, event_size: int, *, dtype: tf.DType = tf.float32, validate_args: bool = False, name: str = "actnorm"
     ):
-        super().__init__(event_size, dtype=dtype, validate_args=validate_args, name=name)
-
-    def _make_variables(self, dtype):
-        self.shift = tf.Variable(tf.zeros([self.event_size], dtype), name="shift")
-        self.log_scale = tf.Variable(tf.zeros([self.event_size], dtype), name="log_scale")
+        super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
+        self.shift = tf.Variable(tf.zeros([event_size], self.dtype), name="shift")
+        self.log_scale = tf.Variable(tf.zeros([event_size], self.dtype), name="log_scale")
 
     def _shift_and_log_scale(self):
         return self.shift, self.log_scale
@@ -161,16 +150,14 @@ class BatchNormalization(_Affine):
         if not epsilon > 0.0:
             raise ValueError(f"`epsilon` must be positive, got {epsilon!r}.")
         self.momentum, self.epsilon = float(momentum), float(epsilon)
-        super().__init__(event_size, dtype=dtype, validate_args=validate_args, name=name)
-
-    def _make_variables(self, dtype):
-        zeros, ones = tf.zeros([self.event_size], dtype), tf.ones([self.event_size], dtype)
+        super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
+        zeros, ones = tf.zeros([event_size], self.dtype), tf.ones([event_size], self.dtype)
         average = {"trainable": False, "aggregation": tf.VariableAggregation.MEAN}
         self.beta = tf.Variable(zeros, name="beta")
         self.log_gamma = tf.Variable(zeros, name="log_gamma")
         self.moving_mean = tf.Variable(zeros, name="moving_mean", **average)
         self.moving_variance = tf.Variable(ones, name="moving_variance", **average)
-        self._batch = Mirror(_BatchMoments(self.event_size, dtype=dtype.name))
+        self._batch = Mirror(_BatchMoments(event_size, dtype=self.dtype.name))
 
     def _shift_and_log_scale(self):
         log_scale = 0.5 * tf.math.log(self.moving_variance + self.epsilon) - self.log_gamma

@@ -116,13 +116,6 @@ def _differentiable(plan: _Plan, x, *weights):
     return forward(x, *weights)
 
 
-def _windows(degrees: Sequence[int], visited: Sequence[int]) -> tuple[np.ndarray, int]:
-    """Return the first row of the window of each visited degree, and the size of the largest class."""
-    degrees = np.asarray(degrees)
-    counts = [np.sum(degrees == d) for d in visited]
-    return np.searchsorted(degrees, visited), max(1, *counts)
-
-
 class _Hidden:
     """Hidden layers of one sweep: weights cut into windows, and buffers of values, `[units + width, N]`."""
 
@@ -131,12 +124,13 @@ class _Hidden:
         self.starts, self.blocks, self.heights = [], [], []
         before = 0
         for layer, kernel in zip(layers, kernels, strict=True):
-            starts, width = _windows(plan.degrees[layer], visited)
-            rows = np.minimum(starts[:, None] + np.arange(width), len(plan.degrees[layer]) - 1)
+            degrees = np.asarray(plan.degrees[layer])
+            starts, width = np.searchsorted(degrees, visited), max(1, *(np.sum(degrees == d) for d in visited))
+            rows = np.minimum(starts[:, None] + np.arange(width), len(degrees) - 1)
             blocks = tf.gather(kernel, rows)  # [steps, width, inputs]
             self.blocks.append(tf.pad(blocks, [[0, 0], [0, 0], [0, before]]))
             self.starts.append(tf.constant(starts, tf.int32))
-            self.heights.append(len(plan.degrees[layer]) + width)
+            self.heights.append(len(degrees) + width)
             before = width
         self.padding = before  # rows of the last buffer that belong to no unit
 

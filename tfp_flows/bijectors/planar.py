@@ -63,17 +63,9 @@ class PlanarFlow(AmortizedBijector):
         w = rng.normal(size=size) / np.sqrt(size)
         # At `w.u = log(e - 1)`, `softplus(w.u)` is 1, so `u_hat` has no component along `w`. The rest is zero.
         u = np.log(np.e - 1.0) * w / (w @ w) + 0.01 * rng.normal(size=size)
-        super().__init__(
-            size,
-            {"u": u, "w": w, "b": rng.normal()},
-            conditional_size=conditional_size,
-            hidden_units=hidden_units,
-            activation=activation,
-            seed=seed,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
+        variables = {"u": u, "w": w, "b": rng.normal()}
+        super().__init__(size, variables, dtype=dtype, validate_args=validate_args, name=name)
+        self._amortize(conditional_size, hidden_units, activation, seed)
 
     def forward_and_log_det(self, x, conditional_input=None):
         u, w, b = self._values(x, conditional_input)

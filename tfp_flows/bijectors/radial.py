@@ -58,17 +58,9 @@ class RadialFlow(AmortizedBijector):
         seed = resolve_seed(seed)
         rng = np.random.default_rng(seed)
         start = np.log(np.e - 1.0)  # softplus(start) = 1, so that alpha = 1 and beta_hat = 0
-        super().__init__(
-            size,
-            {"center": rng.normal(size=size), "raw_alpha": start, "beta": start + 0.01 * rng.normal()},
-            conditional_size=conditional_size,
-            hidden_units=hidden_units,
-            activation=activation,
-            seed=seed,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
+        variables = {"center": rng.normal(size=size), "raw_alpha": start, "beta": start + 0.01 * rng.normal()}
+        super().__init__(size, variables, dtype=dtype, validate_args=validate_args, name=name)
+        self._amortize(conditional_size, hidden_units, activation, seed)
 
     def _parts(self, x, conditional_input):
         """Return the offset from the center and its length, the center, `alpha`, and `alpha + beta_hat > 0`."""

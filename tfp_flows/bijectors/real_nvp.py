@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows import _compat_tfp
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.networks.broadcasting import broadcast_events
 from tfp_flows.networks.conditioner import conditioner_of
 from tfp_flows.registry import serializable
-
-tfb = tfp.bijectors
 
 
 @serializable
@@ -60,14 +58,8 @@ class RealNVP(FlowBijector, tfb.RealNVP):
         self._num_kept, self._fraction_kept = num_masked, fraction_masked
         # Not passed on: TFP treats a map with a constant Jacobian as affine, and returns wrong moments.
         self.constant_log_det = bool(is_constant_jacobian)
-        tfb.RealNVP.__init__(
-            self,
-            num_masked=num_masked,
-            fraction_masked=fraction_masked,
-            bijector_fn=self._conditioner,
-            validate_args=validate_args,
-            name=name,
-        )
+        options = {"bijector_fn": self._conditioner, "validate_args": validate_args, "name": name}
+        tfb.RealNVP.__init__(self, num_masked, fraction_masked, **options)
 
     @property
     def conditional_size(self) -> int | None:
@@ -86,9 +78,3 @@ class RealNVP(FlowBijector, tfb.RealNVP):
         given, moved = (first, last) if kept >= 0 else (last, first)
         moved, log_det = self._conditioner.transform(direction, moved, given, size - abs(kept), **condition_kwargs)
         return tf.concat([given, moved] if kept >= 0 else [moved, given], axis=-1), log_det
-
-    def forward_and_log_det(self, x, **condition_kwargs):
-        return self._transform("forward", x, condition_kwargs)
-
-    def inverse_and_log_det(self, y, **condition_kwargs):
-        return self._transform("inverse", y, condition_kwargs)

@@ -111,8 +111,8 @@ class Rotation(FlowBijector):
         u = v / tf.where(norm > 0, norm, tf.ones_like(norm))
         gram = tf.matmul(u, u, transpose_b=True)
         # `S` is the inverse of the upper triangle of `U U'`, with half of its unit diagonal.
-        upper = tf.linalg.band_part(gram, 0, -1) * (1.0 - tf.eye(v.shape[0], dtype=v.dtype))
-        half = upper + 0.5 * tf.eye(v.shape[0], dtype=v.dtype)
+        eye = tf.eye(v.shape[0], dtype=v.dtype)
+        half = tf.linalg.band_part(gram, 0, -1) * (1.0 - eye) + 0.5 * eye
         factor = tf.linalg.triangular_solve(half, u, lower=False)
         return tf.eye(self.event_size, dtype=v.dtype) - tf.matmul(u, factor, transpose_a=True)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.checks import positive_int
 from tfp_flows.registry import serializable
-
-tfb = tfp.bijectors
 
 
 @serializable
@@ -37,52 +37,32 @@ class Squeeze(FlowBijector):
 
     def __init__(self, factor: int = 2, *, validate_args: bool = False, name: str = "squeeze", **kwargs):
         self._factor = positive_int("factor", factor, 2)
-        super().__init__(
-            event_ndims=3, constant_log_det=True, **{"dtype": None, **kwargs}, validate_args=validate_args, name=name
-        )
+        kwargs.setdefault("dtype", None)
+        super().__init__(event_ndims=3, constant_log_det=True, validate_args=validate_args, name=name, **kwargs)
 
     def _squeezed(self, shape: list) -> list:
-        height, width, channels = shape
+        """Return the shape after squeezing. Sizes may be unknown, or tensors, which are not checked."""
         f = self._factor
+        height, width, channels = shape
         for name, size in (("height", height), ("width", width)):
-            if size is not None and size % f:
+            if isinstance(size, int) and size % f:
                 raise ValueError(f"Squeeze needs a {name} that is a multiple of {f}, got events of shape {shape}.")
-        return [
-            None if height is None else height // f,
-            None if width is None else width // f,
-            None if channels is None else channels * f * f,
-        ]
+        return [_scaled(height, 1, f), _scaled(width, 1, f), _scaled(channels, f * f, 1)]
 
     def _unsqueezed(self, shape: list) -> list:
-        height, width, channels = shape
         f = self._factor
-        if channels is not None and channels % (f * f):
+        height, width, channels = shape
+        if isinstance(channels, int) and channels % (f * f):
             raise ValueError(f"Squeeze needs a multiple of {f * f} channels, got events of shape {shape}.")
-        return [
-            None if height is None else height * f,
-            None if width is None else width * f,
-            None if channels is None else channels // (f * f),
-        ]
+        return [_scaled(height, f, 1), _scaled(width, f, 1), _scaled(channels, 1, f * f)]
 
     def forward_and_log_det(self, x):
-        f, shape = self._factor, tf.shape(x)
-        static = self._squeezed(x.shape[-3:].as_list())
-        batch, (h, w, c) = shape[:-3], tf.unstack(shape[-3:])
-        blocks = tf.reshape(x, tf.stack([-1, h // f, f, w // f, f, c]))
-        y = tf.reshape(
-            tf.transpose(blocks, [0, 1, 3, 2, 4, 5]), tf.concat([batch, [h // f, w // f, f * f * c]], axis=0)
-        )
-        return tf.ensure_shape(y, x.shape[:-3].concatenate(static)), tf.zeros([], x.dtype)
+        f, (h, w, c) = self._factor, tf.unstack(tf.shape(x)[-3:])
+        return _swap_axes(x, [h // f, f, w // f, f, c], self._squeezed)
 
     def inverse_and_log_det(self, y):
-        f, shape = self._factor, tf.shape(y)
-        static = self._unsqueezed(y.shape[-3:].as_list())
-        batch, (h, w, c) = shape[:-3], tf.unstack(shape[-3:])
-        blocks = tf.reshape(y, tf.stack([-1, h, w, f, f, c // (f * f)]))
-        x = tf.reshape(
-            tf.transpose(blocks, [0, 1, 3, 2, 4, 5]), tf.concat([batch, [h * f, w * f, c // (f * f)]], axis=0)
-        )
-        return tf.ensure_shape(x, y.shape[:-3].concatenate(static)), tf.zeros([], y.dtype)
+        f, (h, w, c) = self._factor, tf.unstack(tf.shape(y)[-3:])
+        return _swap_axes(y, [h, w, f, f, c // (f * f)], self._unsqueezed)
 
     def _forward_event_shape(self, shape):
         return tf.TensorShape(self._squeezed(shape.as_list()) if shape.rank else None)
@@ -91,12 +71,23 @@ class Squeeze(FlowBijector):
         return tf.TensorShape(self._unsqueezed(shape.as_list()) if shape.rank else None)
 
     def _forward_event_shape_tensor(self, shape):
-        f = self._factor
-        return tf.stack([shape[0] // f, shape[1] // f, shape[2] * f * f])
+        return tf.stack(self._squeezed(tf.unstack(shape)))
 
     def _inverse_event_shape_tensor(self, shape):
-        f = self._factor
-        return tf.stack([shape[0] * f, shape[1] * f, shape[2] // (f * f)])
+        return tf.stack(self._unsqueezed(tf.unstack(shape)))
+
+
+def _scaled(size, factor: int, divisor: int):
+    return None if size is None else size * factor // divisor
+
+
+def _swap_axes(images: tf.Tensor, blocks: list, shape_after: Callable) -> tuple[tf.Tensor, tf.Tensor]:
+    """Split images `[..., H, W, C]` into axes `blocks`, and swap the second and the third. Return them and the log-det."""
+    static = images.shape[:-3].concatenate(shape_after(images.shape[-3:].as_list()))
+    shape = tf.shape(images)
+    swapped = tf.transpose(tf.reshape(images, tf.stack([-1, *blocks])), [0, 1, 3, 2, 4, 5])
+    result = tf.reshape(swapped, tf.concat([shape[:-3], shape_after(tf.unstack(shape[-3:]))], axis=0))
+    return tf.ensure_shape(result, static), tf.zeros([], images.dtype)
 
 
 def get_preprocess_bijector(alpha: float, dtype: tf.DType = tf.float32) -> tfb.Bijector:

@@ -38,12 +38,7 @@ class Standardize(FlowBijector):
     adapts_in_fit = False  # `fit` adapts by its first batch; standardization needs all rows
 
     def __init__(
-        self,
-        event_size: int,
-        *,
-        dtype: tf.DType = tf.float32,
-        validate_args: bool = False,
-        name: str = "standardize",
+        self, event_size: int, *, dtype: tf.DType = tf.float32, validate_args: bool = False, name: str = "standardize"
     ):
         super().__init__(event_size, constant_log_det=True, dtype=dtype, validate_args=validate_args, name=name)
         self.shift = tf.Variable(tf.zeros([event_size], self.dtype), trainable=False, name="shift")

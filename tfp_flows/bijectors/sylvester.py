@@ -78,25 +78,13 @@ class SylvesterFlow(AmortizedBijector):
         start = np.diag(0.01 * rng.normal(size=self.rank))
         start_tilde = np.triu(0.01 * rng.normal(size=[self.rank, self.rank]))
         np.fill_diagonal(start_tilde, 1.0)
-        variables = {
-            "r": tfp.math.fill_triangular_inverse(start, upper=True).numpy(),
-            "r_tilde": tfp.math.fill_triangular_inverse(start_tilde, upper=True).numpy(),
-            "b": rng.normal(size=self.rank),
-        }
+        r, r_tilde = (tfp.math.fill_triangular_inverse(m, upper=True).numpy() for m in (start, start_tilde))
+        variables = {"r": r, "r_tilde": r_tilde, "b": rng.normal(size=self.rank)}
         if count:
             variables["reflections"] = rng.normal(size=[count, size])
         self._count = count
-        super().__init__(
-            size,
-            variables,
-            conditional_size=conditional_size,
-            hidden_units=hidden_units,
-            activation=activation,
-            seed=seed,
-            dtype=dtype,
-            validate_args=validate_args,
-            name=name,
-        )
+        super().__init__(size, variables, dtype=dtype, validate_args=validate_args, name=name)
+        self._amortize(conditional_size, hidden_units, activation, seed)
 
     def _parts(self, x, conditional_input):
         """Return `R` with its constrained diagonal, `R~`, `b`, the reflections, and `1 + r_ii r~_ii`."""

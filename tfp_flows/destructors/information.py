@@ -16,8 +16,6 @@ from tfp_flows.distribution import FlowDistribution
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.training.validation import check_events
 
-tfb = tfp.bijectors
-
 
 class Estimate(NamedTuple):
     """Value in nats and its standard error, which reflects the number of scored samples, not the fit."""
@@ -26,19 +24,16 @@ class Estimate(NamedTuple):
     standard_error: float
 
 
-def _estimate(per_row: np.ndarray) -> Estimate:
-    return Estimate(float(np.mean(per_row)), float(np.std(per_row) / np.sqrt(len(per_row))))
-
-
-def _over_folds(x: np.ndarray, folds: int, seed: int, score: Callable[[np.ndarray, np.ndarray, int], np.ndarray]):
-    folds = positive_int("folds", folds, 2)
+def _over_folds(x: np.ndarray, folds: int, seed: int | None, score: Callable) -> Estimate:
+    """Return the mean of `score(rest, part, seed)`, which scores the rows of each fold given the others."""
+    folds, seed = positive_int("folds", folds, 2), resolve_seed(seed)
     if len(x) < 20 * folds:
         raise ValueError(f"`x` must have at least {20 * folds} rows for {folds} folds, got {len(x)}.")
     fold = np.random.default_rng(seed).permutation(len(x)) % folds
     scores = np.empty(len(x))
     for k, s in enumerate(split_seed(seed, folds)):
         scores[fold == k] = score(x[fold != k], x[fold == k], s)
-    return scores
+    return Estimate(float(np.mean(scores)), float(np.std(scores) / np.sqrt(len(scores))))
 
 
 def _gaussianized(x: np.ndarray, seed: int, options: dict) -> FlowDistribution:
@@ -79,7 +74,7 @@ def entropy(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimat
     def score(rest, part, seed):
         return -_log_prob(_gaussianized(rest, seed, options), part)
 
-    return _estimate(_over_folds(_checked("x", x), folds, resolve_seed(seed), score))
+    return _over_folds(_checked("x", x), folds, seed, score)
 
 
 def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
@@ -107,10 +102,10 @@ def total_correlation(x, *, folds: int = 2, seed: int | None = None, **options) 
         flow = _gaussianized(rest, seed, options)
         layers = list(flow.bijector.bijectors)
         first = next(i for i, layer in enumerate(layers) if isinstance(layer, MarginalGaussianization))
-        marginals = FlowDistribution(flow.distribution, tfb.Chain(layers[: first + 1]))
+        marginals = FlowDistribution(flow.distribution, tfp.bijectors.Chain(layers[: first + 1]))
         return _log_prob(flow, part) - _log_prob(marginals, part)
 
-    return _estimate(_over_folds(_checked("x", x), folds, resolve_seed(seed), score))
+    return _over_folds(_checked("x", x), folds, seed, score)
 
 
 def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **options) -> Estimate:
@@ -143,12 +138,11 @@ def mutual_information(x, y, *, folds: int = 2, seed: int | None = None, **optio
         flows = [_gaussianized(rest[:, group], s, options) for group, s in zip(alone, seeds, strict=False)]
 
         def latent(rows):
-            return np.concatenate(
-                [f.bijector.inverse(rows[:, g]).numpy() for f, g in zip(flows, alone, strict=True)], 1
-            )
+            parts = zip(flows, alone, strict=True)
+            return np.concatenate([flow.bijector.inverse(rows[:, group]).numpy() for flow, group in parts], axis=1)
 
         joint = _gaussianized(latent(rest), seeds[2], options)
         z = latent(part)
         return _log_prob(joint, z) - joint.distribution.log_prob(z).numpy()
 
-    return _estimate(_over_folds(np.concatenate([x, y], axis=1), folds, resolve_seed(seed), score))
+    return _over_folds(np.concatenate([x, y], axis=1), folds, seed, score)

@@ -15,8 +15,6 @@ from tfp_flows.checks import positive_int
 from tfp_flows.destructors.destructor import Destructor
 from tfp_flows.numerics import log_normal_tails
 
-tfb = tfp.bijectors
-
 
 class _BoxDestructor(Destructor):
     """Standardization, followed by boxes of the unit cube that the normal CDF maps the data to."""
@@ -26,7 +24,7 @@ class _BoxDestructor(Destructor):
         first = ActNorm(x.shape[1], dtype=dtype)
         first.adapt(without_far_values(x))
         z = first.inverse(x)
-        return tfb.Chain([first, *self._maps(tf.exp(log_normal_tails(z)[0]).numpy(), dtype)])
+        return tfp.bijectors.Chain([first, *self._maps(tf.exp(log_normal_tails(z)[0]).numpy(), dtype)])
 
     def _maps(self, u: np.ndarray, dtype: tf.DType) -> list[BoxBijector]:
         raise NotImplementedError

@@ -21,7 +21,6 @@ from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.training.validation import check_events
 
 tfb = tfp.bijectors
-tfd = tfp.distributions
 
 _CHUNK = 65536
 _LEAST_GAIN = 1e-4  # smallest gain, in nats, that keeps a layer
@@ -102,9 +101,8 @@ class DestructorStack:
           ValueError: If no density can be fitted to the data, or a destructor's bijector does not fit them.
         """
         train, held_out = self._split(x, validation_data, validation_split)
-        base = tfd.MultivariateNormalDiag(
-            tf.zeros([self.event_size], self.dtype), tf.ones([self.event_size], self.dtype)
-        )
+        zeros = tf.zeros([self.event_size], self.dtype)
+        base = tfp.distributions.MultivariateNormalDiag(zeros, tf.ones_like(zeros))
         verbose = 1 if verbose == "auto" else int(verbose)
         bar = keras.utils.Progbar(self.max_layers, unit_name="layer", stateful_metrics=["val_loss", "gain"])
         self.history = {"val_loss": [], "gain": []}
@@ -112,40 +110,44 @@ class DestructorStack:
         loss = -float(tf.reduce_mean(base.log_prob(held_out)))
         log_det, layers, failures = np.zeros(len(held_out)), [], 0
         for i, seed in enumerate(split_seed(self.seed, self.max_layers)):
-            layer = self._fit_layer(self.destructors[min(i, len(self.destructors) - 1)], train, seed)
+            place = min(i, len(self.destructors) - 1)
+            layer = self._fit_layer(self.destructors[place], train, seed)
             value, more = _apply(layer, held_out)
             after = -float(np.mean(np.asarray(base.log_prob(value), np.float64) + log_det + more))
+            gain = loss - after
             self.history["val_loss"].append(after)
-            self.history["gain"].append(loss - after)
-            if not layers and not np.isfinite(after):
-                raise ValueError(
-                    f"`destructors[0]` gives held-out rows no density (their mean NLL is {after}): what it fits must have one "
-                    "everywhere. Does it return the map from latent values to data, and not the inverse?"
-                )
-            if not layers and after > loss + 0.5 * self.event_size:  # far more than overfitting can cause
-                warnings.warn(
-                    f"`destructors[0]` makes held-out rows less likely, by {after - loss:.3g} nats, than a standard normal "
-                    "distribution does. Has it enough rows, and does it return the map from latent values to data, and not "
-                    "the inverse?",
-                    stacklevel=2,
-                )
-            if not layers or loss - after > _LEAST_GAIN:
+            self.history["gain"].append(gain)
+            if not layers:
+                self._check_first(after, gain)
+            if not layers or gain > _LEAST_GAIN:
                 train, held_out, log_det, loss, failures = _apply(layer, train)[0], value, log_det + more, after, 0
                 layers += list(layer.bijectors)
                 if not np.all(np.isfinite(train)):
-                    raise ValueError(
-                        f"`destructors[{min(i, len(self.destructors) - 1)}]` makes values that are not finite."
-                    )
+                    raise ValueError(f"`destructors[{place}]` makes values that are not finite.")
             else:
                 failures += 1
             last = i + 1 == self.max_layers or failures == self.patience
             if verbose == 2:
-                print(f"Layer {i + 1}/{self.max_layers} - val_loss: {loss:.4f} - gain: {self.history['gain'][-1]:.4f}")
+                print(f"Layer {i + 1}/{self.max_layers} - val_loss: {loss:.4f} - gain: {gain:.4f}")
             elif verbose == 1:
-                bar.update(i + 1, [("val_loss", loss), ("gain", self.history["gain"][-1])], finalize=last)
+                bar.update(i + 1, [("val_loss", loss), ("gain", gain)], finalize=last)
             if last:
                 break
         return FlowDistribution(base, tfb.Chain(layers), name=self.name)
+
+    def _check_first(self, loss: float, gain: float) -> None:
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"`destructors[0]` gives held-out rows no density (their mean NLL is {loss}): the fitted density must be "
+                "positive everywhere. Does `adapt` return the map from latent values to data?"
+            )
+        if gain < -0.5 * self.event_size:  # far more than overfitting can cause
+            warnings.warn(
+                f"`destructors[0]` makes held-out rows less likely, by {-gain:.3g} nats, than a standard normal "
+                "distribution does. Has it enough rows, and does it return the map from latent values to data, and not "
+                "the inverse?",
+                stacklevel=3,
+            )
 
     def _split(self, x: Any, validation_data: Any, share: float) -> tuple[np.ndarray, np.ndarray]:
         x = check_events("x", x, (self.event_size,), self.dtype)

@@ -52,15 +52,10 @@ class EncodedFlow(FlowDistribution):
         if not isinstance(flow, FlowDistribution) or flow.conditional_size is None:
             raise ValueError(f"`flow` must be a conditional flow (conditional_size=...), got {flow!r}.")
         if isinstance(flow, EncodedFlow):
-            raise ValueError("`flow` has an encoder of its own: put both networks into one `encoder`.")
+            raise ValueError("`flow` already has an encoder: combine both networks in one `encoder`.")
         name = flow.name if name is None else name
-        parameters = {
-            "flow": flow,
-            "encoder": encoder,
-            "condition_shape": condition_shape,
-            "preprocess": preprocess,
-            "name": name,
-        }
+        parameters = {"flow": flow, "encoder": encoder, "condition_shape": condition_shape}
+        parameters |= {"preprocess": preprocess, "name": name}
         self._keep(flow.distribution, flow.bijector, flow.preprocess_condition, False, name, parameters)
         self._flow = flow
         self.condition_shape = [positive_int("condition_shape", n) for n in condition_shape]

@@ -46,25 +46,16 @@ def sequence_windows(
     """
     window, horizon = positive_int("window", window), positive_int("horizon", horizon)
     batch_size = positive_int("batch_size", batch_size)
-    parts = list(series) if isinstance(series, (list, tuple)) else [series]
-    arrays = [np.asarray(part) for part in parts]
-    size = arrays[0].shape[-1] if arrays and arrays[0].ndim == 2 else None
-    begins, offset = [], 0
-    for i, part in enumerate(arrays):
-        name = "`series`" if len(arrays) == 1 else f"`series[{i}]`"
-        if part.ndim != 2 or part.shape[1] != size:
-            raise ValueError(f"{name} must have shape [N, {size or 'D'}], got {list(part.shape)}.")
-        if not np.all(np.isfinite(part)):
-            row, column = np.argwhere(~np.isfinite(part))[0]
-            raise ValueError(f"{name} must be finite, got {part[row, column]} in row {row}, column {column}.")
-        begins.append(np.arange(offset, offset + len(part) - window - horizon + 1))
-        offset += len(part)
+    parts = _checked_parts(series)
+    ends = np.cumsum([len(part) for part in parts])
+    begins = [np.arange(end - len(part), end - window - horizon + 1) for part, end in zip(parts, ends, strict=True)]
     begins = np.concatenate(begins) if begins else np.zeros(0)
     if not len(begins):
         raise ValueError(
             f"`series` must have more than {window + horizon - 1} rows in one part, for `window` and `horizon`."
         )
-    rows = tf.constant(np.concatenate(arrays), dtype)
+    rows = tf.constant(np.concatenate(parts), dtype)
+    size = rows.shape[1]
     data = tf.data.Dataset.from_tensor_slices(begins)
     if shuffle:
         data = data.shuffle(len(begins), seed=resolve_seed(seed), reshuffle_each_iteration=True)
@@ -75,3 +66,16 @@ def sequence_windows(
         return tf.reshape(past, [-1, window * size]), tf.gather(rows, first + window + horizon - 1)
 
     return data.batch(batch_size).map(gather).prefetch(2)
+
+
+def _checked_parts(series: Any) -> list[np.ndarray]:
+    parts = [np.asarray(part) for part in (series if isinstance(series, (list, tuple)) else [series])]
+    size = parts[0].shape[-1] if parts and parts[0].ndim == 2 else None
+    for i, part in enumerate(parts):
+        name = "`series`" if len(parts) == 1 else f"`series[{i}]`"
+        if part.ndim != 2 or part.shape[1] != size:
+            raise ValueError(f"{name} must have shape [N, {size or 'D'}], got {list(part.shape)}.")
+        if not np.all(np.isfinite(part)):
+            row, column = np.argwhere(~np.isfinite(part))[0]
+            raise ValueError(f"{name} must be finite, got {part[row, column]} in row {row}, column {column}.")
+    return parts

@@ -148,14 +148,12 @@ class AutoregressiveNetwork(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        del validate_args
         self.params = positive_int("params", params)
         self.hidden_units = hidden_sizes(() if hidden_units is None else hidden_units)
         self.activation = activation_of(activation)
         self.use_bias = use_bias
-        self.conditional_input_layers = one_of(
-            "conditional_input_layers", conditional_input_layers, ("all_layers", "first_layer")
-        )
+        one_of("conditional_input_layers", conditional_input_layers, ("all_layers", "first_layer"))
+        self.conditional_input_layers = conditional_input_layers
         if conditional:
             for argument, shape in (("event_shape", event_shape), ("conditional_event_shape", conditional_event_shape)):
                 if shape is None:
@@ -216,10 +214,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.built = True
 
     def _weight(self, name, shape, initializer, kind: int):
-        regularizer, constraint = self._regularizers[kind], self._constraints[kind]
-        return self.add_weight(
-            name=name, shape=shape, initializer=initializer, regularizer=regularizer, constraint=constraint
-        )
+        options = {"regularizer": self._regularizers[kind], "constraint": self._constraints[kind]}
+        return self.add_weight(name=name, shape=shape, initializer=initializer, **options)
 
     def _masked_kernel(self, i: int) -> tf.Tensor:
         kernel, mask = tf.cast(self.kernels[i].value, self.compute_dtype), self._masks[i]

@@ -8,24 +8,26 @@ import numpy as np
 import tensorflow as tf
 
 
+def _static_shape(value: Any) -> tf.TensorShape:
+    return value.shape if tf.is_tensor(value) else tf.TensorShape(np.shape(value))
+
+
 def check_condition(conditional_input: Any, size: int | None) -> None:
     """Raise a `ValueError` if `conditional_input` is missing, unexpected, or not of shape `[..., size]`."""
-    if (conditional_input is None) != (size is None):
-        if size is None:
-            raise ValueError("`conditional_input` must be left out, since this flow is not conditional.")
-        raise ValueError(f"`conditional_input` must be passed as a named argument, of shape [..., {size}], got None.")
-    if conditional_input is None:
+    if conditional_input is None and size is None:
         return
-    shape = conditional_input.shape if tf.is_tensor(conditional_input) else tf.TensorShape(np.shape(conditional_input))
+    if size is None:
+        raise ValueError("`conditional_input` must be left out, since this flow is not conditional.")
+    if conditional_input is None:
+        raise ValueError(f"`conditional_input` must be passed as a named argument, of shape [..., {size}], got None.")
+    shape = _static_shape(conditional_input)
     if shape.rank == 0 or (shape.rank is not None and shape[-1] not in (None, size)):
         raise ValueError(f"`conditional_input` must have shape [..., {size}], got {shape}.")
 
 
 def check_rows(conditional_input: Any, batch_shape: tf.TensorShape) -> None:
     """Raise a `ValueError` unless the conditions `[..., C]` broadcast against a batch of shape `batch_shape`."""
-    shape = tf.TensorShape(
-        np.shape(conditional_input) if not tf.is_tensor(conditional_input) else conditional_input.shape
-    )
+    shape = _static_shape(conditional_input)
     if shape.rank is None:
         return
     try:
@@ -80,11 +82,13 @@ def flatten_batch(x: tf.Tensor, conditional_input: Any):
     if static.rank == 1 and static.is_fully_defined() and conditional_input.shape[:-1] == static:
         return x, conditional_input, static.as_list()
     shape = tf.broadcast_dynamic_shape(tf.shape(x)[:-1], tf.shape(conditional_input)[:-1])
-    flat = [
-        tf.reshape(tf.broadcast_to(t, tf.concat([shape, tf.shape(t)[-1:]], axis=0)), [-1, t.shape[-1]])
-        for t in (x, conditional_input)
-    ]
-    return *flat, shape
+    return flat_rows(x, shape), flat_rows(conditional_input, shape), shape
+
+
+def flat_rows(tensor: tf.Tensor, batch_shape: tf.Tensor) -> tf.Tensor:
+    """Broadcast a tensor `[..., D]` to a batch shape, and flatten the result to `[N, D]`."""
+    full = tf.broadcast_to(tensor, tf.concat([batch_shape, tf.shape(tensor)[-1:]], axis=0))
+    return tf.reshape(full, [-1, tensor.shape[-1]])
 
 
 def unflatten(tensor: tf.Tensor, batch_shape: Any, event_shape: list[int]) -> tf.Tensor:

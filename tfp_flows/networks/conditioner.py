@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.networks.autoregressive import AutoregressiveNetwork
-from tfp_flows.networks.broadcasting import check_condition
+from tfp_flows.networks.broadcasting import check_condition, flat_rows, unflatten
 from tfp_flows.networks.dense import DenseNetwork
 from tfp_flows.numerics import sum_log_det
 from tfp_flows.registry import serializable
@@ -69,7 +69,7 @@ class Conditioner(Mirror):
         if isinstance(self.fn, AutoregressiveNetwork):
             return params
         units = self.fn.output_units // self.transformer.params
-        return tf.reshape(params, tf.concat([tf.shape(params)[:-1], [units, self.transformer.params]], axis=0))
+        return unflatten(params, tf.shape(params)[:-1], [units, self.transformer.params])
 
     def _prepare(self, x: tf.Tensor, output_units: int | None, condition: Any) -> None:
         """Check the condition, and build a network that learns its sizes at the first call."""
@@ -81,7 +81,7 @@ class Conditioner(Mirror):
             if isinstance(self.fn, AutoregressiveNetwork):
                 self.fn.build((None, x.shape[-1]))
             elif output_units is None:
-                raise ValueError("A template that was made without sizes must be called as template(x, output_units).")
+                raise ValueError("Call a template without sizes as template(x, output_units).")
             else:
                 size = None if condition is None else tf.convert_to_tensor(condition).shape[-1]
                 self.fn.build_sizes(x.shape[-1], self.transformer.params * output_units, size)
@@ -119,12 +119,7 @@ class Template(Conditioner):
     """
 
     def __init__(
-        self,
-        fn: Callable,
-        *,
-        shift_only: bool = False,
-        log_scale_bound: float | None = None,
-        name: str | None = None,
+        self, fn: Callable, *, shift_only: bool = False, log_scale_bound: float | None = None, name: str | None = None
     ):
         if not callable(fn):
             raise ValueError(f"A template needs a callable, such as a Keras model or a function, got {fn!r}.")
@@ -175,19 +170,12 @@ class Template(Conditioner):
     def _flat_call(self, x, args, kwargs):
         """Call a network with one batch axis, as Keras models expect, and restore the axes of `x`."""
         batch = tf.shape(x)[:-1]
-
-        def flatten(t):
-            t = tf.convert_to_tensor(t)
-            full = tf.broadcast_to(t, tf.concat([batch, tf.shape(t)[-1:]], axis=0))
-            return tf.reshape(full, [-1, t.shape[-1]])
-
-        kwargs = {key: flatten(value) if tf.is_tensor(value) else value for key, value in kwargs.items()}
+        kwargs = {key: flat_rows(value, batch) if tf.is_tensor(value) else value for key, value in kwargs.items()}
         result = Mirror.__call__(self, tf.reshape(x, [-1, x.shape[-1]]), *args, **kwargs)
 
         def restore(t):
-            return tf.ensure_shape(
-                tf.reshape(t, tf.concat([batch, tf.shape(t)[1:]], axis=0)), x.shape[:-1].concatenate(t.shape[1:])
-            )
+            full = tf.reshape(t, tf.concat([batch, tf.shape(t)[1:]], axis=0))
+            return tf.ensure_shape(full, x.shape[:-1].concatenate(t.shape[1:]))
 
         return tf.nest.map_structure(restore, result)
 
@@ -248,24 +236,17 @@ class _Signature:
             self.output_units = "positional"
 
     def arguments(self, output_units: int | None, condition_kwargs: dict[str, Any]) -> tuple[tuple, dict]:
-        if not self.takes_any_keyword:
-            for name in condition_kwargs:
-                if name not in self.names:
-                    raise ValueError(f"The template's network {self.fn} takes no condition named `{name}`.")
-        args, kwargs = (), dict(condition_kwargs)
+        for name in condition_kwargs:
+            if not self.takes_any_keyword and name not in self.names:
+                raise ValueError(f"The template's network {self.fn} takes no condition named `{name}`.")
         if self.output_units == "keyword":
-            kwargs["output_units"] = output_units
-        elif self.output_units == "positional" and output_units is not None:
-            args = (output_units,)
-        return args, kwargs
+            return (), {**condition_kwargs, "output_units": output_units}
+        positional = self.output_units == "positional" and output_units is not None
+        return (output_units,) if positional else (), condition_kwargs
 
 
 def as_template(
-    net: Callable,
-    *,
-    shift_only: bool = False,
-    log_scale_bound: float | None = None,
-    name: str | None = None,
+    net: Callable, *, shift_only: bool = False, log_scale_bound: float | None = None, name: str | None = None
 ) -> Conditioner:
     """Turn a network or function into a shift-and-log-scale template.
 

@@ -51,35 +51,26 @@ class _ConvNetwork(keras.layers.Layer):
     `num_layers` is the maximal number of layers that need a seed. Maps `x` `[N, H, W, C]` to `[N, H, W, output_channels]`.
     """
 
-    def __init__(self, filters, output_channels, *, normalization, conditional_size, seed, num_layers, **kwargs):
+    def __init__(self, filters, output_channels, normalization, conditional_size, seed, *, num_layers, **kwargs):
         super().__init__(**kwargs)
         one_of("normalization", normalization, NORMALIZATIONS)
         self.filters = positive_int("filters", filters)
         self.output_channels = positive_int("output_channels", output_channels)
         self.normalization = normalization
-        self.conditional_size = None
-        if conditional_size is not None:
-            self.conditional_size = positive_int("conditional_size", conditional_size)
+        self.conditional_size = None if conditional_size is None else positive_int("conditional_size", conditional_size)
         self._seeds = iter(split_seed(resolve_seed(seed), 2 * num_layers + 1))  # including one more seed per block
         self._first = self._convolution(self.filters, 3)
         self._condition = None
 
     def _make_condition(self):
         if self.conditional_size is not None:
-            start = keras.initializers.GlorotUniform(next(self._seeds))
-            self._condition = keras.layers.Dense(
-                self.filters, use_bias=False, kernel_initializer=start, dtype=self.dtype_policy
-            )
+            options = {"use_bias": False, "kernel_initializer": keras.initializers.GlorotUniform(next(self._seeds))}
+            self._condition = keras.layers.Dense(self.filters, dtype=self.dtype_policy, **options)
 
     def _convolution(self, filters, size, zero=False):
         if self.normalization == "weight":
-            return WeightNormalizedConv2D(
-                filters,
-                size,
-                gain=0.0 if zero else 1.0,
-                seed=next(self._seeds),
-                dtype=self.dtype_policy,
-            )
+            gain, seed = 0.0 if zero else 1.0, next(self._seeds)
+            return WeightNormalizedConv2D(filters, size, gain=gain, seed=seed, dtype=self.dtype_policy)
         start = "zeros" if zero else keras.initializers.HeNormal(next(self._seeds))
         return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer=start, dtype=self.dtype_policy)
 
@@ -125,15 +116,8 @@ class ConvResNet(_ConvNetwork):
         **kwargs,
     ):
         self.num_blocks = positive_int("num_blocks", num_blocks, 0)
-        super().__init__(
-            filters,
-            output_channels,
-            normalization=normalization,
-            conditional_size=conditional_size,
-            seed=seed,
-            num_layers=3 * num_blocks + 2,
-            **kwargs,
-        )
+        layers = 3 * num_blocks + 2
+        super().__init__(filters, output_channels, normalization, conditional_size, seed, num_layers=layers, **kwargs)
         # Two of each per block, in flat lists: Keras 3.10 to 3.14 do not save the layers of nested lists.
         self._convolutions = [self._convolution(self.filters, 3) for _ in range(2 * self.num_blocks)]
         self._norms = self._normalizers(2 * self.num_blocks)
@@ -141,7 +125,6 @@ class ConvResNet(_ConvNetwork):
         self._make_condition()
 
     def build(self, x_shape, conditional_input_shape=None):
-        del conditional_input_shape
         self._build(x_shape, [*self._convolutions, *self._norms, *self._skips])
 
     def call(self, x, conditional_input=None, training=None):
@@ -173,22 +156,13 @@ class GlowNetwork(_ConvNetwork):
         seed: int | None = None,
         **kwargs,
     ):
-        super().__init__(
-            filters,
-            output_channels,
-            normalization=normalization,
-            conditional_size=conditional_size,
-            seed=seed,
-            num_layers=3,
-            **kwargs,
-        )
+        super().__init__(filters, output_channels, normalization, conditional_size, seed, num_layers=3, **kwargs)
         self._second = self._convolution(self.filters, 1)
         self._last = self._convolution(self.output_channels, 3, zero=True)
         self._norms = self._normalizers(2)
         self._make_condition()
 
     def build(self, x_shape, conditional_input_shape=None):
-        del conditional_input_shape
         self._build(x_shape, [self._second, self._last, *self._norms])
 
     def call(self, x, conditional_input=None, training=None):
@@ -222,9 +196,7 @@ def conv_resnet_template(
       params: Parameters per channel: 2 for affine coupling, 1 for additive coupling, otherwise `transformer.params`.
       normalization: `"weight"`, or `"batch"`, which uses batch statistics in training and moving ones otherwise.
       conditional_size: Size of the `conditional_input` of conditional flows, such as the number of one-hot classes.
-      seed: Integer seed of the weights.
-      dtype: Dtype of weights and computation.
-      name: Name of the network.
+      seed, dtype, name: Integer seed of the weights, dtype of weights and computation, and name of the network.
 
     Raises:
       ValueError: If a size is out of range, or `normalization` is unknown.
@@ -234,19 +206,8 @@ def conv_resnet_template(
       >>> network(tf.ones([5, 4, 4, 3])).shape
       TensorShape([5, 4, 4, 6])
     """
-    channels = _channels(image_shape)
-    network = ConvResNet(
-        filters,
-        num_blocks,
-        positive_int("params", params) * channels,
-        normalization=normalization,
-        conditional_size=conditional_size,
-        seed=seed,
-        dtype=policy_for(dtype),
-        name=name,
-    )
-    network.build((None, *image_shape))
-    return network
+    options = {"normalization": normalization, "conditional_size": conditional_size, "seed": seed, "name": name}
+    return _built(ConvResNet, (filters, num_blocks), image_shape, params, dtype, options)
 
 
 def glow_template(
@@ -279,24 +240,17 @@ def glow_template(
       >>> network(tf.ones([5, 4, 4, 3])).shape
       TensorShape([5, 4, 4, 6])
     """
-    channels = _channels(image_shape)
-    network = GlowNetwork(
-        filters,
-        positive_int("params", params) * channels,
-        normalization=normalization,
-        conditional_size=conditional_size,
-        seed=seed,
-        dtype=policy_for(dtype),
-        name=name,
-    )
-    network.build((None, *image_shape))
-    return network
+    options = {"normalization": normalization, "conditional_size": conditional_size, "seed": seed, "name": name}
+    return _built(GlowNetwork, (filters,), image_shape, params, dtype, options)
 
 
-def _channels(image_shape: Sequence[int]) -> int:
+def _built(kind: type, sizes: tuple, image_shape: Sequence[int], params: int, dtype: tf.DType, options: dict):
     if len(image_shape) != 3:
         raise ValueError(f"`image_shape` must be (H, W, C), got {image_shape!r}.")
-    return positive_int("image_shape[2]", image_shape[2])
+    channels = positive_int("image_shape[2]", image_shape[2])
+    network = kind(*sizes, positive_int("params", params) * channels, dtype=policy_for(dtype), **options)
+    network.build((None, *image_shape))
+    return network
 
 
 def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:

@@ -118,12 +118,8 @@ class DenseNetwork(keras.layers.Layer):
         size = positive_int("input_units", input_units)
         if conditional_size is not None:
             size += positive_int("conditional_size", conditional_size)
-        common = {
-            "use_bias": self.use_bias,
-            "kernel_regularizer": self.kernel_regularizer,
-            "bias_regularizer": self.bias_regularizer,
-            "dtype": self.dtype_policy,
-        }
+        common = {"kernel_regularizer": self.kernel_regularizer, "bias_regularizer": self.bias_regularizer}
+        common |= {"use_bias": self.use_bias, "dtype": self.dtype_policy}
         kernel_seed, bias_seed = split_seed(self.seed, 2)
         kernels = seeded_initializers(self.kernel_initializer, kernel_seed, len(self.hidden_units))
         biases = seeded_initializers(self.bias_initializer, bias_seed, len(self.hidden_units))

@@ -40,8 +40,8 @@ def real_nvp_template(
 
     Args:
       hidden_units: Sizes of the hidden layers.
-      input_units: Number of dimensions that the network reads (`num_masked`).
-      output_units: Number of dimensions that it transforms. Without sizes, the first call creates the weights.
+      input_units, output_units: Numbers of dimensions that the network reads (`num_masked`) and that it transforms.
+        Without sizes, the first call creates the weights.
       shift_only: Whether to return only the shift (NICE).
       transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
       activation, kernel_initializer: Activation and initializer of the hidden layers. The last layer starts at zero.
@@ -49,9 +49,7 @@ def real_nvp_template(
       use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
       log_scale_bound: Bound of the log-scale (see `bound_log_scale`); `None` for no bound.
       conditional_size: Size of the `conditional_input`, needed only together with the sizes.
-      seed: Integer seed of the initial weights.
-      dtype: Dtype of weights and computation.
-      name: Name of the template.
+      seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
       A `Conditioner`: `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]`
@@ -68,30 +66,25 @@ def real_nvp_template(
       >>> len(bijector.trainable_variables)
       6
     """
+    transformer = _transformer(transformer, shift_only, log_scale_bound)
+    sizes = _sizes(input_units, output_units, transformer.params, conditional_size)
+    options = {"activation": activation, "use_bias": use_bias, "seed": seed, "dtype": policy_for(dtype), "name": name}
+    initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
+    regularizers = {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
+    network = DenseNetwork(hidden_units, **sizes, **options, **initializers, **regularizers)
+    return Conditioner(network, transformer, name=name)
+
+
+def _sizes(input_units: int | None, output_units: int | None, params: int, conditional_size: int | None) -> dict:
     if (input_units is None) != (output_units is None):
         raise ValueError(
             "Give both `input_units` and `output_units`, or neither, got "
             f"input_units={input_units!r} and output_units={output_units!r}."
         )
-    transformer = _transformer(transformer, shift_only, log_scale_bound)
-    sizes = {}
-    if input_units is not None:
-        outputs = transformer.params * positive_int("output_units", output_units)
-        sizes = {"input_units": input_units, "output_units": outputs, "conditional_size": conditional_size}
-    network = DenseNetwork(
-        hidden_units,
-        **sizes,
-        activation=activation,
-        use_bias=use_bias,
-        kernel_initializer=kernel_initializer,
-        bias_initializer=bias_initializer,
-        kernel_regularizer=kernel_regularizer,
-        bias_regularizer=bias_regularizer,
-        seed=seed,
-        dtype=policy_for(dtype),
-        name=name,
-    )
-    return Conditioner(network, transformer, name=name)
+    if input_units is None:
+        return {}
+    outputs = params * positive_int("output_units", output_units)
+    return {"input_units": input_units, "output_units": outputs, "conditional_size": conditional_size}
 
 
 def _transformer(transformer: Transformer | None, shift_only: bool, log_scale_bound: float | None) -> Transformer:
@@ -151,26 +144,14 @@ def masked_autoregressive_template(
       6
     """
     event_size, units = positive_int("event_size", event_size), hidden_sizes(hidden_units)
-    conditional = conditional_size is not None
     transformer = _transformer(transformer, shift_only, log_scale_bound)
-    network = AutoregressiveNetwork(
-        transformer.params,
-        event_size,
-        conditional=conditional,
-        conditional_event_shape=positive_int("conditional_size", conditional_size) if conditional else None,
-        hidden_units=units,
-        input_order=input_order,
+    options = {"hidden_units": units, "input_order": input_order, "activation": activation, "use_bias": use_bias}
+    if conditional_size is not None:
+        options |= {"conditional": True, "conditional_event_shape": positive_int("conditional_size", conditional_size)}
         # Units of degree 0 see only the condition. Without them, the first dimension would depend on it only linearly.
-        hidden_degrees=[np.arange(n) * event_size // n for n in units] if conditional else "equal",
-        activation=activation,
-        use_bias=use_bias,
-        kernel_initializer=kernel_initializer,
-        bias_initializer=spread_biases() if bias_initializer is None else bias_initializer,
-        output_initializer="zeros",
-        kernel_regularizer=kernel_regularizer,
-        bias_regularizer=bias_regularizer,
-        seed=seed,
-        dtype=real_dtype(dtype).name,
-        name=name,
-    )
-    return Conditioner(network, transformer, name=name)
+        options["hidden_degrees"] = [np.arange(n) * event_size // n for n in units]
+    bias_initializer = spread_biases() if bias_initializer is None else bias_initializer
+    options |= {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
+    options |= {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
+    options |= {"output_initializer": "zeros", "seed": seed, "dtype": real_dtype(dtype).name, "name": name}
+    return Conditioner(AutoregressiveNetwork(transformer.params, event_size, **options), transformer, name=name)

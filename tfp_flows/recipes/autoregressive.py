@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import MaskedAutoregressiveFlow
 from tfp_flows.checks import one_of, positive_int
@@ -23,8 +23,6 @@ from tfp_flows.transformers import (
     SplineTransformer,
     Transformer,
 )
-
-tfb = tfp.bijectors
 
 
 def autoregressive_layers(
@@ -52,23 +50,16 @@ def autoregressive_layers(
         )
     orders = ("left-to-right", "right-to-left") if mixing == "reverse" else ("left-to-right",)
     seeds, mixing_seeds = (split_seed(s, 2 * num_layers)[::2] for s in (seed, structure_seed(seed)))
+    shared = {"activation": activation, "conditional_size": conditional_size, "dtype": dtype}
     layers: list[tfb.Bijector] = []
     for i in range(num_layers):
         order = orders[i % len(orders)]
         if mixing == "permute":
             order = 1 + np.random.default_rng(mixing_seeds[i]).permutation(event_size)
-        conditioner = masked_autoregressive_template(
-            hidden_units,
-            event_size=event_size,
-            transformer=transformers[i],
-            activation=activation,
-            input_order=order,
-            conditional_size=conditional_size,
-            seed=seeds[i],
-            dtype=dtype,
-            name=f"autoregressive_{i}",
-        )
-        layer = MaskedAutoregressiveFlow(conditioner, name=f"autoregressive_{i}")
+        name = f"autoregressive_{i}"
+        own = {"transformer": transformers[i], "input_order": order, "seed": seeds[i], "name": name}
+        conditioner = masked_autoregressive_template(hidden_units, event_size=event_size, **own, **shared)
+        layer = MaskedAutoregressiveFlow(conditioner, name=name)
         layers.append(tfb.Invert(layer) if inverse else layer)
         layers += normalization_layers(normalization, event_size, dtype, str(i))
         if mixing == "lu" and i < num_layers - 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import RealNVP
 from tfp_flows.checks import one_of, positive_int
@@ -15,8 +15,6 @@ from tfp_flows.recipes.mixing import MIXINGS, each_layer, mixing_layer, normaliz
 from tfp_flows.recipes.recipe import recipe
 from tfp_flows.seeds import split_seed, structure_seed
 from tfp_flows.transformers import AffineTransformer, ShiftTransformer, SplineTransformer, Transformer
-
-tfb = tfp.bijectors
 
 
 def coupling_layers(
@@ -42,20 +40,13 @@ def coupling_layers(
     first = event_size // 2
     seeds, mixing_seed = split_seed(seed, num_layers + 1)[:-1], split_seed(structure_seed(seed), num_layers + 1)[-1]
     mixing_seeds = split_seed(mixing_seed, num_layers)
+    shared = {"activation": activation, "conditional_size": conditional_size, "dtype": dtype}
     layers: list[tfb.Bijector] = []
     for i in range(num_layers):
         num_masked = first if i % 2 == 0 else first - event_size
-        conditioner = real_nvp_template(
-            hidden_units,
-            input_units=abs(num_masked),
-            output_units=event_size - abs(num_masked),
-            transformer=transformers[i],
-            activation=activation,
-            conditional_size=conditional_size,
-            seed=seeds[i],
-            dtype=dtype,
-            name=f"coupling_{i}",
-        )
+        sizes = {"input_units": abs(num_masked), "output_units": event_size - abs(num_masked)}
+        own = {"transformer": transformers[i], "seed": seeds[i], "name": f"coupling_{i}"}
+        conditioner = real_nvp_template(hidden_units, **sizes, **own, **shared)
         constant = isinstance(transformers[i], ShiftTransformer)
         layers.append(RealNVP(num_masked, None, conditioner, is_constant_jacobian=constant, name=f"coupling_{i}"))
         layers += normalization_layers(normalization, event_size, dtype, str(i))

@@ -13,8 +13,6 @@ from tfp_flows.recipes.recipe import recipe
 from tfp_flows.seeds import split_seed
 from tfp_flows.transformers import GaussianMixtureTransformer
 
-tfb = tfp.bijectors
-
 
 @recipe(
     paper="Meng et al. 2020, Gaussianization Flows",
@@ -55,7 +53,7 @@ def gaussianization_flow(
     enough = num_reflections is None or num_reflections >= max(1, event_size - 1)
     rotation = {"num_reflections": num_reflections, "start": "pca" if enough else "random", "dtype": dtype}
     seeds = split_seed(seed, 2 * positive_int("num_layers", num_layers, 0))
-    layers: list[tfb.Bijector] = []
+    layers: list[tfp.bijectors.Bijector] = []
     for i in range(num_layers):
         name, seed = f"marginal_{i}", seeds[2 * i]
         layers.append(MarginalGaussianization(event_size, mixture, seed=seed, dtype=dtype, name=name, **network))

@@ -6,24 +6,14 @@ import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import (
-    ActNorm,
-    AffineCouplingLayer,
-    BatchNormalization,
-    LULinear,
-    MultiScale,
-    Squeeze,
-    get_preprocess_bijector,
-)
-from tfp_flows.checks import image_sizes, one_of, positive_int
+from tfp_flows.bijectors import AffineCouplingLayer, LULinear, MultiScale, Squeeze, get_preprocess_bijector
+from tfp_flows.checks import image_sizes, positive_int
 from tfp_flows.networks import conv_resnet_template, glow_template
-from tfp_flows.recipes.mixing import NORMALIZATIONS
+from tfp_flows.recipes.mixing import normalization_layers
 from tfp_flows.recipes.recipe import recipe
 from tfp_flows.seeds import split_seed, structure_seed
-
-tfb = tfp.bijectors
 
 # Smaller than the bound for tables: a dozen couplings in a row would stretch an unusual image until its loss overflows.
 IMAGE_LOG_SCALE_BOUND = 2.0
@@ -33,7 +23,7 @@ def _image_shape(image_shape: Sequence[int], num_scales: int, squeezes: int) -> 
     shape = image_sizes("image_shape", image_shape)
     if shape[0] % 2**squeezes or shape[1] % 2**squeezes:
         raise ValueError(
-            f"`num_scales` {num_scales} halves height and width {squeezes} times, which {shape[0]} x {shape[1]} does not allow."
+            f"`num_scales`={num_scales} needs height and width divisible by {2**squeezes}, got {shape[0]} x {shape[1]}."
         )
     return shape
 
@@ -49,8 +39,6 @@ class _Builder:
     """Builds the layers of one flow, with seeds in order."""
 
     def __init__(self, template, *, normalization, log_scale_bound, seed, dtype):
-        if normalization is not None:
-            one_of("normalization", normalization, NORMALIZATIONS)
         self.template, self.normalization, self.dtype = template, normalization, dtype
         self._log_scale_bound = log_scale_bound
         self._seed, self._count = seed, 0
@@ -63,28 +51,16 @@ class _Builder:
         sliced = mask_type == "channel"  # the number of channels is even after a squeeze
         seen = (*shape[:2], shape[2] // 2) if sliced else shape
         network = self.template(image_shape=seen, seed=self.seed(), dtype=self.dtype, name=name)
-        return AffineCouplingLayer(
-            network,
-            mask_type,
-            orientation,
-            sliced=sliced,
-            log_scale_bound=self._log_scale_bound,
-            name=f"coupling_{name}",
-        )
+        options = {"sliced": sliced, "log_scale_bound": self._log_scale_bound, "name": f"coupling_{name}"}
+        return AffineCouplingLayer(network, mask_type, orientation, **options)
 
     def couplings(self, shape, mask_type: str, count: int, name: str) -> list[tfb.Bijector]:
         """Return couplings of alternating masks, each followed by a normalization, from the image inwards."""
         layers: list[tfb.Bijector] = []
         for i in range(count):
             layers.append(self.coupling(shape, mask_type, i % 2, f"{name}_{i}"))
-            layers += self.normalized(shape[-1], f"{name}_{i}")
+            layers += normalization_layers(self.normalization, shape[-1], self.dtype, f"{name}_{i}")
         return layers
-
-    def normalized(self, channels: int, name: str) -> list[tfb.Bijector]:
-        if self.normalization is None:
-            return []
-        layer = ActNorm if self.normalization == "actnorm" else BatchNormalization
-        return [layer(channels, dtype=self.dtype, name=f"{self.normalization}_{name}")]
 
 
 def _layers(blocks, image_shape, fraction, alpha, dtype) -> list[tfb.Bijector]:
@@ -95,10 +71,7 @@ def _layers(blocks, image_shape, fraction, alpha, dtype) -> list[tfb.Bijector]:
 
 
 @recipe(
-    paper="Dinh et al. 2016, Density estimation using Real NVP",
-    arxiv="1605.08803",
-    density="1 pass",
-    sampling="1 pass",
+    paper="Dinh et al. 2016, Density estimation using Real NVP", arxiv="1605.08803", density="1 pass", sampling="1 pass"
 )
 def image_real_nvp(
     image_shape: Sequence[int],
@@ -133,13 +106,8 @@ def image_real_nvp(
     """
     num_scales, count = positive_int("num_scales", num_scales), positive_int("num_couplings", num_couplings)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales - 1)
-    template = functools.partial(
-        conv_resnet_template,
-        filters,
-        num_blocks,
-        normalization=network_normalization,
-        conditional_size=conditional_size,
-    )
+    options = {"normalization": network_normalization, "conditional_size": conditional_size}
+    template = functools.partial(conv_resnet_template, filters, num_blocks, **options)
     build = _Builder(template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype)
     blocks = []
     for scale in range(num_scales):
@@ -191,9 +159,8 @@ def glow(
     """
     num_scales, num_steps = positive_int("num_scales", num_scales), positive_int("num_steps", num_steps)
     shape = image_shape = _image_shape(image_shape, num_scales, num_scales)
-    template = functools.partial(
-        glow_template, filters, normalization=network_normalization, conditional_size=conditional_size
-    )
+    options = {"normalization": network_normalization, "conditional_size": conditional_size}
+    template = functools.partial(glow_template, filters, **options)
     build = _Builder(template, normalization=normalization, log_scale_bound=log_scale_bound, seed=seed, dtype=dtype)
     blocks = []
     for scale in range(num_scales):
@@ -201,7 +168,7 @@ def glow(
         layers: list[tfb.Bijector] = [tfb.Invert(Squeeze(name=f"squeeze_{scale}"), name=f"unsqueeze_{scale}")]
         for step in range(num_steps):
             label = f"{scale}_{step}"
-            layers += build.normalized(shape[-1], label)
+            layers += normalization_layers(normalization, shape[-1], dtype, label)
             layers.append(LULinear(shape[-1], seed=build.seed(of_structure=True), dtype=dtype, name=f"conv1x1_{label}"))
             # The last coupling moves the half that is factored out, given the half that stays.
             layers.append(build.coupling(shape, "channel", (num_steps - step) % 2, label))

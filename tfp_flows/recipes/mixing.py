@@ -6,13 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import ActNorm, BatchNormalization, LULinear
 from tfp_flows.checks import one_of
 from tfp_flows.transformers import Transformer
-
-tfb = tfp.bijectors
 
 MIXINGS = ("reverse", "permute", "lu")
 NORMALIZATIONS = ("actnorm", "batch_norm")

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import PlanarFlow, RadialFlow, SylvesterFlow
 from tfp_flows.checks import positive_int
 from tfp_flows.recipes.recipe import recipe
 from tfp_flows.seeds import split_seed
-
-tfb = tfp.bijectors
 
 
 def amortized_layers(
@@ -29,7 +27,12 @@ def amortized_layers(
     dtype: tf.DType = tf.float32,
     **options,
 ) -> list[tfb.Bijector]:
-    """Return layers of one kind, each with its own seed."""
+    """Return layers of one kind, each with its own seed.
+
+    Args:
+      num_layers: Number of layers; 0 returns the base.
+      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
+    """
     options = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size, **options}
     seeds = split_seed(seed, positive_int("num_layers", num_layers, 0))
     return [kind(event_size, seed=s, dtype=dtype, name=f"{name}_{i}", **options) for i, s in enumerate(seeds)]
@@ -44,10 +47,6 @@ def amortized_layers(
 )
 def planar_flow(event_size: int, **options):
     """Build a sequence of planar flows (Rezende and Mohamed 2015).
-
-    Args:
-      num_layers: Number of layers; 0 returns the base.
-      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
 
     Example:
       >>> flow = planar_flow(2, num_layers=4, seed=1)
@@ -66,10 +65,6 @@ def planar_flow(event_size: int, **options):
 )
 def radial_flow(event_size: int, **options):
     """Build a sequence of radial flows (Rezende and Mohamed 2015).
-
-    Args:
-      num_layers: Number of layers; 0 returns the base.
-      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
 
     Example:
       >>> flow = radial_flow(2, num_layers=4, seed=1)
@@ -92,11 +87,9 @@ def sylvester_flow(
     """Build a sequence of Sylvester flows (van den Berg et al. 2018).
 
     Args:
-      num_layers: Number of layers; 0 returns the base.
       rank: Number `M <= D` of hidden units of each layer; `D` if `None`.
       num_reflections: Householder reflections of each layer; `min(4, D)` if `None`; 0 for reversals instead (triangular
         variant).
-      hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
 
     Example:
       >>> flow = sylvester_flow(4, num_layers=2, rank=2, seed=1)

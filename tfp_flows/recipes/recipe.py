@@ -84,7 +84,8 @@ def recipe(
 
     The function is called with checked sizes and a resolved seed and dtype, and returns bijectors from the base to the
     data. The decorator adds base, preprocessing and conditions, and completes signature and docstring. Keywords that
-    the function takes as `**options` become those of `like`. Each is documented by the function's own `Args:` or by `OPTIONS`.
+    the function takes as `**options` become those of `like`. Each is documented by `Args:` of the function or of `like`, or
+    by `OPTIONS`.
 
     Args:
       like: The function that takes the `**options`.
@@ -117,7 +118,7 @@ def recipe(
             return assemble(layers, size, options["conditional_size"], dtype=options["dtype"], **outer)
 
         made.__signature__ = signature
-        made.__doc__ = _complete_doc(fn, signature, facts)
+        made.__doc__ = _complete_doc(fn, like, signature, facts)
         made = serializable(made)
         made.facts = facts
         if paper is not None and (fn.__module__ or "").startswith("tfp_flows."):
@@ -142,28 +143,25 @@ def _complete_signature(fn: Callable, like: Callable | None) -> inspect.Signatur
     return inspect.Signature(list(parameters.values()), return_annotation="FlowDistribution")
 
 
-def _complete_doc(fn: Callable, signature: inspect.Signature, facts: Facts) -> str:
+def _complete_doc(fn: Callable, like: Callable | None, signature: inspect.Signature, facts: Facts) -> str:
     head, _, tail = inspect.cleandoc(fn.__doc__).partition("\nExample:")
     head, _, own = head.partition("\nArgs:\n")
-    texts = {
-        **OPTIONS,
-        **{n: " ".join(t.split()) for n, t in re.findall(r"^  (\w+): (.*?)(?=^  \w+: |\Z)", own, re.M | re.S)},
-    }
+    shared = inspect.cleandoc((like and like.__doc__) or "").partition("\nArgs:\n")[2]
+    texts = dict(OPTIONS)
+    for arguments in (shared, own):
+        texts |= re.findall(r"^  (\w+): (.*?)(?=^  \w+: |\Z)", arguments, re.M | re.S)
     missing = [name for name in signature.parameters if name not in texts]
     if missing:
         raise TypeError(f"{fn.__name__}: the arguments {missing} are documented neither there nor in OPTIONS.")
     lines = [head.rstrip(), "", "Args:"]
     lines += [f"  {name}: {' '.join(texts[name].split())}" for name in signature.parameters]
-    lines += ["", "Returns:", "  A transformed distribution." + _cost(facts)]
+    cost = "" if facts.density is None else f" Cost of `log_prob`: {facts.density}; of sampling: {facts.sampling}."
+    lines += ["", "Returns:", "  A transformed distribution." + cost]
     lines += ["", "Raises:", "  ValueError: For an argument out of range; it names the argument."]
     lines += ["", "Example:" + tail.rstrip()]
     if facts.paper is not None:
         lines += ["", "References:", f"  {facts.paper}, arXiv:{facts.arxiv}."]
     return "\n".join(lines)
-
-
-def _cost(facts: Facts) -> str:
-    return "" if facts.density is None else f" Cost of `log_prob`: {facts.density}; of sampling: {facts.sampling}."
 
 
 def assemble(
@@ -178,13 +176,12 @@ def assemble(
     name: str | None,
 ) -> FlowDistribution:
     """Return the distribution of the base, mapped by the layers in order and then by `preprocess`."""
+    zeros, ones = tf.zeros([event_size], dtype), tf.ones([event_size], dtype)
     if base is None:
-        base = tfd.MultivariateNormalDiag(tf.zeros([event_size], dtype), tf.ones([event_size], dtype))
+        base = tfd.MultivariateNormalDiag(zeros, ones)
     if isinstance(base, str) and base == "trainable":
-        base = tfd.MultivariateNormalDiag(
-            tf.Variable(tf.zeros([event_size], dtype), name="loc"),
-            tfp.util.TransformedVariable(tf.ones([event_size], dtype), tfb.Exp(), name="scale_diag"),
-        )
+        scale = tfp.util.TransformedVariable(ones, tfb.Exp(), name="scale_diag")
+        base = tfd.MultivariateNormalDiag(tf.Variable(zeros, name="loc"), scale)
     if not isinstance(base, tfd.Distribution):
         raise ValueError(f'`base` must be a tfd.Distribution, None or "trainable", got {base!r}.')
     if base.event_shape.as_list() != [event_size] or base.dtype != dtype:

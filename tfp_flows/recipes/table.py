@@ -68,9 +68,7 @@ def table_flow(
 
     Args:
       x: Training rows `[N, D]`: array or data frame.
-      seed: Integer seed of the initial weights.
-      dtype: Dtype of weights and computation.
-      name: Name of the distribution.
+      seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the distribution.
 
     Raises:
       ValueError: If `x` has another shape, a constant column or a value that is not finite.

@@ -7,11 +7,9 @@ import functools
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.graphs import Graphs
-
-tfb = tfp.bijectors
 
 
 class Transformer(abc.ABC):

@@ -47,9 +47,6 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
     def params(self) -> int:
         return 3 * self.num_units * self.num_layers
 
-    def _layers(self, params):
-        return tf.split(params, self.num_layers, axis=-1)
-
     def split(self, params):
         weight, log_scale, shift = tf.split(params, 3, axis=-1)
         spread = np.linspace(-1.0, 1.0, self.num_units) if self.num_units > 1 else np.zeros(1)
@@ -67,14 +64,14 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
 
     def inverse(self, y, params):
         total = tf.zeros_like(y)
-        for layer in self._layers(params):
+        for layer in tf.split(params, self.num_layers, axis=-1):
             y, log_slope = self.to_latent(y, layer)
             total += log_slope
         return y, total
 
     def forward(self, x, params):
         total = tf.zeros_like(x)
-        for layer in reversed(self._layers(params)):
+        for layer in reversed(tf.split(params, self.num_layers, axis=-1)):
             x = self.to_data(x, layer)
             total -= self.to_latent(x, layer)[1]
         return x, total

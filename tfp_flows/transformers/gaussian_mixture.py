@@ -101,8 +101,8 @@ def fit_mixture(
     that a component with few rows does not collapse. Deviations are at least `lowest`.
     """
     weight, start = np.full(len(mean), 1.0 / len(mean)), np.square(sigma)
-    centre = np.median(x, axis=0)
-    x, mean = x - centre, mean - centre  # keeps digits in the squares of far values
+    center = np.median(x, axis=0)
+    x, mean = x - center, mean - center  # keeps digits in the squares of far values
     square = np.square(x)
     for _ in range(iterations):
         precision = 1.0 / np.square(sigma)
@@ -117,4 +117,4 @@ def fit_mixture(
         around = part.T @ square - 2.0 * mean * first + count * np.square(mean)
         sigma = np.sqrt(np.maximum((around + start) / (count + 1.0), np.square(lowest)))
         weight = firm[:, 0] / firm.sum()
-    return weight, mean + centre, sigma
+    return weight, mean + center, sigma

@@ -12,7 +12,7 @@ from tfp_flows.checks import positive_int
 from tfp_flows.numerics import bound_log_scale, unbound_log_scale
 from tfp_flows.registry import serializable
 from tfp_flows.transformers.base import Transformer
-from tfp_flows.transformers.spline import rational_quadratic, solve_rational_quadratic
+from tfp_flows.transformers.spline import map_in_bin, select_bin
 
 _REACH = 3.0  # the knots lie on [-3, 3] for zero parameters
 _BOUND = 7.0  # bound of the logarithms of widths, heights and slopes
@@ -50,8 +50,7 @@ class QuantileSplineTransformer(Transformer):
     def params(self) -> int:
         return 3 * self.num_bins + 3
 
-    def _parts(self, params):
-        """Return left ends, widths, bottoms, heights, and slopes on both sides of the bins, `[..., K]` each."""
+    def _apply(self, value, params, latent_to_data: bool):
         k = self.num_bins
         first, logs = tf.split(params, [2, 3 * k + 1], axis=-1)
         widths, heights, slopes = tf.split(tf.exp(bound_log_scale(logs, _BOUND)), [k, k, k + 1], axis=-1)
@@ -59,29 +58,18 @@ class QuantileSplineTransformer(Transformer):
         widths, heights = scale * widths, scale * heights
         left = first[..., :1] - _REACH + tf.cumsum(widths, axis=-1, exclusive=True)
         bottom = first[..., 1:] - _REACH + tf.cumsum(heights, axis=-1, exclusive=True)
-        return left, widths, bottom, heights, slopes[..., :-1], slopes[..., 1:]
-
-    def _apply(self, value, params, latent_to_data: bool):
-        parts = self._parts(params)
-        begins, sizes = parts[2:4] if latent_to_data else parts[:2]
+        begins, sizes = (bottom, heights) if latent_to_data else (left, widths)
         low, high = begins[..., 0], begins[..., -1] + sizes[..., -1]
         inside = (value > low) & (value < high)
         within = tf.clip_by_value(value, low, high)
-        # One-hot selection vectorizes better than a gather. All values but NaN reach the first bin.
-        reached = tf.cast(within[..., tf.newaxis] >= begins, params.dtype)
-        chosen = reached - tf.concat([reached[..., 1:], tf.zeros_like(reached[..., :1])], axis=-1)
-        left, width, bottom, height, d0, d1 = (tf.reduce_sum(part * chosen, axis=-1) for part in parts)
-        slope = height / width
-        # The spline is linear beyond the ends; `beyond` is zero inside.
-        beyond, end = value - within, tf.where(value < low, d0, d1)
+        bins = (left, widths, bottom, heights, slopes[..., :-1], slopes[..., 1:])
+        selected = select_bin(within, bins, latent_to_data)
+        result, log_slope = map_in_bin(within, selected, latent_to_data)
+        # The spline is linear beyond the ends; `value - within` is zero inside.
+        end = tf.where(value < low, *selected[-2:])
         if latent_to_data:
-            up = tf.clip_by_value((within - bottom) / height, 0.0, 1.0)
-            t = solve_rational_quadratic(up, slope, d0, d1)
-            _, log_slope = rational_quadratic(t, slope, d0, d1)
-            return left + width * t + beyond / end, -tf.where(inside, log_slope, tf.math.log(end))
-        t = tf.clip_by_value((within - left) / width, 0.0, 1.0)
-        up, log_slope = rational_quadratic(t, slope, d0, d1)
-        return bottom + height * up + beyond * end, tf.where(inside, log_slope, tf.math.log(end))
+            return result + (value - within) / end, tf.where(inside, log_slope, -tf.math.log(end))
+        return result + (value - within) * end, tf.where(inside, log_slope, tf.math.log(end))
 
     def inverse(self, y, params):
         return self._apply(y, params, latent_to_data=False)

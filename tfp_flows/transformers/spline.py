@@ -51,47 +51,51 @@ class SplineTransformer(Transformer):
         return 3 * self.num_bins - 1
 
     def _knots(self, raw):
-        """Return left ends and widths of the bins on one axis, `[..., K]` each."""
+        """Return left ends and widths of the bins on one axis."""
         widths = _MIN_BIN + (1.0 - _MIN_BIN * self.num_bins) * tf.nn.softmax(raw)
         left = 2.0 * self.bound * tf.cumsum(widths, axis=-1, exclusive=True) - self.bound
         return left, 2.0 * self.bound * widths
 
-    def _bin_of(self, value, params, by_height: bool):
-        """Return left end, width, bottom, height and the two slopes of the bin of each value, which lies in the interval."""
+    def _apply(self, value, params, latent_to_data: bool):
         k = self.num_bins
-        left, width = self._knots(params[..., :k])
-        bottom, height = self._knots(params[..., k : 2 * k])
         # softplus(raw + offset) = 1 - _MIN_SLOPE at raw = 0
         slopes = _MIN_SLOPE + tf.math.softplus(params[..., 2 * k :] + math.log(math.expm1(1.0 - _MIN_SLOPE)))
         ends = tf.ones_like(params[..., :1])
         slopes = tf.concat([ends, slopes, ends], axis=-1)
-        # One-hot selection vectorizes better than a gather, since K is small.
-        reached = tf.cast(value[..., tf.newaxis] >= (bottom if by_height else left)[..., 1:], params.dtype)
-        chosen = tf.concat([ends, reached], axis=-1) - tf.concat([reached, tf.zeros_like(ends)], axis=-1)
-        parts = (left, width, bottom, height, slopes[..., :-1], slopes[..., 1:])
-        return [tf.reduce_sum(part * chosen, axis=-1) for part in parts]
-
-    def _evaluate(self, y, params):
-        inside = tf.abs(y) < self.bound
-        clipped = tf.clip_by_value(y, -self.bound, self.bound)
-        left, width, bottom, height, d0, d1 = self._bin_of(clipped, params, by_height=False)
-        slope = height / width
-        t = tf.clip_by_value((clipped - left) / width, 0.0, 1.0)
-        x, log_slope = rational_quadratic(t, slope, d0, d1)
-        return tf.where(inside, bottom + height * x, y), tf.where(inside, log_slope, tf.zeros_like(y))
+        bins = (*self._knots(params[..., :k]), *self._knots(params[..., k : 2 * k]), slopes[..., :-1], slopes[..., 1:])
+        inside = tf.abs(value) < self.bound
+        clipped = tf.clip_by_value(value, -self.bound, self.bound)
+        result, log_slope = map_in_bin(clipped, select_bin(clipped, bins, latent_to_data), latent_to_data)
+        return tf.where(inside, result, value), tf.where(inside, log_slope, tf.zeros_like(value))
 
     def inverse(self, y, params):
-        return self._evaluate(y, params)
+        return self._apply(y, params, latent_to_data=False)
 
     def forward(self, x, params):
-        inside = tf.abs(x) < self.bound
-        clipped = tf.clip_by_value(x, -self.bound, self.bound)
-        left, width, bottom, height, d0, d1 = self._bin_of(clipped, params, by_height=True)
-        slope = height / width
-        up = tf.clip_by_value((clipped - bottom) / height, 0.0, 1.0)
-        t = solve_rational_quadratic(up, slope, d0, d1)
-        _, log_slope = rational_quadratic(t, slope, d0, d1)
-        return tf.where(inside, left + width * t, x), tf.where(inside, -log_slope, tf.zeros_like(x))
+        return self._apply(x, params, latent_to_data=True)
+
+
+def select_bin(value, bins, latent_to_data: bool):
+    """Return the bin of each value, which lies between the outermost knots.
+
+    Bins are given by left ends, widths, bottoms, heights, and slopes at both ends, `[..., K]` each.
+    """
+    begins = bins[2 if latent_to_data else 0]
+    # One-hot selection vectorizes better than a gather, since K is small. All values but NaN reach the first bin.
+    reached = tf.cast(value[..., tf.newaxis] >= begins, begins.dtype)
+    chosen = reached - tf.concat([reached[..., 1:], tf.zeros_like(reached[..., :1])], axis=-1)
+    return [tf.reduce_sum(part * chosen, axis=-1) for part in bins]
+
+
+def map_in_bin(value, selected, latent_to_data: bool):
+    """Map each value by the spline in its bin. Return the result and the log of the derivative."""
+    left, width, bottom, height, d0, d1 = selected
+    slope = height / width
+    if latent_to_data:
+        t = solve_rational_quadratic(tf.clip_by_value((value - bottom) / height, 0.0, 1.0), slope, d0, d1)
+        return left + width * t, -rational_quadratic(t, slope, d0, d1)[1]
+    up, log_slope = rational_quadratic(tf.clip_by_value((value - left) / width, 0.0, 1.0), slope, d0, d1)
+    return bottom + height * up, log_slope
 
 
 def rational_quadratic(t, slope, d0, d1):
