@@ -67,7 +67,7 @@ class FlowDistribution(TransformedDistribution):
     Example:
       >>> layer = tff.MaskedAutoregressiveFlow(
       ...     tff.masked_autoregressive_template([16], event_size=2, conditional_size=3))
-      >>> flow = FlowDistribution(tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), tfb.Chain([layer]))
+      >>> flow = tff.FlowDistribution(tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)), tfb.Chain([layer]))
       >>> flow.sample(5, conditional_input=tf.zeros([5, 3])).shape
       TensorShape([5, 2])
     """

@@ -84,7 +84,7 @@ def interpolate(flow: FlowDistribution, start, end, num_steps: int = 8, conditio
 
     Example:
       >>> flow = tff.real_nvp(2, num_layers=2)
-      >>> interpolate(flow, tf.zeros([2]), tf.ones([2]), num_steps=5).shape
+      >>> tff.interpolate(flow, tf.zeros([2]), tf.ones([2]), num_steps=5).shape
       TensorShape([5, 2])
     """
     steps = positive_int("num_steps", num_steps, 2)

@@ -23,9 +23,9 @@ def bound_log_scale(log_scale: tf.Tensor, bound: float | None = DEFAULT_LOG_SCAL
       bound: Positive float, or `None` to return `log_scale` unchanged.
 
     Example:
-      >>> float(bound_log_scale(tf.constant(0.0)))
+      >>> float(tff.bound_log_scale(tf.constant(0.0)))
       0.0
-      >>> bool(abs(bound_log_scale(tf.constant(1e6))) <= 5.0)
+      >>> bool(abs(tff.bound_log_scale(tf.constant(1e6))) <= 5.0)
       True
     """
     if bound is None:

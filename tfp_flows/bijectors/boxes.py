@@ -32,7 +32,7 @@ class BoxBijector(FlowBijector):
       dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Example:
-      >>> half = BoxBijector(1, num_boxes=2)
+      >>> half = tff.BoxBijector(1, num_boxes=2)
       >>> half.set_boxes([[0.0], [0.5]], [[0.5], [1.0]], [[0.0], [0.9]], [[0.9], [1.0]])
       >>> y = half.forward(tf.random.stateless_normal([1000, 1], seed=[1, 2]))  # nine of ten are negative
       >>> print(np.round(np.mean(y < 0.0), 1))

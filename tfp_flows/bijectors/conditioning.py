@@ -52,7 +52,7 @@ def make_bijector_kwargs(bijector: tfb.Bijector, name_to_kwargs: Mapping[str, Ma
 
     Example:
       >>> flow = tff.maf(2, num_layers=2, conditional_size=1)
-      >>> kwargs = make_bijector_kwargs(flow.bijector, {"autoregressive": {"conditional_input": tf.ones([5, 1])}})
+      >>> kwargs = tff.make_bijector_kwargs(flow.bijector, {"autoregressive": {"conditional_input": tf.ones([5, 1])}})
       >>> flow.log_prob(tf.zeros([5, 2]), bijector_kwargs=kwargs).shape
       TensorShape([5])
     """

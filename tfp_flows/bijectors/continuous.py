@@ -49,7 +49,7 @@ class ContinuousFlow(FlowBijector):
       ValueError: If an argument is out of range.
 
     Example:
-      >>> flow = ContinuousFlow(2, hidden_units=[8], seed=1)
+      >>> flow = tff.ContinuousFlow(2, hidden_units=[8], seed=1)
       >>> y = flow.forward(tf.ones([5, 2]))
       >>> y.shape, bool(flow.num_evaluations > 6)
       (TensorShape([5, 2]), True)

@@ -31,7 +31,7 @@ class LULinear(FlowBijector):
       ValueError: If `event_size` is not a positive integer.
 
     Example:
-      >>> bijector = LULinear(4, seed=1)
+      >>> bijector = tff.LULinear(4, seed=1)
       >>> x = bijector.forward(tf.ones([5, 4]))
       >>> x.shape, abs(float(bijector.forward_log_det_jacobian(x)))
       (TensorShape([5, 4]), 0.0)

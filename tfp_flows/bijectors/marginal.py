@@ -37,7 +37,7 @@ class MarginalGaussianization(AmortizedBijector):
       ValueError: If `event_size` is not a positive integer, or the transformer cannot be fitted.
 
     Example:
-      >>> layer = MarginalGaussianization(2)
+      >>> layer = tff.MarginalGaussianization(2)
       >>> y = np.random.default_rng(1).uniform(-1.0, 1.0, size=[1000, 2]).astype("float32")
       >>> layer.adapt(y)
       >>> print(np.round(np.std(layer.inverse(y), axis=0), 1))

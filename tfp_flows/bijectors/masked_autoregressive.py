@@ -49,7 +49,7 @@ class MaskedAutoregressiveFlow(FlowBijector, tfb.MaskedAutoregressiveFlow):
       ValueError: If neither or both of the functions are given.
 
     Example:
-      >>> bijector = MaskedAutoregressiveFlow(tff.masked_autoregressive_template([16], event_size=3))
+      >>> bijector = tff.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([16], event_size=3))
       >>> bijector.forward(tf.ones([5, 3])).shape, len(bijector.trainable_variables)
       (TensorShape([5, 3]), 4)
     """

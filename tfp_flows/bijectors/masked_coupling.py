@@ -50,7 +50,7 @@ class AffineCouplingLayer(FlowBijector):
 
     Example:
       >>> network = tff.get_conv_resnet((4, 4, 1), filters=8)
-      >>> layer = AffineCouplingLayer(network, "checkerboard", 0)
+      >>> layer = tff.AffineCouplingLayer(network, "checkerboard", 0)
       >>> layer.forward(tf.ones([5, 4, 4, 1])).shape
       TensorShape([5, 4, 4, 1])
     """

@@ -30,7 +30,7 @@ def checkerboard_binary_mask(shape: Sequence[int], orientation: int = 0) -> tf.T
       ValueError: If `shape` has fewer than two sizes, or `orientation` is neither 0 nor 1.
 
     Example:
-      >>> print(checkerboard_binary_mask((2, 4))[..., 0].numpy().astype(int))
+      >>> print(tff.checkerboard_binary_mask((2, 4))[..., 0].numpy().astype(int))
       [[0 1 0 1]
        [1 0 1 0]]
     """
@@ -52,7 +52,7 @@ def channel_binary_mask(num_channels: int, orientation: int = 0) -> tf.Tensor:
       ValueError: If there are fewer than two channels, or `orientation` is neither 0 nor 1.
 
     Example:
-      >>> print(channel_binary_mask(4, orientation=1).numpy().astype(int))
+      >>> print(tff.channel_binary_mask(4, orientation=1).numpy().astype(int))
       [[[1 1 0 0]]]
     """
     channels = positive_int("num_channels", num_channels, 2)

@@ -42,7 +42,7 @@ class MixtureBijector(FlowBijector):
       dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Example:
-      >>> layer = MixtureBijector(2, num_components=2, seed=1)
+      >>> layer = tff.MixtureBijector(2, num_components=2, seed=1)
       >>> _ = layer.loc.assign([[-3.0, 0.0], [3.0, 1.0]])
       >>> flow = tfd.TransformedDistribution(tfd.MultivariateNormalDiag(tf.zeros(2)), layer)
       >>> parts = tfd.MultivariateNormalDiag(layer.loc, tf.exp(layer.log_scale))

@@ -36,7 +36,7 @@ class MultiScale(CompositeBijector):
 
     Example:
       >>> blocks = [tfb.Invert(tff.Squeeze(name="squeeze_0")), tfb.Invert(tff.Squeeze(name="squeeze_1"))]
-      >>> bijector = MultiScale(blocks, (4, 4, 1))
+      >>> bijector = tff.MultiScale(blocks, (4, 4, 1))
       >>> bijector.latent_shapes, bijector.forward(tf.ones([5, 16])).shape
       (((2, 2, 2), (1, 1, 8)), TensorShape([5, 4, 4, 1]))
     """

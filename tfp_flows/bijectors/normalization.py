@@ -56,7 +56,7 @@ class ActNorm(_Affine):
       dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
 
     Example:
-      >>> layer = ActNorm(2)
+      >>> layer = tff.ActNorm(2)
       >>> y = tf.constant([[1.0, 10.0], [3.0, 30.0]])
       >>> layer.adapt(y)
       >>> print(layer.inverse(y).numpy().round(3))
@@ -129,7 +129,7 @@ class BatchNormalization(_Affine):
       ValueError: If an argument is out of range.
 
     Example:
-      >>> layer = BatchNormalization(2)
+      >>> layer = tff.BatchNormalization(2)
       >>> layer.adapt(tf.constant([[1.0, 10.0], [3.0, 30.0]]))
       >>> print(layer.inverse(tf.constant([[1.0, 30.0]])).numpy().round(2))
       [[-1.  1.]]

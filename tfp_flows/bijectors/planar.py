@@ -39,7 +39,7 @@ class PlanarFlow(AmortizedBijector):
       ValueError: If `event_size` is not a positive integer.
 
     Example:
-      >>> flow = PlanarFlow(3, seed=1)
+      >>> flow = tff.PlanarFlow(3, seed=1)
       >>> y = flow.forward(tf.ones([5, 3]))
       >>> y.shape, flow.inverse(tf.identity(y)).shape, flow.inverse_log_det_jacobian(y).shape
       (TensorShape([5, 3]), TensorShape([5, 3]), TensorShape([5]))

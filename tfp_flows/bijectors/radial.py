@@ -36,7 +36,7 @@ class RadialFlow(AmortizedBijector):
       ValueError: If `event_size` is not a positive integer.
 
     Example:
-      >>> flow = RadialFlow(3, seed=1)
+      >>> flow = tff.RadialFlow(3, seed=1)
       >>> y = flow.forward(tf.ones([5, 3]))
       >>> y.shape, flow.inverse(tf.identity(y)).shape, flow.inverse_log_det_jacobian(y).shape
       (TensorShape([5, 3]), TensorShape([5, 3]), TensorShape([5]))

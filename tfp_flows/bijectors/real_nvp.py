@@ -39,7 +39,7 @@ class RealNVP(FlowBijector, tfb.RealNVP):
 
     Example:
       >>> net = keras.Sequential([keras.layers.Dense(16, "relu"), keras.layers.Dense(2)])
-      >>> bijector = RealNVP(num_masked=1, shift_and_log_scale_fn=net)
+      >>> bijector = tff.RealNVP(num_masked=1, shift_and_log_scale_fn=net)
       >>> bijector.forward(tf.ones([5, 2])).shape, len(bijector.trainable_variables)
       (TensorShape([5, 2]), 4)
     """

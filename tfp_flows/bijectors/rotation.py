@@ -44,7 +44,7 @@ class Rotation(FlowBijector):
         `ImportError` for `"ica"` without scikit-learn.
 
     Example:
-      >>> layer = Rotation(3, seed=1)
+      >>> layer = tff.Rotation(3, seed=1)
       >>> x = tf.ones([5, 3])
       >>> print(np.round(tf.norm(layer.forward(x), axis=-1) / tf.norm(x, axis=-1), 5))
       [1. 1. 1. 1. 1.]

@@ -29,7 +29,7 @@ class Squeeze(FlowBijector):
       ValueError: If `factor` is less than 2; at a call, if height or width is not a multiple of it.
 
     Example:
-      >>> Squeeze().forward(tf.ones([5, 4, 4, 3])).shape
+      >>> tff.Squeeze().forward(tf.ones([5, 4, 4, 3])).shape
       TensorShape([5, 2, 2, 12])
     """
 
@@ -103,7 +103,7 @@ def get_preprocess_bijector(alpha: float, dtype: tf.DType = tf.float32) -> tfb.B
       ValueError: If `alpha` is out of range.
 
     Example:
-      >>> print(get_preprocess_bijector(0.05).forward(tf.constant([0.0, 0.5, 1.0])).numpy().round(2) + 0.0)
+      >>> print(tff.get_preprocess_bijector(0.05).forward(tf.constant([0.0, 0.5, 1.0])).numpy().round(2) + 0.0)
       [-2.94  0.    2.94]
     """
     if not 0 <= alpha < 0.5:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,11 +18,13 @@ from tfp_flows.registry import serializable
 
 @serializable
 class Standardize(FlowBijector):
-    """Affine map `y = x * scale + shift` from standardized values `x` to data `y`. `log |det dy/dx| = sum(log(scale))`.
+    """Affine map from standardized values to data, `forward(x) = x * scale + shift`. `inverse` standardizes data.
+
+    `log |det dy/dx| = sum(log(scale))`.
 
     `shift` and `scale`, each `[D]`, are the mean and the standard deviation of the training data. They are
-    non-trainable variables, saved with a flow's weights. Put the bijector on the data side of a flow, or pass it to a
-    recipe as `preprocess=`. Cost per direction and event: `O(D)`.
+    non-trainable variables, saved with a flow's weights. Pass the bijector to a recipe as
+    `preprocess=`, or make it the last map of a flow. Cost per direction and event: `O(D)`.
 
     Args:
       event_size: Integer `D`. A new bijector is the identity until `adapt` is called.
@@ -29,7 +32,7 @@ class Standardize(FlowBijector):
 
     Example:
       >>> x = np.array([[1.0, 10.0], [3.0, 30.0]])
-      >>> print(standardize(x).inverse(x).numpy())
+      >>> print(tff.standardize(x).inverse(x).numpy())
       [[-1. -1.]
        [ 1.  1.]]
     """
@@ -96,13 +99,22 @@ def _chunks_of(data: Any) -> Iterable:
 def standardize(data, *, dtype: tf.DType = tf.float32, name: str = "standardize") -> Standardize:
     """Return a `Standardize` bijector adapted to `data`, which should be training data only.
 
-    `data` is an array `[N, D]`, an iterator, or a `tff.streams.Stream` or `tf.data.Dataset` of batches, read batch by batch.
+    Args:
+      data: Array or data frame `[N, D]`; or batches, which are read one by one: an iterator, a `tff.streams.Stream` or a
+        `tf.data.Dataset`, of whose pairs the second part counts.
+      dtype, name: `tf.float32` or `tf.float64`; name of the bijector.
+
+    Raises:
+      ValueError: If the shape is different, or a column is constant or not finite.
     """
-    if isinstance(data, (Stream, tf.data.Dataset)):
+    if isinstance(data, Iterator):
+        first = np.asarray(next(data, []))
+        shape, data = list(first.shape), itertools.chain([first], data)
+    elif isinstance(data, (Stream, tf.data.Dataset)):
         spec = data.element_spec[1] if isinstance(data.element_spec, tuple) else data.element_spec
         shape = spec.shape.as_list() if spec.shape.rank is not None else []
     else:
-        data = data if isinstance(data, Iterator) else to_array("data", data)
+        data = to_array("data", data)
         shape = list(np.shape(data))
     if len(shape) != 2 or shape[1] is None:
         raise ValueError(f"`data` must have shape [N, D], got {shape}.")

@@ -48,7 +48,7 @@ class SylvesterFlow(AmortizedBijector):
       ValueError: If a size is not a positive integer, or `rank` exceeds `event_size`.
 
     Example:
-      >>> flow = SylvesterFlow(4, rank=2, seed=1)
+      >>> flow = tff.SylvesterFlow(4, rank=2, seed=1)
       >>> y = flow.forward(tf.ones([5, 4]))
       >>> y.shape, flow.inverse(tf.identity(y)).shape, flow.inverse_log_det_jacobian(y).shape
       (TensorShape([5, 4]), TensorShape([5, 4]), TensorShape([5]))

@@ -118,7 +118,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
       ValueError: If an argument is out of range, or for a symbolic tensor of tf_keras (Keras 2).
 
     Example:
-      >>> network = AutoregressiveNetwork(2, event_shape=3, hidden_units=[16, 16], activation="relu")
+      >>> network = tff.AutoregressiveNetwork(2, event_shape=3, hidden_units=[16, 16], activation="relu")
       >>> network(tf.zeros([5, 3])).shape
       TensorShape([5, 3, 2])
     """

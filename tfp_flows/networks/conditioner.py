@@ -266,7 +266,7 @@ def as_template(
 
     Example:
       >>> net = keras.Sequential([keras.Input((1,)), keras.layers.Dense(8, "relu"), keras.layers.Dense(2)])
-      >>> bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=as_template(net))
+      >>> bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=tff.as_template(net))
       >>> len(bijector.trainable_variables)
       4
     """

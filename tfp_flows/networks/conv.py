@@ -202,7 +202,7 @@ def conv_resnet_template(
       ValueError: If a size is out of range, or `normalization` is unknown.
 
     Example:
-      >>> network = conv_resnet_template(8, 1, image_shape=(4, 4, 3))
+      >>> network = tff.conv_resnet_template(8, 1, image_shape=(4, 4, 3))
       >>> network(tf.ones([5, 4, 4, 3])).shape
       TensorShape([5, 4, 4, 6])
     """
@@ -236,7 +236,7 @@ def glow_template(
       ValueError: If a size is out of range, or `normalization` is unknown.
 
     Example:
-      >>> network = glow_template(8, image_shape=(4, 4, 3))
+      >>> network = tff.glow_template(8, image_shape=(4, 4, 3))
       >>> network(tf.ones([5, 4, 4, 3])).shape
       TensorShape([5, 4, 4, 6])
     """
@@ -267,7 +267,7 @@ def get_conv_resnet(input_shape: Sequence[int], filters: int) -> keras.Model:
       ValueError: If `input_shape` does not have three sizes, or `filters` is not positive.
 
     Example:
-      >>> shift, log_scale = get_conv_resnet((8, 8, 2), filters=16)(tf.ones([5, 8, 8, 2]))
+      >>> shift, log_scale = tff.get_conv_resnet((8, 8, 2), filters=16)(tf.ones([5, 8, 8, 2]))
       >>> shift.shape, log_scale.shape
       (TensorShape([5, 8, 8, 2]), TensorShape([5, 8, 8, 2]))
     """

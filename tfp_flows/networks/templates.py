@@ -60,7 +60,7 @@ def real_nvp_template(
       ValueError: If a size is not a positive integer, or only one of the two sizes is given.
 
     Example:
-      >>> bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=real_nvp_template([64, 64]))
+      >>> bijector = tfb.RealNVP(num_masked=1, shift_and_log_scale_fn=tff.real_nvp_template([64, 64]))
       >>> bijector.forward(tf.ones([5, 2])).shape
       TensorShape([5, 2])
       >>> len(bijector.trainable_variables)
@@ -139,7 +139,7 @@ def masked_autoregressive_template(
       ValueError: If a size is not a positive integer, or `input_order` is unknown.
 
     Example:
-      >>> bijector = tfb.MaskedAutoregressiveFlow(masked_autoregressive_template([64, 64], event_size=2))
+      >>> bijector = tfb.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([64, 64], event_size=2))
       >>> len(bijector.trainable_variables)
       6
     """

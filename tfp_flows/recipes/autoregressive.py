@@ -75,7 +75,7 @@ def autoregressive_flow(event_size: int, transformer: Transformer | Sequence[Tra
       transformer: A `Transformer`, or a list with one per layer, from base to data; `AffineTransformer()` if `None`.
 
     Example:
-      >>> autoregressive_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).log_prob(tf.zeros([5, 3])).shape
+      >>> tff.autoregressive_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).log_prob(tf.zeros([5, 3])).shape
       TensorShape([5])
     """
     return autoregressive_layers(event_size, AffineTransformer() if transformer is None else transformer, **options)
@@ -89,10 +89,11 @@ def autoregressive_flow(event_size: int, transformer: Transformer | Sequence[Tra
     sampling="1 pass, in D steps",
 )
 def maf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND, **options):
-    """Build a masked autoregressive flow (Papamakarios et al. 2017): affine maps whose networks read the data.
+    """Build a masked autoregressive flow (Papamakarios et al. 2017). Each layer shifts and scales each dimension by amounts
+    that a network computes from the dimensions before it.
 
     Example:
-      >>> maf(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
+      >>> tff.maf(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
       TensorShape([5])
     """
     return autoregressive_layers(event_size, AffineTransformer(log_scale_bound), num_layers=num_layers, **options)
@@ -106,10 +107,11 @@ def maf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None =
     sampling="1 pass",
 )
 def iaf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND, **options):
-    """Build an inverse autoregressive flow (Kingma et al. 2016): affine maps whose networks read the latent values.
+    """Build an inverse autoregressive flow (Kingma et al. 2016): a MAF whose networks read the latent values in place of the
+    data, so that sampling is the fast direction.
 
     Example:
-      >>> iaf(3, num_layers=2).sample(5).shape
+      >>> tff.iaf(3, num_layers=2).sample(5).shape
       TensorShape([5, 3])
     """
     affine = AffineTransformer(log_scale_bound)
@@ -131,7 +133,7 @@ def made(event_size: int, *, num_components: int = 1, num_layers: int = 1, **opt
       num_layers: Number of layers; several layers form a MAF.
 
     Example:
-      >>> made(3, num_components=4).log_prob(tf.zeros([5, 3])).shape
+      >>> tff.made(3, num_components=4).log_prob(tf.zeros([5, 3])).shape
       TensorShape([5])
     """
     mixture = GaussianMixtureTransformer(num_components)
@@ -162,7 +164,7 @@ def maf_mog(
       num_layers: Number of affine layers, in addition to the mixture layer.
 
     Example:
-      >>> maf_mog(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
+      >>> tff.maf_mog(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
       TensorShape([5])
     """
     affine = [AffineTransformer(log_scale_bound)] * positive_int("num_layers", num_layers)
@@ -185,7 +187,7 @@ def spline_autoregressive(
     Linear maps between the layers bring values from outside of the splines' interval into it.
 
     Example:
-      >>> spline_autoregressive(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
+      >>> tff.spline_autoregressive(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
       TensorShape([5])
     """
     spline = SplineTransformer(num_bins, bound)
@@ -209,7 +211,7 @@ def neural_autoregressive(
       num_sigmoid_layers: Number of its layers.
 
     Example:
-      >>> neural_autoregressive(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
+      >>> tff.neural_autoregressive(3, num_layers=2).log_prob(tf.zeros([5, 3])).shape
       TensorShape([5])
     """
     neural = DeepSigmoidalTransformer(num_units, num_sigmoid_layers)

@@ -44,7 +44,7 @@ def continuous_flow(
       max_num_steps: Number of solver steps after which a call fails.
 
     Example:
-      >>> flow = continuous_flow(2, hidden_units=[8], seed=1)
+      >>> flow = tff.continuous_flow(2, hidden_units=[8], seed=1)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
     """

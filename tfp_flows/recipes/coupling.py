@@ -32,7 +32,9 @@ def coupling_layers(
 ) -> list[tfb.Bijector]:
     """Return coupling layers that condition on the first and the last half of the dimensions in turn.
 
-    Every second layer is followed by a mixing layer. With two dimensions, only a linear map mixes anything.
+    Args:
+      mixing: What follows every second layer to mix the halves: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a
+        trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
     """
     positive_int("event_size", event_size, 2)
     one_of("mixing", mixing, MIXINGS)
@@ -63,7 +65,7 @@ def coupling_flow(event_size: int, transformer: Transformer | Sequence[Transform
       transformer: A `Transformer`, or a list with one per layer, from base to data; `AffineTransformer()` if `None`.
 
     Example:
-      >>> coupling_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).sample(5).shape
+      >>> tff.coupling_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).sample(5).shape
       TensorShape([5, 3])
     """
     return coupling_layers(event_size, AffineTransformer() if transformer is None else transformer, **options)
@@ -80,7 +82,7 @@ def nice(event_size: int, *, num_layers: int = 8, dtype: tf.DType = tf.float32, 
     """Build a NICE flow (Dinh et al. 2014): additive coupling layers, then a trainable scale per dimension (section 3.3).
 
     Example:
-      >>> nice(3, num_layers=2).sample(5).shape
+      >>> tff.nice(3, num_layers=2).sample(5).shape
       TensorShape([5, 3])
     """
     layers = coupling_layers(event_size, ShiftTransformer(), num_layers=num_layers, dtype=dtype, **options)
@@ -98,10 +100,11 @@ def nice(event_size: int, *, num_layers: int = 8, dtype: tf.DType = tf.float32, 
 def real_nvp(
     event_size: int, *, num_layers: int = 8, log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND, **options
 ):
-    """Build a RealNVP (Dinh et al. 2016): affine couplings that condition on the first and the last half in turn.
+    """Build a RealNVP (Dinh et al. 2016). Each layer shifts and scales one half of the dimensions by amounts that a network
+    computes from the other half.
 
     Example:
-      >>> real_nvp(3, num_layers=2).sample(5).shape
+      >>> tff.real_nvp(3, num_layers=2).sample(5).shape
       TensorShape([5, 3])
     """
     return coupling_layers(event_size, AffineTransformer(log_scale_bound), num_layers=num_layers, **options)
@@ -122,7 +125,7 @@ def spline_coupling(
     Linear maps between the layers bring values from outside of the splines' interval into it.
 
     Example:
-      >>> spline_coupling(3, num_layers=2).sample(5).shape
+      >>> tff.spline_coupling(3, num_layers=2).sample(5).shape
       TensorShape([5, 3])
     """
     spline = SplineTransformer(num_bins, bound)

@@ -44,7 +44,7 @@ def gaussianization_flow(
       hidden_units: Sizes of the hidden layers of the networks that change the mixtures by a condition; unused without one.
 
     Example:
-      >>> flow = gaussianization_flow(2, num_layers=2, seed=1)
+      >>> flow = tff.gaussianization_flow(2, num_layers=2, seed=1)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
     """

@@ -100,7 +100,7 @@ def image_real_nvp(
       num_blocks: Residual blocks of each convolutional network.
 
     Example:
-      >>> flow = image_real_nvp((4, 4, 1), filters=8, num_blocks=1)
+      >>> flow = tff.image_real_nvp((4, 4, 1), filters=8, num_blocks=1)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
     """
@@ -153,7 +153,7 @@ def glow(
       num_steps: Steps at each scale.
 
     Example:
-      >>> flow = glow((4, 4, 1), num_scales=1, num_steps=2, filters=8)
+      >>> flow = tff.glow((4, 4, 1), num_scales=1, num_steps=2, filters=8)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
     """

@@ -49,7 +49,7 @@ def planar_flow(event_size: int, **options):
     """Build a sequence of planar flows (Rezende and Mohamed 2015).
 
     Example:
-      >>> flow = planar_flow(2, num_layers=4, seed=1)
+      >>> flow = tff.planar_flow(2, num_layers=4, seed=1)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
     """
@@ -67,7 +67,7 @@ def radial_flow(event_size: int, **options):
     """Build a sequence of radial flows (Rezende and Mohamed 2015).
 
     Example:
-      >>> flow = radial_flow(2, num_layers=4, seed=1)
+      >>> flow = tff.radial_flow(2, num_layers=4, seed=1)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
     """
@@ -92,7 +92,7 @@ def sylvester_flow(
         variant).
 
     Example:
-      >>> flow = sylvester_flow(4, num_layers=2, rank=2, seed=1)
+      >>> flow = tff.sylvester_flow(4, num_layers=2, rank=2, seed=1)
       >>> flow.log_prob(flow.sample(3)).shape
       TensorShape([3])
     """

@@ -30,7 +30,8 @@ OPTIONS = {
     "num_layers": "Number of layers.",
     "hidden_units": "Sizes of the hidden layers of each network.",
     "activation": "Activation of the hidden layers.",
-    "log_scale_bound": "Bound of the log-scale of a layer (see `bound_log_scale`); `None` for no bound.",
+    "log_scale_bound": """The log-scale of a layer is bounded smoothly to `(-bound, bound)`, so that no scale overflows;
+        `None` for no bound.""",
     "num_bins": "Number of bins of each `SplineTransformer`.",
     "bound": """The splines act on `[-bound, bound]` and are the identity outside. Use standardized data, or
         `preprocess=standardize(x_train)`.""",
@@ -41,20 +42,21 @@ OPTIONS = {
     "network_normalization": '`"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).',
     "alpha": """Pixels in [0, 1] are mapped to the real line by `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
         line.""",
-    "mixing": """Between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable linear map (see
-        `LULinear`).""",
-    "inverse": """Whether the networks read the latent values, as in `iaf`. Sampling then takes one pass, and the density `D`
-        steps.""",
-    "normalization": '`"actnorm"` or `"batch_norm"` after each layer, or `None`.',
-    "base": """Distribution of the latent values, with event shape `[D]`, or `[H W C]` for images; a standard
-        `MultivariateNormalDiag` if `None`, with trainable mean and scale if `"trainable"`.""",
-    "preprocess": "Bijector on the data side, such as `standardize(x_train)`.",
-    "conditional_size": """Size `C` of the `conditional_input`, such as the number of one-hot classes, which `log_prob` and
-        `sample` then need; `None` for no conditions.""",
-    "preprocess_condition": """Bijector whose `inverse` is first applied to `conditional_input`. `"standardize"` (default) is a
-        `Standardize` that the first `FlowModel.fit` adapts to the conditions and that is saved with the flow. `None` for
-        none.""",
-    "seed": "Integer seed of the initial weights.",
+    "mixing": """How the dimensions are mixed between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable
+        linear map (see `LULinear`).""",
+    "inverse": """If true, the networks read the latent values, as in `iaf`, and the costs of `log_prob` and sampling are
+        exchanged.""",
+    "normalization": """What follows each layer: `"actnorm"` (a trainable shift and scale of each dimension, adapted to the
+        first batch), `"batch_norm"` (batch normalization), or `None`.""",
+    "base": """Distribution of the latent values. `None` is a standard normal distribution, and `"trainable"` one with trainable
+        mean and scale. Another distribution must have as many dimensions as an event, in one vector.""",
+    "preprocess": "Last bijector, whose `forward` returns data, such as `standardize(x_train)`.",
+    "conditional_size": """Length `C` of each condition, such as the number of classes if they are one-hot. `log_prob` and
+        `sample` then require `conditional_input`. `None` for no conditions.""",
+    "preprocess_condition": """`"standardize"` (default): the first `FlowModel.fit` standardizes the conditions by their mean
+        and deviation, which are saved with the flow. Or a bijector whose `inverse` is applied to `conditional_input` first,
+        or `None`.""",
+    "seed": "Integer seed of weights, orders and permutations. With `None`, orders and permutations are the same each time.",
     "dtype": "`tf.float32` or `tf.float64`.",
     "name": "Name of the distribution.",
 }
@@ -155,7 +157,10 @@ def _complete_doc(fn: Callable, like: Callable | None, signature: inspect.Signat
         raise TypeError(f"{fn.__name__}: the arguments {missing} are documented neither there nor in OPTIONS.")
     lines = [head.rstrip(), "", "Args:"]
     lines += [f"  {name}: {' '.join(texts[name].split())}" for name in signature.parameters]
-    cost = "" if facts.density is None else f" Cost of `log_prob`: {facts.density}; of sampling: {facts.sampling}."
+    cost = ""
+    if facts.density is not None:
+        cost = f" Cost per event and layer: `log_prob` {facts.density}; sampling {facts.sampling}."
+        cost += " A pass is one evaluation of the layer's network." if "pass" in cost else ""
     lines += ["", "Returns:", "  A transformed distribution." + cost]
     lines += ["", "Raises:", "  ValueError: For an argument out of range; it names the argument."]
     lines += ["", "Example:" + tail.rstrip()]

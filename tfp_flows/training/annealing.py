@@ -26,7 +26,7 @@ def linear_annealing(start: float = 0.01, stop: float = 1.0, steps: int = 10_000
       ValueError: If `steps` is not positive.
 
     Example:
-      >>> beta = linear_annealing(0.01, 1.0, steps=100)
+      >>> beta = tff.linear_annealing(0.01, 1.0, steps=100)
       >>> print([round(float(beta(step)), 3) for step in (0, 50, 100, 1000)])
       [0.01, 0.505, 1.0, 1.0]
     """

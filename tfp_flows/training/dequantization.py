@@ -27,7 +27,7 @@ class UniformDequantization(tf.Module):
       name: Name of the module.
 
     Example:
-      >>> y, log_q = UniformDequantization(256)(tf.constant([[0, 255]], tf.uint8), seed=(1, 2))
+      >>> y, log_q = tff.UniformDequantization(256)(tf.constant([[0, 255]], tf.uint8), seed=(1, 2))
       >>> y.shape, log_q.shape
       (TensorShape([1, 2]), TensorShape([1]))
     """
@@ -70,7 +70,7 @@ class VariationalDequantization(UniformDequantization):
       ValueError: For a size out of range.
 
     Example:
-      >>> y, log_q = VariationalDequantization((4, 4, 1), 16, filters=4)(tf.ones([2, 4, 4, 1], tf.uint8), seed=(1, 2))
+      >>> y, log_q = tff.VariationalDequantization((4, 4, 1), 16, filters=4)(tf.ones([2, 4, 4, 1], tf.uint8), seed=(1, 2))
       >>> y.shape, log_q.shape
       (TensorShape([2, 4, 4, 1]), TensorShape([2]))
     """

@@ -61,7 +61,7 @@ class FlowModel(SavableModel):
       ValueError: If `distribution` is not a distribution, or has no trainable variable.
 
     Example:
-      >>> model = FlowModel(tff.maf(2, num_layers=2, seed=1))
+      >>> model = tff.FlowModel(tff.maf(2, num_layers=2, seed=1))
       >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
       >>> history = model.fit(tff.data.moons().sample(512, seed=1), batch_size=128, epochs=2, verbose=0)
       >>> sorted(history.history)

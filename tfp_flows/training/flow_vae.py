@@ -67,7 +67,7 @@ class FlowVAE(TrainedModel):
       >>> encoder = keras.Sequential([keras.Input((6,)), keras.layers.Dense(16, "relu")])
       >>> decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(6)])
       >>> flow = tff.planar_flow(2, num_layers=2, hidden_units=[], conditional_size=16)
-      >>> model = FlowVAE(encoder, decoder, latent_size=2, posterior=flow, seed=1)
+      >>> model = tff.FlowVAE(encoder, decoder, latent_size=2, posterior=flow, seed=1)
       >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
       >>> x = np.random.default_rng(0).integers(0, 2, [64, 6]).astype("float32")
       >>> sorted(model.fit(x, batch_size=32, epochs=1, verbose=0).history)

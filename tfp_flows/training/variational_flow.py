@@ -52,7 +52,7 @@ class VariationalFlow(TrainedModel):
 
     Example:
       >>> flow = tff.planar_flow(2, num_layers=4, base="trainable", seed=1)
-      >>> model = VariationalFlow(flow, tff.data.targets.u1(), sample_size=64, seed=1)
+      >>> model = tff.VariationalFlow(flow, tff.data.targets.u1(), sample_size=64, seed=1)
       >>> model.compile(optimizer=keras.optimizers.Adam(1e-3))
       >>> history = model.fit(steps_per_epoch=5, epochs=2, verbose=0)
       >>> sorted(history.history)

@@ -22,7 +22,7 @@ class AffineTransformer(Transformer):
       log_scale_bound: Positive bound of the log-scale (see `bound_log_scale`); `None` for no bound.
 
     Example:
-      >>> bijector = AffineTransformer()(tf.constant([[1.0, 0.0], [2.0, 0.0]]))
+      >>> bijector = tff.AffineTransformer()(tf.constant([[1.0, 0.0], [2.0, 0.0]]))
       >>> print(bijector.forward(tf.constant([0.5, 0.5])).numpy())
       [1.5 2.5]
     """
@@ -60,7 +60,7 @@ class ShiftTransformer(Transformer):
     """Translation `y = x + shift` of NICE, with one parameter (Dinh et al. 2014, arXiv:1410.8516). It preserves volume.
 
     Example:
-      >>> print(ShiftTransformer()(tf.constant([[1.0]])).forward(tf.constant([0.5])).numpy())
+      >>> print(tff.ShiftTransformer()(tf.constant([[1.0]])).forward(tf.constant([0.5])).numpy())
       [1.5]
     """
 

@@ -29,7 +29,7 @@ class DeepSigmoidalTransformer(MixtureCdfTransformer):
       num_layers: Number of layers.
 
     Example:
-      >>> transformer = DeepSigmoidalTransformer(num_units=8, num_layers=2)
+      >>> transformer = tff.DeepSigmoidalTransformer(num_units=8, num_layers=2)
       >>> bijector = transformer(tf.random.stateless_normal([5, transformer.params], [1, 2], dtype=tf.float64))
       >>> x = tf.zeros([5], tf.float64)
       >>> bool(tf.reduce_all(tf.abs(bijector.inverse(tf.identity(bijector.forward(x)))) < 1e-12))

@@ -31,7 +31,7 @@ class GaussianMixtureTransformer(MixtureCdfTransformer):
       num_components: Number of components.
 
     Example:
-      >>> mixture = GaussianMixtureTransformer(num_components=2)
+      >>> mixture = tff.GaussianMixtureTransformer(num_components=2)
       >>> params = tf.constant([[0.0, 0.0, 0.0, 0.0, -3.0, 3.0]])
       >>> x, log_slope = mixture.inverse(tf.constant([0.0]), params)
       >>> print(abs(x.numpy()))

@@ -34,7 +34,7 @@ class QuantileSplineTransformer(Transformer):
       num_bins: Number of bins, at least 1.
 
     Example:
-      >>> spline = QuantileSplineTransformer(num_bins=8)
+      >>> spline = tff.QuantileSplineTransformer(num_bins=8)
       >>> x = np.random.default_rng(1).gamma(2.0, size=[5000, 1])
       >>> z, _ = spline.inverse(tf.constant(x), tf.constant(spline.adapt(x)))
       >>> print(abs(np.mean(z)) < 0.02, abs(np.std(z) - 1.0) < 0.02)

@@ -20,16 +20,18 @@ _MIN_SLOPE = 1e-3
 class SplineTransformer(Transformer):
     """Rational-quadratic spline on `[-bound, bound]`, the identity outside (Durkan et al. 2019, arXiv:1906.04032, eq. 4-8).
 
-    The `3 num_bins - 1` parameters are widths and heights of the bins, by a softmax, and the slopes at the inner knots,
-    by a softplus. The slope at both ends is 1, so that the map is differentiable. Zero parameters give the identity.
-    `inverse` (data to latent) evaluates the spline; `forward` solves a quadratic equation.
+    A network outputs `3 num_bins - 1` parameters for each dimension. A softmax turns them into widths and heights of the
+    bins, a softplus into slopes at the inner knots. The slope at both ends is 1, so that the map is differentiable. If all
+    parameters are zero, the map is the identity. `inverse` (data to latent) evaluates the spline; `forward` solves a
+    quadratic equation. Pass it to `tff.autoregressive_flow` or `tff.coupling_flow`, or use a recipe such as
+    `tff.spline_coupling`.
 
     Args:
       num_bins: Number of bins, from 1 to 500.
       bound: Half the width of the interval, in the units of the input: use standardized data.
 
     Example:
-      >>> spline = SplineTransformer(num_bins=8)
+      >>> spline = tff.SplineTransformer(num_bins=8)
       >>> spline.params
       23
       >>> print(spline(tf.zeros([2, 23])).forward(tf.constant([0.5, 7.0])).numpy())
