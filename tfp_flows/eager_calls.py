@@ -33,7 +33,7 @@ class EagerCalls:
 
     def __init__(self, function: Callable, event_ndims: Sequence[int], is_traceable: Callable[[], bool]):
         self.function, self._is_traceable = function, is_traceable
-        self.graphs = Graphs(function, event_ndims, differentiable=False)
+        self.graphs = Graphs(function, event_ndims)
         self._num_calls = 0
         self._traceable: bool | None = None
 

@@ -18,18 +18,17 @@ def traced(function, *args):
 
 
 class Graphs:
-    """Concrete functions of `function`, traced once for each dtype, rank and event shape of the arguments.
+    """Graphs of `function`, which nobody differentiates: one for each dtype, rank and event shape of the arguments.
 
     `tf.function(reduce_retracing=True)` would generalize over ranks too, and lose the sizes of events.
 
     Args:
       function: Callable of tensors, and of dictionaries of tensors.
       event_ndims: Number of last axes of each argument whose sizes a graph may depend on.
-      differentiable: Whether gradients flow through the graphs.
     """
 
-    def __init__(self, function: Callable, event_ndims: Sequence[int], *, differentiable: bool):
-        self._function, self._event_ndims, self._differentiable = function, event_ndims, differentiable
+    def __init__(self, function: Callable, event_ndims: Sequence[int]):
+        self._function, self._event_ndims = function, event_ndims
         self._graphs: dict[tuple, Callable] = {}
 
     def __len__(self) -> int:
@@ -42,9 +41,7 @@ class Graphs:
             return self._function(*args)
         if key not in self._graphs:
             with tf.init_scope():
-                function = tf.function(self._function, autograph=False)
-                trace = function.get_concrete_function if self._differentiable else lambda *s: traced(function, *s)
-                self._graphs[key] = trace(*specs)
+                self._graphs[key] = traced(tf.function(self._function, autograph=False), *specs)
         return self._graphs[key](*args)
 
     @staticmethod

@@ -171,9 +171,11 @@ def _iterate(fn, bracket, max_iterations, *args):
     return tf.where(moving & ~swings, tf.cast(np.nan, root.dtype), root)
 
 
-@functools.partial(tf.function, autograph=False, reduce_retracing=True)
 def _polish(fn, root, *args):
-    """Make two differentiable Newton steps at the solution."""
+    """Make two differentiable Newton steps at the solution.
+
+    Not a graph of its own: XLA would take what its gradient reads of it for constants, and compile anew at each step.
+    """
     info = np.finfo(root.dtype.as_numpy_dtype)
     longest = 1e3 * float(info.eps) * (1.0 + tf.abs(root))
     for _ in range(2):

@@ -166,7 +166,7 @@ class AffineCouplingLayer(FlowBijector):
         mask = tf.broadcast_to(tf.cast(self._get_mask(x.shape[1:]), tf.bool), x.shape[1:])
         zeros = tf.zeros_like(x)
         params = self._params(tf.where(mask, x, zeros), x, condition_kwargs)
-        moved, log_slope = self._transformer.apply(direction, x, params)
+        moved, log_slope = getattr(self._transformer, direction)(x, params)
         return tf.where(mask, x, moved), tf.where(mask, zeros, log_slope)
 
     def _move_slice(self, direction: str, x: tf.Tensor, condition_kwargs: dict) -> tuple[tf.Tensor, tf.Tensor]:
@@ -177,5 +177,5 @@ class AffineCouplingLayer(FlowBijector):
         halves = tf.split(x, sizes, axis=-1)
         moves, stays = halves[self.orientation], halves[1 - self.orientation]
         params = self._params(stays, moves, condition_kwargs)
-        halves[self.orientation], log_slope = self._transformer.apply(direction, moves, params)
+        halves[self.orientation], log_slope = getattr(self._transformer, direction)(moves, params)
         return tf.concat(halves, axis=-1), log_slope

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import abc
-import functools
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
-
-from tfp_flows.graphs import Graphs
 
 
 class Transformer(abc.ABC):
@@ -43,18 +40,6 @@ class Transformer(abc.ABC):
     def inverse(self, y: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Invert `forward`. Return `x` and `log dx/dy`, of shape `[...]`."""
 
-    def apply(self, direction: str, value: tf.Tensor, params: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return `forward(value, params)` or `inverse(value, params)` by a graph that equal transformers share.
-
-        A flow of many layers traces the map and its gradient once.
-        """
-        result, log_slope = _shared_graphs(self, direction)(value, params)
-        if not tf.executing_eagerly():  # the graph does not know the sizes
-            shape = tf.broadcast_static_shape(value.shape, params.shape[:-1])
-            result.set_shape(shape)
-            log_slope.set_shape(shape)
-        return result, log_slope
-
     def template_output(self, params: tf.Tensor):
         """Return the output of a TFP template for `params`: a bijector, or shift and log-scale if there are no others."""
         return self(params)
@@ -71,11 +56,6 @@ class Transformer(abc.ABC):
     def __call__(self, params: tf.Tensor) -> tfb.Bijector:
         """Return the bijector of scalars for `params` of shape `[..., P]`."""
         return _TransformerBijector(self, params)
-
-
-@functools.lru_cache(maxsize=128)
-def _shared_graphs(transformer: Transformer, direction: str) -> Graphs:
-    return Graphs(getattr(transformer, direction), (0, 1), differentiable=True)
 
 
 class _TransformerBijector(tfb.Bijector):
