@@ -14,8 +14,8 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 X = tff.data.moons().sample(200, seed=1)
 
 
-def small(name="real_nvp", **kwargs):
-    return getattr(tff, name)(2, **{"num_layers": 2, "hidden_units": [8], "seed": 1, **kwargs})
+def small(name="maf", **kwargs):
+    return getattr(tff, name)(2, **{"num_layers": 1, "hidden_units": [8], "seed": 1, **kwargs})
 
 
 def compiled(flow=None, rate=1e-3, **kwargs):
