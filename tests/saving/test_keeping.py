@@ -155,7 +155,13 @@ FLOWS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOWS)
+# Their parts are those of others here: recipes, chains, networks in TFP's classes, masks of `images`.
+ALIKE = ("recipe_of_base", "flow_of_flow", "float64", "tfp_chain", "keras_network_in_tfp", "mask")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in FLOWS]
+)
 def test_what_is_saved_comes_back_exactly(name, tmp_path):
     flow = FLOWS[name]()
     conditional = getattr(flow, "conditional_size", None)
@@ -560,8 +566,16 @@ def test_a_tf_checkpoint_of_the_bare_distribution(tmp_path):
     np.testing.assert_array_equal(other.log_prob(X), flow.log_prob(X))
 
 
-def test_the_models_of_the_courses_are_kept(tmp_path):
-    model = tff.course.RealNVPModel(image_shape=(4, 4, 1), filters=4)
+def small_multi_scale():
+    masks = [tff.checkerboard_binary_mask((4, 4)), tff.channel_binary_mask(4), tff.checkerboard_binary_mask((2, 2))]
+    networks = [tff.get_conv_resnet(shape, 4) for shape in ((4, 4, 1), (2, 2, 4), (2, 2, 2))]
+    blocks = [tff.course.affine_coupling_layer_block([net], mask) for net, mask in zip(networks, masks, strict=True)]
+    return tff.course.RealNVPMultiScale(*blocks)
+
+
+@pytest.mark.parametrize("given", [small_multi_scale, pytest.param(lambda: None, marks=pytest.mark.slow)])
+def test_the_models_of_the_courses_are_kept(given, tmp_path):
+    model = tff.course.RealNVPModel(given(), image_shape=(4, 4, 1), filters=4)
     redraw_weights(model.flow, seed=2, scale=0.1)
     model.compile(optimizer="adam")
     model.save(tmp_path / "m.keras")
