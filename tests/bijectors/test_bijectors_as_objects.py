@@ -63,7 +63,7 @@ def test_trained_it_is_still_exact(case):
         assert not np.any(j[:, ~case.zeros])
 
 
-@by_name
+@by_name_but_slow(("continuous",))
 def test_instances_are_distinct(case):
     testing.check_instances_are_distinct(case.build, [case.event_size])
 
@@ -77,7 +77,7 @@ def test_copies_and_descriptions(case):
     testing.check_saving(case.build, [case.event_size])
 
 
-@by_name
+@by_name_but_slow(("continuous",))  # which test_heavy_tails.py compares in both
 def test_float32(case):
     testing.check_float32(case.build, [case.event_size])
 
