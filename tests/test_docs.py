@@ -1,4 +1,4 @@
-"""What the documentation claims is what runs: doctests of the package, the README and the pages."""
+"""What the documentation claims is what runs: doctests of the package, and the facts of README and pages."""
 
 import doctest
 import importlib
@@ -41,49 +41,6 @@ def test_public_callables_have_an_example():
 
 # Made by other functions, or shown in the example of another name.
 EXEMPT = {"Template", "FlowDistribution", "DenseNetwork", "AutoregressiveNetwork", "standardize"}
-
-
-@pytest.mark.parametrize(
-    "page",
-    [
-        "docs/getting-started.md",
-        "docs/conventions.md",
-        "docs/conditional.md",
-        "docs/variational.md",
-        "docs/keeping.md",
-        "docs/cluster.md",
-        "docs/flows/autoregressive.md",
-        "docs/flows/transformers.md",
-        "docs/flows/image.md",
-        "docs/flows/destructors.md",
-        "docs/flows/continuous.md",
-        "docs/dynamics.md",
-        "docs/course.md",
-    ],
-)
-def test_pages(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert ">>>" in text
-    assert doctest.testfile(str(ROOT / page), module_relative=False, optionflags=FLAGS).failed == 0
-
-
-def blocks(path):
-    return re.findall(r"```python\n(.*?)```", (ROOT / path).read_text(encoding="utf-8"), re.S)
-
-
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/training.md", "docs/adding-a-flow.md", "docs/adding-an-objective.md"]
-)
-@pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
-def test_python_blocks_run(page, tmp_path, monkeypatch):
-    """All Python of a page, in order and in one namespace, with fewer epochs."""
-    monkeypatch.chdir(tmp_path)
-    code = blocks(page)
-    assert code
-    namespace = {}
-    for block in code:
-        exec(compile(re.sub(r"epochs=\d+", "epochs=1", block), page, "exec"), namespace)
 
 
 def test_readme_has_a_row_of_facts_for_each_recipe():

@@ -67,24 +67,24 @@ def test_far_points_have_no_nan_and_a_bad_row_costs_that_row(name):
     assert flow.log_prob(rows[:0]).shape == (0,)
 
 
-def test_a_bad_row_costs_a_continuous_flow_that_row():
-    for conditional_size in (None, 2):
-        flow = tff.continuous_flow(2, hidden_units=[4], conditional_size=conditional_size, seed=1)
-        x, c = np.random.default_rng(0).normal(size=[2, 5, 2]).astype("float32")
-        kwargs = {} if conditional_size is None else {"conditional_input": c.copy()}
-        expected = flow.log_prob(x, **kwargs).numpy()
-        broken = x.copy()
-        broken[1, 0] = np.inf
-        if kwargs:
-            kwargs["conditional_input"][3, 1] = np.nan
-        bad = [1, 3] if kwargs else [1]
-        for log_prob in (flow.log_prob(broken, **kwargs), tf.function(flow.log_prob)(broken, **kwargs)):
-            assert list(np.flatnonzero(np.isnan(log_prob))) == bad
-            good = [i for i in range(5) if i not in bad]
-            np.testing.assert_allclose(log_prob.numpy()[good], expected[good], atol=1e-2)
-        kwargs = {key: value[:0] for key, value in kwargs.items()}
-        assert flow.log_prob(x[:0], **kwargs).shape == (0,)
-        assert flow.bijector.forward(x[:0], **(flow.bijector_kwargs(c[:0]) if kwargs else {})).shape == (0, 2)
+@pytest.mark.parametrize("conditional_size", [pytest.param(None, marks=pytest.mark.slow), 2])
+def test_a_bad_row_costs_a_continuous_flow_that_row(conditional_size):
+    flow = tff.continuous_flow(2, hidden_units=[4], conditional_size=conditional_size, seed=1)
+    x, c = np.random.default_rng(0).normal(size=[2, 5, 2]).astype("float32")
+    kwargs = {} if conditional_size is None else {"conditional_input": c.copy()}
+    expected = flow.log_prob(x, **kwargs).numpy()
+    broken = x.copy()
+    broken[1, 0] = np.inf
+    if kwargs:
+        kwargs["conditional_input"][3, 1] = np.nan
+    bad = [1, 3] if kwargs else [1]
+    for log_prob in (flow.log_prob(broken, **kwargs), tf.function(flow.log_prob)(broken, **kwargs)):
+        assert list(np.flatnonzero(np.isnan(log_prob))) == bad
+        good = [i for i in range(5) if i not in bad]
+        np.testing.assert_allclose(log_prob.numpy()[good], expected[good], atol=1e-2)
+    kwargs = {key: value[:0] for key, value in kwargs.items()}
+    assert flow.log_prob(x[:0], **kwargs).shape == (0,)
+    assert flow.bijector.forward(x[:0], **(flow.bijector_kwargs(c[:0]) if kwargs else {})).shape == (0, 2)
 
 
 def test_second_derivatives_of_a_continuous_flow_are_refused():
@@ -181,8 +181,7 @@ def fitted(flow, c, y, **kwargs):
     ("scale", "shift"),
     [
         (10.0, 2000.0),
-        (1e-6, 0.0),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1e4, 0.0), (1.0, 300.0))),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in ((1e-6, 0.0), (1e4, 0.0), (1.0, 300.0))),
     ],
 )
 def test_conditions_are_standardized_by_the_first_fit_and_saved(scale, shift, tmp_path):
@@ -202,12 +201,12 @@ def test_flags_stay_and_a_flow_that_reads_conditions_already_is_left_alone():
     rng = np.random.default_rng(0)
     y = rng.normal(size=[300, 2]).astype("float32")
     flags = np.concatenate([np.eye(3)[rng.integers(0, 3, 300)], 50.0 + 7.0 * rng.normal(size=[300, 1])], 1).astype("f")
-    model = fitted(tff.real_nvp(2, num_layers=2, hidden_units=[4], conditional_size=4, seed=1), flags, y)
+    model = fitted(tff.maf(2, num_layers=1, hidden_units=[4], conditional_size=4, seed=1), flags, y)
     layer = model.distribution.preprocess_condition
     np.testing.assert_array_equal(layer.shift[:3], 0.0)
     np.testing.assert_array_equal(layer.scale[:3], 1.0)
     np.testing.assert_allclose(layer.shift[3], 50.0, atol=1.5)
-    flow = tff.real_nvp(2, num_layers=2, hidden_units=[4], conditional_size=4, seed=1)
+    flow = tff.maf(2, num_layers=1, hidden_units=[4], conditional_size=4, seed=1)
     tff.testing.redraw_weights(flow)  # as after a training without FlowModel
     with pytest.warns(
         UserWarning, match=r"`x` has mean 4\.93e\+04.*column 3 where networks read it.*preprocess_condition"

@@ -114,8 +114,14 @@ def test_maf_batched_and_not(name):
     assert tape.gradient(z, x) is not None
 
 
-@pytest.mark.parametrize("name", ["network", "unroll_loop", "matrices", "spline"])
-@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize(
+    ("name", "inverted"),
+    [
+        *((name, inverted) for name in ("network", "unroll_loop", "matrices") for inverted in (False, True)),
+        pytest.param("spline", False, marks=pytest.mark.slow),  # whose loop is in test_one_pass.py
+        ("spline", True),
+    ],
+)
 def test_maf_samples_and_density_are_consistent(name, inverted):
     shape = SHAPE.get(name, [4])
     maf = tff.MaskedAutoregressiveFlow(validate_args=True, **MAFS[name]())

@@ -159,7 +159,7 @@ def test_lu_linear_is_a_permutation_at_first_and_a_full_matrix_later():
 
 
 @pytest.mark.parametrize("mixing", ["reverse", "permute", "lu"])
-@pytest.mark.parametrize("name", ["maf", "real_nvp", "spline_autoregressive"])
+@pytest.mark.parametrize("name", ["maf", "real_nvp", pytest.param("spline_autoregressive", marks=pytest.mark.slow)])
 def test_every_mixing_lets_all_depend_on_all(name, mixing):
     flow = getattr(tff, name)(
         4, num_layers=6, hidden_units=[16], activation="tanh", mixing=mixing, seed=1, dtype=tf.float64

@@ -25,7 +25,7 @@ def fitted(tmp_path_factory):
     """A flow fitted for a few epochs to a table of three named columns."""
     folder = tmp_path_factory.mktemp("cli")
     rng = np.random.default_rng(0)
-    x = rng.normal(size=[300, 3]) @ np.array([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [0.0, 0.0, 0.1]]) + [100.0, -5.0, 0.0]
+    x = rng.normal(size=[1200, 3]) @ np.array([[2.0, 1.0, 0.0], [0.0, 0.5, 3.0], [0.0, 0.0, 0.1]]) + [100.0, -5.0, 0.0]
     data.write_csv(folder / "table.csv", x, ["length", "width, $cm$_$", "height"])
     code = cli.main(["fit", str(folder / "table.csv"), "--epochs", "2", "--out", str(folder / "fit"), "--verbose", "0"])
     assert code == 0
@@ -38,7 +38,7 @@ def test_fit_writes_what_it_says(fitted):
     assert report["columns"] == ["length", "width, $cm$_$", "height"]
     held_out = data.read_table(fitted / "fit" / "held_out.csv")
     assert held_out.columns == report["columns"]
-    assert len(held_out.values) == report["held_out_rows"] == 45
+    assert len(held_out.values) == report["held_out_rows"] == 180
     assert (fitted / "fit" / "flow.png").read_bytes().startswith(b"\x89PNG")
     assert not [name for name in os.listdir(fitted) if name.startswith(".")]
 

@@ -53,7 +53,7 @@ def test_densities_integrate_to_one_by_another_quadrature(name):
     assert total == pytest.approx(1.0, abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["two_spirals", "rings", "swiss_roll"])
+@pytest.mark.parametrize("name", ["two_spirals", pytest.param("rings", marks=pytest.mark.slow), "swiss_roll"])
 def test_quadrature_along_the_curve_has_converged(name):
     """Twice the nodes, the same density."""
     density = data.densities[name]()

@@ -149,7 +149,7 @@ def test_moments_do_not_lose_digits_to_a_large_mean():
 def test_layers_start_from_all_of_the_data(folder, normalization):
     models = []
     for data in (TABLE, stream(folder, "npy"), None):
-        flow = tff.real_nvp(3, num_layers=3, hidden_units=[8], normalization=normalization, seed=1)
+        flow = tff.real_nvp(3, num_layers=2, hidden_units=[8], normalization=normalization, seed=1)
         model = tff.FlowModel(flow)
         model.compile(optimizer="sgd")
         if data is not None:
@@ -169,7 +169,7 @@ def test_layers_start_from_all_of_the_data(folder, normalization):
 def test_fit_evaluate_and_predict(folder, kind):
     source = stream(folder, kind)
     # Not standardized, so that there is something to learn.
-    flow = tff.real_nvp(3, num_layers=2, hidden_units=[16], seed=1)
+    flow = tff.maf(3, num_layers=1, hidden_units=[16], seed=1)
     model = tff.FlowModel(flow)
     model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=False)
     before = model.evaluate(source, batch_size=100, verbose=0)
@@ -178,6 +178,8 @@ def test_fit_evaluate_and_predict(folder, kind):
     assert model.optimizer.iterations.numpy() == 30
     assert history["val_loss"][-1] < before - 0.1
     assert model.predict(source, batch_size=100, verbose=0).shape == (ROWS,)
+    if kind != "parquet":  # pairs of each kind are read above
+        return
     conditional = tff.real_nvp(2, num_layers=2, hidden_units=[8], conditional_size=1, seed=1)
     model = tff.FlowModel(conditional)
     model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=False)
@@ -211,7 +213,7 @@ def compiled(flow):
 def test_a_run_on_a_stream_goes_on_as_if_nothing_had_been(folder, tmp_path):
     def fit(seed, callbacks):
         keras.utils.set_random_seed(seed)
-        model = compiled(tff.real_nvp(3, num_layers=2, hidden_units=[8], seed=1))
+        model = compiled(tff.maf(3, num_layers=1, hidden_units=[8], seed=1))
         model.fit(stream(folder, "npy", window=200), batch_size=64, epochs=3, verbose=0, callbacks=callbacks)
         return model.get_weights()
 

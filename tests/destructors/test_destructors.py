@@ -34,7 +34,7 @@ def above_floor(flow, seed=99):
 
 @pytest.fixture(scope="module")
 def fitted():
-    stack = tff.rbig(2, max_layers=40, seed=1, dtype=tf.float64)
+    stack = tff.rbig(2, max_layers=24, seed=1, dtype=tf.float64)
     return stack, stack.fit(MOONS.sample(10_000, seed=1), verbose=0)
 
 
@@ -66,7 +66,7 @@ def test_rbig_takes_moons_apart(fitted):
     # The held-out loss of the layers that stayed falls, and gains are its differences.
     gains = np.array(stack.history["gain"])
     losses = np.array(stack.history["val_loss"])
-    assert len(gains) <= 40
+    assert len(gains) <= 24
     kept = gains > 1e-4
     assert np.all(np.diff(losses[kept]) < 0)
     np.testing.assert_allclose(losses[kept][:-1] - losses[kept][1:], gains[kept][1:], atol=1e-9)
@@ -122,7 +122,7 @@ def test_gaussian_data_need_one_rotation_and_their_information_is_known():
     found = entropy(x, seed=1)
     assert abs(found.value - truth) < 0.05
     assert 0.005 < found.standard_error < 0.02
-    x = x[:8000]
+    x = x[:5000]
     found = total_correlation(x, seed=1, dtype=tf.float32)
     assert abs(found.value - 0.5 * (np.sum(np.log(np.diag(covariance))) - log_det(covariance))) < 0.1
     found = mutual_information(x[:, :2], x[:, 2:], seed=1)
@@ -149,7 +149,7 @@ def test_each_destructor_alone(destructor, limit):
     stack = DestructorStack(2, destructor, max_layers=1, seed=1, dtype=tf.float64)
     flow = stack.fit(MOONS.sample(4000, seed=1), verbose=0)
     assert 0.0 < above_floor(flow) < limit
-    testing.check_normalized(flow, limit=4.0, tolerance=2e-2)  # densities with jumps
+    testing.check_normalized(flow, limit=4.0, resolution=250, tolerance=2e-2)  # densities with jumps
     events = tf.constant(MOONS.sample(7, seed=3).astype(np.float64))
     testing.check_round_trip(flow.bijector, events)
     testing.check_log_det(flow.bijector, events)

@@ -257,9 +257,23 @@ def names_an_argument(error):
     assert "`" in str(error), error
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
+RANDOM = {"deadline": None, "derandomize": True, "suppress_health_check": list(HealthCheck), "database": None}
+
+
+@settings(max_examples=25, **RANDOM)
 @given(st.data())
 def test_any_arguments_give_a_flow_or_a_value_error(data):
+    check_any_arguments(data)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, **RANDOM)
+@given(st.data())
+def test_many_arguments_give_a_flow_or_a_value_error(data):
+    check_any_arguments(data)
+
+
+def check_any_arguments(data):
     import inspect
 
     name = data.draw(st.sampled_from(BY_SIZE))

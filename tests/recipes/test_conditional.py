@@ -116,7 +116,7 @@ def conditional_data(n, seed):
 
 def compiled(flow, rate=5e-3):
     model = tff.FlowModel(flow)
-    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0))
+    model.compile(optimizer=keras.optimizers.Adam(rate, global_clipnorm=1.0), jit_compile=False)
     return model
 
 

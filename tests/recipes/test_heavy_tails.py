@@ -41,7 +41,7 @@ def train(name, degrees, steps, **options):
 
 @pytest.mark.parametrize(("name", "degrees"), [("real_nvp", 2), ("maf", 1), ("spline_coupling", 1), ("planar_flow", 1)])
 def test_two_hundred_steps_on_heavy_tails(name, degrees):
-    train(name, degrees, 200, num_layers=4)
+    train(name, degrees, 200, num_layers=2)
 
 
 def test_a_gradient_whose_square_overflows_is_scaled_down_and_told():
@@ -55,7 +55,7 @@ def test_a_gradient_whose_square_overflows_is_scaled_down_and_told():
     x = np.zeros([64, 2], np.float32)
     x[1] = [3e18, 1e18]
     with pytest.warns(UserWarning, match=r"A gradient was as large as 4.*e\+1.*global_clipnorm"):
-        model.fit(x[:2], batch_size=1, epochs=50, shuffle=False, verbose=0)
+        model.fit(x[:2], batch_size=1, epochs=10, shuffle=False, verbose=0)
     assert np.all(np.isfinite(model.get_weights()[0]))
     assert np.all(model.get_weights()[0] > 0.0)
     assert all(np.all(np.isfinite(v.numpy())) for v in model.optimizer.variables)
@@ -91,8 +91,19 @@ MIXED = {
 }
 
 
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"], indirect=True)
-@pytest.mark.parametrize("name", MIXED)
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        *((name, "mixed_float16") for name in MIXED),
+        *(
+            (name, "mixed_bfloat16")
+            if name in ("own", "real_nvp")
+            else pytest.param(name, "mixed_bfloat16", marks=pytest.mark.slow)
+            for name in MIXED
+        ),
+    ],
+    indirect=["policy"],
+)
 def test_mixed_precision_trains_with_log_dets_in_float32(policy, name):
     flow = MIXED[name]()
     size = flow.event_shape.as_list()

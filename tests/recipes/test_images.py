@@ -61,7 +61,15 @@ def test_maps_of_images(name):
         redraw_weights(bijector, seed=3, scale=0.3)
         return bijector
 
-    testing.check_bijector(make, SHAPE, jit=name in ("checkerboard", "spline", "multi_scale"))
+    testing.check_bijector(make, SHAPE, jit=name == "checkerboard")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["spline", "multi_scale"])
+def test_maps_of_images_by_xla(name):
+    bijector = MAPS[name]()
+    redraw_weights(bijector, seed=3, scale=0.3)
+    testing.check_compilation(bijector, testing.draw_events(SHAPE))
 
 
 def test_the_registry_is_complete():

@@ -155,7 +155,13 @@ FLOWS = {
 }
 
 
-@pytest.mark.parametrize("name", FLOWS)
+# Their parts are those of others here: recipes, chains, networks in TFP's classes, masks of `images`.
+ALIKE = ("recipe_of_base", "flow_of_flow", "float64", "tfp_chain", "keras_network_in_tfp", "mask")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in ALIKE else name for name in FLOWS]
+)
 def test_what_is_saved_comes_back_exactly(name, tmp_path):
     flow = FLOWS[name]()
     conditional = getattr(flow, "conditional_size", None)
@@ -448,20 +454,6 @@ def test_a_truncated_file_gives_a_clear_error(tmp_path):
         keras.models.load_model(path)
 
 
-def test_a_file_is_read_in_a_process_that_has_only_imported_the_package(tmp_path):
-    path = tmp_path / "flow.keras"
-    model = small_file(path)
-    code = (
-        "import sys, keras, numpy as np\nimport tfp_flows\n"
-        "model = keras.models.load_model(sys.argv[1])\n"
-        "np.save(sys.argv[2], model.log_prob(np.load(sys.argv[3])).numpy())"
-    )
-    np.save(tmp_path / "x.npy", X)
-    arguments = [str(path), str(tmp_path / "y.npy"), str(tmp_path / "x.npy")]
-    subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), model.log_prob(X))
-
-
 EXPORTED = {
     "maf": (lambda: tff.maf(2, num_layers=1, hidden_units=[8], seed=1), {}),
     "conditional_iaf": (lambda: tff.iaf(2, num_layers=1, hidden_units=[8], conditional_size=3, seed=1), {}),
@@ -489,8 +481,10 @@ for name in sys.argv[2:]:
 """
 
 
-def test_an_exported_model_runs_without_this_package(tmp_path):
-    for name, (make, options) in EXPORTED.items():
+@pytest.mark.parametrize("names", [("conditional_iaf", "images"), pytest.param(("maf",), marks=pytest.mark.slow)])
+def test_an_exported_model_runs_without_this_package(names, tmp_path):
+    for name in names:
+        make, options = EXPORTED[name]
         flow = make()
         redraw_weights(flow, seed=3, scale=0.2)
         model = tff.FlowModel(flow, **options)
@@ -509,29 +503,38 @@ def test_an_exported_model_runs_without_this_package(tmp_path):
         assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".")) == []
         with pytest.raises(ValueError, match="new or empty"):
             model.export(tmp_path / name)
-    arguments = [sys.executable, "-c", READ_EXPORT, str(tmp_path), *EXPORTED]
+    arguments = [sys.executable, "-c", READ_EXPORT, str(tmp_path), *names]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
 
 
 SAVE_FOREVER = """
 import sys
+sys.modules["matplotlib"] = None
 import keras
-import tfp_flows as tff
-model = keras.models.load_model(sys.argv[1])
+import numpy as np
+import tfp_flows
+[getattr(tfp_flows, name) for name in tfp_flows.__all__]
+path, x, y = sys.argv[1:]
+model = keras.models.load_model(path)
+np.save(y, model.log_prob(np.load(x)).numpy())
 print("ready", flush=True)
 while True:
-    model.save(sys.argv[1])
+    model.save(path)
 """
 
 
-def test_a_process_killed_while_it_saves_leaves_a_whole_file(tmp_path):
+def test_a_process_that_only_imported_the_package_reads_and_killed_while_it_saves_leaves_a_whole_file(tmp_path):
+    """Nor has the process matplotlib (which TensorFlow Probability itself imports where it is installed)."""
     path = tmp_path / "flow.keras"
     model = small_file(path)
     expected = model.log_prob(X)
-    process = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, str(path)], stdout=subprocess.PIPE)
+    np.save(tmp_path / "x.npy", X)
+    arguments = [str(path), str(tmp_path / "x.npy"), str(tmp_path / "y.npy")]
+    process = subprocess.Popen([sys.executable, "-c", SAVE_FOREVER, *arguments], stdout=subprocess.PIPE)
     try:
         assert process.stdout.readline() == b"ready\n"
+        np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
         rng = np.random.default_rng(1)
         for _ in range(20):  # among saves, whatever each of them is at
             time.sleep(0.1 * rng.uniform())
@@ -563,8 +566,16 @@ def test_a_tf_checkpoint_of_the_bare_distribution(tmp_path):
     np.testing.assert_array_equal(other.log_prob(X), flow.log_prob(X))
 
 
-def test_the_models_of_the_courses_are_kept(tmp_path):
-    model = tff.course.RealNVPModel(image_shape=(4, 4, 1), filters=4)
+def small_multi_scale():
+    masks = [tff.checkerboard_binary_mask((4, 4)), tff.channel_binary_mask(4), tff.checkerboard_binary_mask((2, 2))]
+    networks = [tff.get_conv_resnet(shape, 4) for shape in ((4, 4, 1), (2, 2, 4), (2, 2, 2))]
+    blocks = [tff.course.affine_coupling_layer_block([net], mask) for net, mask in zip(networks, masks, strict=True)]
+    return tff.course.RealNVPMultiScale(*blocks)
+
+
+@pytest.mark.parametrize("given", [small_multi_scale, pytest.param(lambda: None, marks=pytest.mark.slow)])
+def test_the_models_of_the_courses_are_kept(given, tmp_path):
+    model = tff.course.RealNVPModel(given(), image_shape=(4, 4, 1), filters=4)
     redraw_weights(model.flow, seed=2, scale=0.1)
     model.compile(optimizer="adam")
     model.save(tmp_path / "m.keras")

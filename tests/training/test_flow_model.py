@@ -14,8 +14,8 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 X = tff.data.moons().sample(200, seed=1)
 
 
-def small(name="real_nvp", **kwargs):
-    return getattr(tff, name)(2, **{"num_layers": 2, "hidden_units": [8], "seed": 1, **kwargs})
+def small(name="maf", **kwargs):
+    return getattr(tff, name)(2, **{"num_layers": 1, "hidden_units": [8], "seed": 1, **kwargs})
 
 
 def compiled(flow=None, rate=1e-3, **kwargs):
@@ -367,38 +367,3 @@ def test_the_step_is_named_with_several_steps_per_execution():
     x[2 * 25] = np.nan
     with pytest.raises(FloatingPointError, match="The loss was nan in epoch 1, step 3"):
         model.fit(tf.data.Dataset.from_tensor_slices(x).batch(25), verbose=0)
-
-
-def test_replicas_stop_at_nan_as_one_does():
-    """MirroredStrategy over two logical CPUs, in a process of its own, since devices are fixed at start."""
-    import subprocess
-    import sys
-
-    code = """
-import keras, numpy as np, tensorflow as tf
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-import tfp_flows as tff
-x = tff.data.moons().sample(64, seed=1)
-def run(strategy):
-    with strategy.scope():
-        model = tff.FlowModel(tff.planar_flow(2, num_layers=1, seed=1))
-        model.compile(optimizer=keras.optimizers.SGD(0.05), jit_compile=False)
-    data = tf.data.Dataset.from_tensor_slices(x).batch(32)
-    return model.fit(data, epochs=3, verbose=0).history["loss"], model
-one, _ = run(tf.distribute.get_strategy())
-two, model = run(tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-np.testing.assert_allclose(one, two, rtol=1e-4)
-assert one[-1] < one[0]
-bad = tf.data.Dataset.from_tensor_slices(np.where(np.arange(128).reshape(64, 2) == 127, np.nan, x)).batch(32)
-before = model.get_weights()
-try:
-    model.fit(bad, verbose=0)
-    raise SystemExit("not stopped")
-except FloatingPointError as error:
-    assert "step 2" in str(error), error
-assert all(np.isfinite(w).all() for w in model.get_weights())
-print("same")
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip().endswith("same"), done.stdout + done.stderr[-3000:]

@@ -23,7 +23,7 @@ def compiled(flow, **options):
 
 
 def conditional(size=1, **options):
-    return tff.real_nvp(2, num_layers=2, hidden_units=[4], conditional_size=size, seed=1, **options)
+    return tff.maf(2, num_layers=1, hidden_units=[4], conditional_size=size, seed=1, **options)
 
 
 def test_conditions_of_a_sorted_dataset_are_standardized_by_all_of_it():

@@ -89,9 +89,10 @@ def same(model, other):
 
 
 CASES = [
-    (density, "epoch", [10], {}),
-    (density, 3, [6, 13], {"validation_split": 0.1}),
-    (density, 1, [8], {"steps_per_epoch": 5}),
+    # Whole epochs and torn files are below, short epochs in `test_every_pass_has_every_row_once_in_an_order_of_its_own`.
+    pytest.param(density, "epoch", [10], {}, marks=pytest.mark.slow),
+    pytest.param(density, 1, [8], {"steps_per_epoch": 5}, marks=pytest.mark.slow),
+    (density, 3, [13], {"validation_split": 0.1}),
     (density, 2, [11], {"steps_per_epoch": 10, "shuffle": False}),
     (with_dropout, 2, [3, 11], {}),
     (of_levels, 2, [11], {}),
@@ -308,13 +309,13 @@ def check_kills(tmp_path, kills, freq):
     folder = tmp_path / "backup"
     assert run(folder, tmp_path / "whole.npz", -1, freq) == 0
     killed = 0
-    for i in range(kills):
+    for i in kills:
         # At a random step of the 384, or at a random moment, such as in the middle of a file.
         if i % 2:
             killed += run(folder, tmp_path / "none.npz", -1, freq, after=rng.random() * 0.1) == -9
         else:
-            killed += run(folder, tmp_path / "none.npz", rng.randrange(1 + 380 * i // kills, 384), freq) == -9
-    assert killed >= kills // 2
+            killed += run(folder, tmp_path / "none.npz", rng.randrange(1 + 380 * i // len(kills), 384), freq) == -9
+    assert killed >= (len(kills) + 1) // 2
     assert run(folder, tmp_path / "again.npz", -1, freq) == 0
     with np.load(tmp_path / "whole.npz") as whole, np.load(tmp_path / "again.npz") as again:
         assert len(whole.files) > 8
@@ -323,10 +324,11 @@ def check_kills(tmp_path, kills, freq):
 
 
 def test_killed_and_run_again(tmp_path):
-    check_kills(tmp_path, 2, 10)
+    """At a moment; an end at a step is what the tests above have."""
+    check_kills(tmp_path, [1], 10)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("freq", ["epoch", 7])
 def test_killed_twenty_times_and_run_again(tmp_path, freq):
-    check_kills(tmp_path, 20, freq)
+    check_kills(tmp_path, range(20), freq)

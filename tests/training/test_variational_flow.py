@@ -68,18 +68,18 @@ def test_noise_depends_on_seed_and_step_only(gaussian):
     target, _, _ = gaussian
     weights = []
     for epochs in ((4,), (1, 3)):
-        model = compiled(tff.planar_flow(2, num_layers=2, seed=1), target, sample_size=32)
+        model = compiled(tff.planar_flow(2, num_layers=1, seed=1), target, sample_size=32)
         for n in epochs:
             model.fit(steps_per_epoch=5, epochs=n, verbose=0)
         weights.append([w.numpy() for w in model.weights])
     for one, two in zip(*weights, strict=True):
         np.testing.assert_array_equal(one, two)
-    other = compiled(tff.planar_flow(2, num_layers=2, seed=1), target, sample_size=32, seed=2)
+    other = compiled(tff.planar_flow(2, num_layers=1, seed=1), target, sample_size=32, seed=2)
     other.fit(steps_per_epoch=20, verbose=0)
     assert any(np.any(w.numpy() != v) for w, v in zip(other.weights, weights[0], strict=True))
 
 
-@pytest.mark.parametrize("name", ["planar_flow", "maf"])
+@pytest.mark.parametrize("name", ["planar_flow", pytest.param("maf", marks=pytest.mark.slow)])
 def test_path_derivative_has_the_same_mean_and_no_variance_at_the_optimum(name, gaussian):
     target, _, _ = gaussian
     options = {"planar_flow": {"num_layers": 1}, "maf": {"num_layers": 1, "hidden_units": [4]}}[name]
@@ -306,7 +306,7 @@ def joint():
     yield tfd.Sample(tfd.Normal(mu, 1.0), 3, name="y")
     yield tfd.LogNormal(mu, 0.5, name="tau")
 
-flow = tff.iaf(2, num_layers=1, hidden_units=[8], base="trainable", seed=1)
+flow = tff.planar_flow(2, num_layers=1, base="trainable", seed=1)
 model = tff.VariationalFlow(flow, joint.experimental_pin(y=[1.0, 0.0, 2.0]), sample_size=16, seed=1)
 model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
 for _ in range(2):
