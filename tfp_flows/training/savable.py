@@ -36,9 +36,9 @@ class SavableModel(TrainedModel):
         Raises:
           ValueError: If the directory `filepath` exists and is not empty.
         """
-        variables = [weight.value for weight in self.weights]
         if format != "tf_saved_model":
             raise ValueError(f'`format` must be "tf_saved_model", got {format!r}.')
+        variables = [weight.value for weight in self.weights]
         export(filepath, self.distribution, self.conditional_size, self, self._draw, variables)
 
     def get_config(self) -> dict:
@@ -47,27 +47,18 @@ class SavableModel(TrainedModel):
         Raises:
           ValueError: If a part cannot be described, such as a function; the message names the part.
         """
-        state = random.getstate()  # Keras' initializers draw their seeds from it
-        try:
-            config = {"name": self.name, "seed": self.seed, **self._parts(), "frozen": frozen_weights(self)}
-            structure = json.dumps({k: without_values(v) if k in self._described else v for k, v in config.items()})
-            if structure not in (self._checked, self._read_back):
-                self._check_copy(lambda: type(self).from_config(config))
-                self._checked = structure
-            return config
-        finally:
-            random.setstate(state)
+        config = {"name": self.name, "seed": self.seed, **self._parts(), "frozen": frozen_weights(self)}
+        structure = json.dumps({k: without_values(v) if k in self._described else v for k, v in config.items()})
+        if structure not in (self._checked, self._read_back):
+            self._check_copy(lambda: type(self).from_config(config))
+            self._checked = structure
+        return config
 
     def _check_file(self, path: str) -> None:
         """Load the file and compare it with this model, once for each structure: Keras may not have written all weights."""
-        if self._read_back == self._checked:
-            return
-        state = random.getstate()
-        try:
+        if self._read_back != self._checked:
             self._check_copy(lambda: keras.models.load_model(path, compile=False), with_weights=True)
             self._read_back = self._checked
-        finally:
-            random.setstate(state)
 
     def _parts(self) -> dict[str, Any]:
         parts = {"distribution": self.distribution, "dequantize": self.dequantize}
@@ -75,13 +66,15 @@ class SavableModel(TrainedModel):
 
     def _check_copy(self, make: Callable[[], SavableModel], with_weights: bool = False) -> None:
         """Raise a `ValueError` unless a copy gives the same log-densities, with its own or with this model's weights."""
-        problem = None
+        state = random.getstate()  # Keras' initializers draw their seeds from it
         try:
             copy = make()
         except Exception as error:  # whatever a constructor raises
-            copy, problem = None, f"it cannot be built again ({str(error)[:500]})"
-        if copy is not None:
+            problem = f"it cannot be built again ({str(error)[:500]})"
+        else:
             problem = self._difference(copy, with_weights)
+        finally:
+            random.setstate(state)
         if problem is not None:
             raise ValueError(
                 f"{self.distribution} cannot be described in a .keras file: {problem}. Keep the weights with "
@@ -92,8 +85,8 @@ class SavableModel(TrainedModel):
         mine, theirs = ([(tuple(w.shape), w.dtype) for w in model.weights] for model in (self, copy))
         if mine != theirs:
             return (
-                f"a copy has {len(theirs)} weights of {len(mine)}, or of other shapes; what two parts share may have become "
-                "two, or a constructor draws at random"
+                f"a copy has {len(theirs)} weights of {len(mine)}, or of other shapes; a weight shared by two parts may have "
+                "been duplicated, or a constructor is random"
             )
         if frozen_weights(self) != frozen_weights(copy):
             return "in a copy other weights are trained"
