@@ -32,6 +32,9 @@ _METHODS = {
     "Standardize": "adapt",
     "Transformer": "forward, inverse, adapt",
     "Conditioner": "parameters",
+    "FlowModel": "compile, fit, evaluate, predict, log_prob, sample, adapt, save, export",
+    "VariationalFlow": "compile, fit, evaluate",
+    "FlowVAE": "compile, fit, evaluate, encode, sample, reconstruct, log_likelihood",
 }
 
 

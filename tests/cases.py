@@ -88,6 +88,14 @@ TRANSFORMERS = {
     "quantile_spline": tff.QuantileSplineTransformer(num_bins=5),
 }
 
+# A transformer that is not listed is tested with its defaults.
+_LISTED = {type(transformer) for transformer in TRANSFORMERS.values()}
+TRANSFORMERS |= {
+    name: getattr(tff.transformers, name)()
+    for name in tff.transformers.__all__
+    if name != "Transformer" and getattr(tff.transformers, name) not in _LISTED
+}
+
 BIJECTORS = [
     Case("planar", "PlanarFlow", lambda dtype: tff.PlanarFlow(3, dtype=dtype), 3, scale=1.0),
     Case("planar_1d", "PlanarFlow", lambda dtype: tff.PlanarFlow(1, dtype=dtype), 1, scale=1.5),

@@ -18,8 +18,6 @@ tfb = tfp.bijectors
 # TFP's constructors return these private classes if a part is no `CompositeTensor`, like every bijector with a network.
 # The public subclasses are `CompositeTensor`s of their tensor arguments: a `tf.Module` would lose their variables.
 Blockwise, Chain, Invert = (cls.__bases__[0] for cls in (tfb.Blockwise, tfb.Chain, tfb.Invert))
-
-
 AnyTransformedDistribution = tfp.distributions.TransformedDistribution.__bases__[0]
 
 
@@ -70,15 +68,9 @@ def unregister_gradients(graph: tf.Graph) -> None:
     registered = ops.gradient_registry._registry
     for op in graph.get_operations():
         if op.type == "IdentityN":
-            registered.pop(_gradient_name(op), None)
-
-
-def _gradient_name(op: tf.Operation) -> str | None:
-    try:
-        name = op.get_attr("_gradient_op_type").decode()
-    except ValueError:
-        return None
-    return name if name.startswith("CustomGradient-") else None
+            name = op.node_def.attr["_gradient_op_type"].s.decode()  # empty if the operation has no such attribute
+            if name.startswith("CustomGradient-"):
+                registered.pop(name, None)
 
 
 def could_record_gradients() -> bool:

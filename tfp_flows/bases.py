@@ -102,17 +102,8 @@ class MultivariateStudentT(tfd.Distribution):
                 getattr(other, name).assign(tf.cast(getattr(self, name), other.dtype))
         return other
 
-    def _batch_shape(self):
-        return tf.TensorShape([])
-
-    def _batch_shape_tensor(self):
-        return tf.constant([], tf.int32)
-
     def _event_shape(self):
         return tf.TensorShape([self.event_size])
-
-    def _event_shape_tensor(self):
-        return tf.constant([self.event_size], tf.int32)
 
     def _log_prob(self, x):
         scale, size = tf.convert_to_tensor(self.scale_tril), float(self.event_size)
@@ -189,12 +180,12 @@ def _log_likelihood(rows: np.ndarray, loc: np.ndarray, scatter: np.ndarray, df: 
     return float(np.sum(constant - 0.5 * (df + size) * np.log1p(square / df)))
 
 
-def log_prob_of(distribution: tfd.Distribution, x: tf.Tensor) -> tf.Tensor:
-    """Return `distribution.log_prob(x)`, for a plain diagonal normal distribution in a tenth of TFP's 100 operations."""
+def log_prob_of(distribution: tfd.Distribution, x: tf.Tensor, **kwargs) -> tf.Tensor:
+    """Return `distribution.log_prob(x, **kwargs)`, for a diagonal normal distribution in a tenth of TFP's 100 operations."""
     parameters = distribution.parameters
     plain = type(distribution) is tfd.MultivariateNormalDiag and parameters["scale_diag"] is not None
-    if not plain or distribution.validate_args or distribution.batch_shape.rank != 0:
-        return distribution.log_prob(x)
+    if kwargs or not plain or distribution.validate_args or distribution.batch_shape.rank != 0:
+        return distribution.log_prob(x, **kwargs)
     scale = tf.convert_to_tensor(parameters["scale_diag"], x.dtype)
     loc = parameters["loc"]
     standardized = (x if loc is None else x - tf.convert_to_tensor(loc, x.dtype)) / scale

@@ -27,19 +27,39 @@ __all__ = ["FlowDistribution"]
 LOG_PROB_LAYERS: list[Callable] = []
 
 
-def check_preprocess_condition(bijector: Any, conditional_size: int | None) -> None:
-    """Raise a `ValueError` unless `bijector` is `None` or fits conditions of size `conditional_size`."""
+def dummy_condition(distribution: tfd.Distribution) -> dict[str, tf.Tensor]:
+    """Return the keyword with one condition of zeros that a conditional distribution needs, and no keyword for others."""
+    size = getattr(distribution, "conditional_size", None)
+    return {} if size is None else {"conditional_input": tf.zeros([1, size], distribution.dtype)}
+
+
+def _check_preprocess_condition(bijector: Any, wanted: int | None) -> None:
     if bijector is None:
         return
-    if conditional_size is None:
+    if wanted is None:
         raise ValueError("`preprocess_condition` needs a flow with conditions, this one has none.")
     if not isinstance(bijector, tfp.bijectors.Bijector):
         raise ValueError(f"`preprocess_condition` must be a tfb.Bijector such as standardize(c), got {bijector!r}.")
     size = getattr(bijector, "event_size", None)  # `None` for any size
-    if size not in (None, conditional_size):
-        raise ValueError(
-            f"`preprocess_condition` is for {size} columns, the flow's conditions have {conditional_size}."
-        )
+    if size not in (None, wanted):
+        raise ValueError(f"`preprocess_condition` is for {size} columns, the flow's conditions have {wanted}.")
+
+
+def _of_affine_flows(name: str) -> Callable:
+    """Return TFP's method for a moment, for affine flows only.
+
+    TFP treats a constant Jacobian as an affine map, and would return wrong moments for additive couplings.
+    """
+
+    def moment(self, **kwargs):
+        if not is_affine(self.bijector):
+            raise NotImplementedError(
+                f"`{name}` is not implemented for flows that are not affine: take it from samples, "
+                "such as tf.reduce_mean(flow.sample(10_000), axis=0)."
+            )
+        return getattr(TransformedDistribution, f"_{name}")(self, **kwargs)
+
+    return moment
 
 
 @serializable
@@ -81,33 +101,18 @@ class FlowDistribution(TransformedDistribution):
         validate_args: bool = False,
         name: str | None = None,
     ):
-        self._keep(distribution, bijector, preprocess_condition, validate_args, name)
+        self._keep(distribution, bijector, preprocess_condition, validate_args, name, dict(locals()))
 
-    def _keep(self, distribution, bijector, preprocess_condition, validate_args, name, parameters=None) -> None:
-        """Initialize the distribution. A subclass passes its own constructor arguments as `parameters`, for `copy`."""
-        parameters = parameters or {
-            "distribution": distribution,
-            "bijector": bijector,
-            "preprocess_condition": preprocess_condition,
-            "validate_args": validate_args,
-            "name": name,
-        }
+    def _keep(self, distribution, bijector, preprocess_condition, validate_args, name, parameters) -> None:
+        """Initialize the distribution; `parameters` are the arguments of the constructor, for `copy`."""
         sizes = conditional_sizes(bijector)
         self.conditional_size = min(sizes) if sizes else None
         self._conditional_sizes = sizes
-        check_preprocess_condition(preprocess_condition, self.conditional_size)
+        _check_preprocess_condition(preprocess_condition, self.conditional_size)
         self.preprocess_condition = preprocess_condition
-        super().__init__(
-            distribution,
-            bijector,
-            kwargs_split_fn=self._split_kwargs,
-            validate_args=validate_args,
-            parameters=parameters,
-            name=name,
-        )
-        ranks = [d.event_shape.rank or 0 for d in (self, distribution)]
-        self._density = EagerCalls(self._density_of, (ranks[0], 1), self._is_traceable)
-        self._map = EagerCalls(self._map_base, (ranks[1], 1), self._is_traceable)
+        super().__init__(distribution, bijector, self._split_kwargs, validate_args, parameters, name)
+        self._density = EagerCalls(self._density_of, (self.event_shape.rank or 0, 1), self._is_traceable)
+        self._map = EagerCalls(self._map_base, (distribution.event_shape.rank or 0, 1), self._is_traceable)
         self._draw_base = EagerCalls(distribution.sample, (1, 1), self._is_traceable)
 
     @classmethod
@@ -155,47 +160,22 @@ class FlowDistribution(TransformedDistribution):
 
     def with_base(self, distribution: tfd.Distribution) -> FlowDistribution:
         """Return a flow over another base distribution that shares the layers and the preprocessing of conditions."""
-        return FlowDistribution(
-            distribution, self.bijector, preprocess_condition=self.preprocess_condition, name=self.name
-        )
+        preprocess = self.preprocess_condition
+        return FlowDistribution(distribution, self.bijector, preprocess_condition=preprocess, name=self.name)
 
-    # TFP treats a constant Jacobian as an affine map, and would return wrong moments for additive couplings.
-
-    def _mean(self, **kwargs):
-        self._check_affine("mean")
-        return super()._mean(**kwargs)
-
-    def _stddev(self, **kwargs):
-        self._check_affine("stddev")
-        return super()._stddev(**kwargs)
-
-    def _variance(self, **kwargs):
-        self._check_affine("variance")
-        return super()._variance(**kwargs)
-
-    def _covariance(self, **kwargs):
-        self._check_affine("covariance")
-        return super()._covariance(**kwargs)
-
-    def _check_affine(self, name: str) -> None:
-        if not is_affine(self.bijector):
-            raise NotImplementedError(
-                f"`{name}` is not implemented for flows that are not affine: take it from samples, "
-                "such as tf.reduce_mean(flow.sample(10_000), axis=0)."
-            )
+    _mean, _stddev = _of_affine_flows("mean"), _of_affine_flows("stddev")
+    _variance, _covariance = _of_affine_flows("variance"), _of_affine_flows("covariance")
 
     def _mode(self, **kwargs):
         self._check_constant_log_det("mode")
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
-        mode = self.distribution.mode(**base_kwargs)
-        return forward_and_log_det(self.bijector, mode, self.distribution.event_shape.rank, **bijector_kwargs)[0]
+        return self._forward(self.distribution.mode(**base_kwargs), bijector_kwargs)[0]
 
     def _entropy(self, **kwargs):
         self._check_constant_log_det("entropy")
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
         x = tf.zeros(self.distribution.event_shape, self.distribution.dtype)
-        log_det = forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)[1]
-        return self.distribution.entropy(**base_kwargs) + log_det
+        return self.distribution.entropy(**base_kwargs) + self._forward(x, bijector_kwargs)[1]
 
     def _check_constant_log_det(self, name: str) -> None:
         if not has_constant_log_det(self.bijector) or not self._is_plain:
@@ -227,16 +207,11 @@ class FlowDistribution(TransformedDistribution):
 
     def _density_of(self, y: tf.Tensor, kwargs: dict[str, Any]) -> tf.Tensor:
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
-        condition = kwargs.get("conditional_input")
-        if condition is not None:
-            y = broadcast_events(y, condition, self.event_shape.rank)
+        y = broadcast_events(y, kwargs.get("conditional_input"), self.event_shape.rank)
         x, log_det, outside = density_parts(self.bijector, y, self.event_shape.rank, **bijector_kwargs)
         if self._base_is_bounded:
             x, outside = self._inside_base(x, outside)
-        base_log_prob = (
-            self.distribution.log_prob(x, **base_kwargs) if base_kwargs else log_prob_of(self.distribution, x)
-        )
-        log_prob = base_log_prob + log_det
+        log_prob = log_prob_of(self.distribution, x, **base_kwargs) + log_det
         # A layer may overflow to NaN far away, where the base's density has underflowed: the result is minus infinity.
         axes = list(range(-self.event_shape.rank, 0))
         far = tf.reduce_any(tf.abs(y) > 1e8, axis=axes) & tf.reduce_all(tf.math.is_finite(y), axis=axes)
@@ -263,11 +238,9 @@ class FlowDistribution(TransformedDistribution):
         real = to_support.inverse(tf.stop_gradient(x))
         axes = list(range(-to_support.inverse_event_ndims(ndims), 0))
         mask |= finite & tf.reduce_any(tf.math.is_nan(real), axis=axes)
-        safe = to_support.forward(tf.zeros_like(real))
-        x = tf.where(
-            tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones([ndims], tf.int32)], 0)), tf.stop_gradient(safe), x
-        )
-        return x, mask if outside is None else mask | outside
+        safe = tf.stop_gradient(to_support.forward(tf.zeros_like(real)))
+        of_events = tf.reshape(mask, tf.concat([tf.shape(mask), tf.ones([ndims], tf.int32)], axis=0))
+        return tf.where(of_events, safe, x), mask if outside is None else mask | outside
 
     def draw(self, sample_shape, seed, **kwargs):
         if not self._is_plain:
@@ -281,8 +254,10 @@ class FlowDistribution(TransformedDistribution):
         return self._call(self._map, x, kwargs)
 
     def _map_base(self, x: tf.Tensor, kwargs: dict[str, Any]) -> tf.Tensor:
-        _, bijector_kwargs = self._split_kwargs(kwargs)
-        return forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)[0]
+        return self._forward(x, self._split_kwargs(kwargs)[1])[0]
+
+    def _forward(self, x: tf.Tensor, bijector_kwargs: dict[str, Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        return forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)
 
     def _sample_and_log_prob(self, sample_shape, seed, **kwargs):
         if not self._is_plain:
@@ -290,7 +265,7 @@ class FlowDistribution(TransformedDistribution):
         base_kwargs, bijector_kwargs = self._split_kwargs(kwargs)
         x, log_prob = self.distribution.experimental_sample_and_log_prob(sample_shape, seed=seed, **base_kwargs)
         self._check_sample_shape(x, kwargs.get("conditional_input"))
-        y, log_det = forward_and_log_det(self.bijector, x, self.distribution.event_shape.rank, **bijector_kwargs)
+        y, log_det = self._forward(x, bijector_kwargs)
         return y, log_prob - log_det
 
     def _check_value(self, y: tf.Tensor, condition: Any) -> None:
@@ -298,11 +273,12 @@ class FlowDistribution(TransformedDistribution):
             raise ValueError(
                 f"`value` must have dtype {self.dtype.name}, that of the flow, got {y.dtype.name}: cast it."
             )
-        event_shape = self.event_shape
-        split = None if y.shape.rank is None else y.shape.rank - event_shape.rank
-        if split is not None and (split < 0 or not y.shape[split:].is_compatible_with(event_shape)):
-            raise ValueError(f"`value` must have shape {['...', *event_shape]}, got {y.shape}.")
-        if split is not None and condition is not None:
+        if y.shape.rank is None:
+            return
+        split = y.shape.rank - self.event_shape.rank
+        if split < 0 or not y.shape[split:].is_compatible_with(self.event_shape):
+            raise ValueError(f"`value` must have shape {['...', *self.event_shape]}, got {y.shape}.")
+        if condition is not None:
             check_rows(condition, y.shape[:split])
 
     def _check_sample_shape(self, x: tf.Tensor, condition: Any) -> None:

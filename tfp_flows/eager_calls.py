@@ -61,17 +61,19 @@ def is_traceable(*bijectors: tfp.bijectors.Bijector | None) -> bool:
 
 
 def _is_known(bijector: tfp.bijectors.Bijector) -> bool:
-    package = type(bijector).__module__.split(".")[0]
-    if package == "tfp_flows":
-        return True
+    package = _package(bijector)
+    if package != "tensorflow_probability":
+        return package == "tfp_flows"
     arguments = tf.nest.flatten(list(bijector.parameters.values()))
-    return package == "tensorflow_probability" and not any(
-        callable(a) and not isinstance(a, (tfp.bijectors.Bijector, tf.DType)) for a in arguments
-    )
+    return not any(callable(a) and not isinstance(a, (tfp.bijectors.Bijector, tf.DType)) for a in arguments)
 
 
 def _is_pure(network) -> bool:
     if isinstance(network, Mirror):
         return True  # itself one of the mirrors
-    from_here = isinstance(network, keras.Layer) and type(network).__module__.split(".")[0] == "tfp_flows"
+    from_here = isinstance(network, keras.Layer) and _package(network) == "tfp_flows"
     return from_here and "training" not in inspect.signature(network.call).parameters
+
+
+def _package(part) -> str:
+    return type(part).__module__.split(".")[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
@@ -35,7 +36,8 @@ class Graphs:
         return len(self._graphs)
 
     def __call__(self, *args):
-        specs = [self._specs(arg, ndims) for arg, ndims in zip(args, self._event_ndims, strict=True)]
+        pairs = zip(args, self._event_ndims, strict=True)
+        specs = [tf.nest.map_structure(functools.partial(_spec, ndims=ndims), arg) for arg, ndims in pairs]
         key = tuple((s.shape, s.dtype) for s in tf.nest.flatten(specs))
         if any(shape.rank is None for shape, _ in key):
             return self._function(*args)
@@ -44,13 +46,10 @@ class Graphs:
                 self._graphs[key] = traced(tf.function(self._function, autograph=False), *specs)
         return self._graphs[key](*args)
 
-    @staticmethod
-    def _specs(arg, ndims: int):
-        def spec(tensor):
-            shape = tensor.shape
-            if shape.rank is not None:
-                split = max(0, shape.rank - ndims)
-                shape = tf.TensorShape([None] * split + shape[split:].as_list())
-            return tf.TensorSpec(shape, tensor.dtype)
 
-        return tf.nest.map_structure(spec, arg)
+def _spec(tensor: tf.Tensor, ndims: int) -> tf.TensorSpec:
+    shape = tensor.shape
+    if shape.rank is not None:
+        split = max(0, shape.rank - ndims)
+        shape = tf.TensorShape([None] * split + shape[split:].as_list())
+    return tf.TensorSpec(shape, tensor.dtype)

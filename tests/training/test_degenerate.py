@@ -133,13 +133,13 @@ def test_keywords_that_keras_applies_to_labels_are_refused():
             with pytest.raises(ValueError, match=f"`{key}` must hold keras.metrics.Metric objects, got 'mae'"):
                 call()
     model.compile(optimizer="adam", jit_compile=False)
-    with pytest.raises(ValueError, match="`class_weight` goes with arrays of conditions"):
+    with pytest.raises(ValueError, match="`class_weight` requires arrays of conditions"):
         model.fit(x, class_weight={0: 1.0}, verbose=0)
     with pytest.raises(ValueError, match="`class_weight` must be left out"):
         model.train_on_batch(x, class_weight={0: 1.0})
     model.trainable = False
     model.compile(optimizer="adam", jit_compile=False)
-    with pytest.raises(ValueError, match="is trainable: every layer"):
+    with pytest.raises(ValueError, match="has no trainable weight: set `trainable = True`"):
         model.fit(x, verbose=0)
     variational = tff.VariationalFlow(tff.iaf(2, num_layers=1), lambda z: -tf.reduce_sum(z**2, -1))
     variational.compile(optimizer="adam", jit_compile=False)
@@ -156,7 +156,7 @@ def test_a_large_gradient_names_the_row_and_advises_only_what_is_not_done():
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         model.fit(x, batch_size=500, verbose=0)
-    told = [str(w.message) for w in seen if "gradient was as large" in str(w.message)]
+    told = [str(w.message) for w in seen if "gradient of" in str(w.message)]
     assert len(told) == 1
     assert "row 77" in told[0]
     assert "column 1" in told[0]

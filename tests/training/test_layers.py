@@ -159,7 +159,7 @@ def test_layers_refuse_weights_of_another_structure(tmp_path):
 
     make(1).save_weights(tmp_path / "a.weights.h5")
     make(1).load_weights(tmp_path / "a.weights.h5")
-    with pytest.raises(ValueError, match="permutations or orders"):
+    with pytest.raises(ValueError, match="permutations or variable orders"):
         make(2).load_weights(tmp_path / "a.weights.h5")
 
 

@@ -178,7 +178,7 @@ def test_another_permutation_is_not_taken_for_the_same_flow(tmp_path):
     backup = str(tmp_path / "backup")
     with pytest.raises(KeyboardInterrupt):
         made(1).fit(x, epochs=3, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(backup), Stop(3)])
-    with pytest.raises(ValueError, match=r"permutations or orders.*`seed`"):
+    with pytest.raises(ValueError, match=r"permutations or variable orders.*`seed`"):
         made(2).fit(x, epochs=3, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(backup)])
     made(1).fit(x, epochs=3, verbose=0, callbacks=[keras.callbacks.BackupAndRestore(backup)])
     keras.utils.set_random_seed(1)

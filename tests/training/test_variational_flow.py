@@ -322,6 +322,24 @@ def test_a_vectorized_target_is_compiled_once():
     assert done.stderr.count("Already Compiled for signature") == 15
 
 
+DENSITY = """
+import keras, numpy as np, tfp_flows as tff
+x = np.random.default_rng(0).standard_normal([64, 2]).astype("float32")
+for flow in (tff.spline_coupling(2, num_layers=2, hidden_units=[4]), tff.planar_flow(2, num_layers=2)):
+    model = tff.FlowModel(flow)
+    model.compile(optimizer=keras.optimizers.Adam(), jit_compile=True)
+    model.fit(x, batch_size=16, epochs=2, verbose=0)
+"""
+
+
+def test_splines_and_solvers_are_compiled_once():
+    """Functions inside of a step whose gradients read shapes would be compiled at each step."""
+    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "TF_CPP_VMODULE": "device_compiler=2"}
+    done = subprocess.run([sys.executable, "-c", DENSITY], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr.count("Instantly compiling for signature") == 2
+    assert done.stderr.count("Already Compiled for signature") == 14
+
+
 def test_a_pinned_part_that_tfp_cannot_map_is_told():
     class Unmappable:
         """Fails like TFP's bijector of the simplex on NumPy 2.4."""

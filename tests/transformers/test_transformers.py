@@ -1,5 +1,7 @@
 """The univariate transformers, apart from any network."""
 
+import pathlib
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -20,6 +22,19 @@ def draw(transformer, n=300, scale=1.5, spread=3.0, dtype=tf.float64, seed=0):
     rng = np.random.default_rng(seed)
     params = tf.constant(scale * rng.normal(size=[n, transformer.params]), dtype)
     return tf.constant(spread * rng.normal(size=n), dtype), params
+
+
+@by_name
+def test_it_can_be_saved_and_has_a_row_on_its_page(name):
+    made = tff.masked_autoregressive_template([4], event_size=2, transformer=TRANSFORMERS[name], seed=1)
+    flow = tff.FlowDistribution(
+        tfp.distributions.MultivariateNormalDiag(tf.zeros(2), tf.ones(2)),
+        tff.MaskedAutoregressiveFlow(bijector_fn=made),
+    )
+    again = tff.from_description(tff.describe(flow))
+    assert again.bijector._conditioner.transformer == TRANSFORMERS[name]
+    page = pathlib.Path(__file__).parents[2] / "docs" / "flows" / "transformers.md"
+    assert f"`{type(TRANSFORMERS[name]).__name__}" in page.read_text(encoding="utf-8")
 
 
 @by_name

@@ -144,7 +144,7 @@ def get_shift_and_log_scale_resnet(
     Args:
       input_shape: `(H, W, C)`.
       kernel_size, l2reg_coeff: Kernel size and L2 coefficient of the blocks and of the last convolution.
-      residual_blocks: Layers that keep the shape, or the numbers of filters of `Conv2DResidualBlock`s.
+      residual_blocks: Layers that keep the shape, or numbers of filters, each for a `Conv2DResidualBlock`.
 
     Example:
       >>> shift, log_scale = tff.course.get_shift_and_log_scale_resnet((4, 4, 2), 3, 5e-5, [8, 8])(tf.ones([5, 4, 4, 2]))

@@ -9,6 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import registry, tracking
+from tfp_flows.distribution import dummy_condition
 from tfp_flows.saving.reader import finalize_layers, from_description
 from tfp_flows.saving.writer import describe
 
@@ -23,8 +24,7 @@ def rebuild(text: str, values: list[np.ndarray], trained: list[bool]) -> Any:
     """Rebuild a module from its description, with the values of its variables."""
     module = from_description(text)
     if len(_variables(module)) < len(values) and isinstance(module, tfp.distributions.Distribution):
-        size = getattr(module, "conditional_size", None)
-        condition = {} if size is None else {"conditional_input": tf.zeros([1, size], module.dtype)}
+        condition = dummy_condition(module)
         module.log_prob(module.sample(1, **condition), **condition)  # builds what is built at the first call
     variables = _variables(module)
     if [v.shape for v in variables] != [v.shape for v in values]:

@@ -46,6 +46,9 @@ def check_beta(beta: Beta) -> Beta:
     )
 
 
-def beta_at(beta: Beta, step, dtype: tf.DType) -> tf.Tensor:
-    """Return the weight at a step."""
-    return tf.cast(beta(step) if callable(beta) else beta, dtype)
+def current_beta(model, training: bool) -> tf.Tensor:
+    """Return the weight at the step of a model's optimizer, and 1 in evaluation."""
+    if not training:
+        return tf.ones([], model.dtype)
+    beta = model.beta
+    return tf.cast(beta(model.optimizer.iterations.value) if callable(beta) else beta, model.dtype)

@@ -77,14 +77,15 @@ class TrainedModel(FitsUnderKeras):
         self._means = [*self._means, *(keras.metrics.Mean(name=name) for name in names)]
 
     def _training_step(self, data):
-        before = self._snapshot()
+        before = [(w, tf.identity(w.value)) for w in self.non_trainable_weights]
         with tf.GradientTape() as tape:
             terms = self.loss_terms(data, step_seed(self.seed, self.optimizer.iterations.value), training=True)
             loss = self.total_loss(terms, training=True)
             loss += self._penalty(loss.dtype)
         self._update(tape, loss, tf.shape(terms["loss"])[0])
         self.after_step()
-        self._restore(before)
+        for weight, old in before:  # they change unless this step, or an earlier one, was not finite
+            weight.assign(tf.where(self._guard.failed, old, weight.value))
         return self._logs(loss, terms)
 
     def _evaluation_step(self, data):
@@ -112,14 +113,6 @@ class TrainedModel(FitsUnderKeras):
             share = rows / tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, rows)
         scale = self.optimizer.scale_loss(share)
         self._guard.apply(self.optimizer, tape.gradient(loss, weights, output_gradients=scale), weights, loss)
-
-    def _snapshot(self) -> list[tuple]:
-        return [(w, tf.identity(w.value)) for w in self.non_trainable_weights]
-
-    def _restore(self, before: list[tuple]) -> None:
-        """Reset the weights of a snapshot if this step, or an earlier one, was not finite."""
-        for weight, old in before:
-            weight.assign(tf.where(self._guard.failed, old, weight.value))
 
     def _loss_metric(self) -> keras.metrics.Mean:
         return next(metric for metric in self.metrics if metric.name == "loss")

@@ -20,10 +20,9 @@ class Order:
     """
 
     def __init__(self, batches_per_pass: int, steps_per_epoch: int | None = None):
-        self.per_pass = batches_per_pass
-        self.per_epoch = (
-            batches_per_pass if steps_per_epoch is None else positive_int("steps_per_epoch", steps_per_epoch)
-        )
+        self.per_pass = self.per_epoch = batches_per_pass
+        if steps_per_epoch is not None:
+            self.per_epoch = positive_int("steps_per_epoch", steps_per_epoch)
         # Keras makes the iterators, so only variables can pass these values. One copy on the host serves all replicas.
         with tf.device("CPU:0"):
             self.seed = tf.Variable(resolve_seed(None), trainable=False, dtype=tf.int64)
@@ -35,23 +34,21 @@ class Order:
 
     def batches(self, a_pass: Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]) -> tf.data.Dataset:
         """Return the batches of one epoch; `a_pass(seed, skip)` is a pass over the data without its first `skip` batches."""
-        per_pass, per_epoch = self.per_pass, self.per_epoch
 
+        @tf.autograph.experimental.do_not_convert
         def from_here(_):
             start, seed = tf.identity(self.start), tf.identity(self.seed)
-            end = (start // per_epoch + 1) * per_epoch
-            passes = tf.data.Dataset.range(start // per_pass, (end - 1) // per_pass + 1)
+            first, end = start // self.per_pass, (start // self.per_epoch + 1) * self.per_epoch
 
             def rest_of(i):
-                return a_pass(tf.stack([seed, i]), tf.where(i == start // per_pass, start % per_pass, 0))
+                return a_pass(tf.stack([seed, i]), tf.where(i == first, start % self.per_pass, 0))
 
+            passes = tf.data.Dataset.range(first, (end - 1) // self.per_pass + 1)
             return passes.flat_map(rest_of).take(end - start)
 
-        batches = pipeline(
-            tf.data.Dataset.from_tensors(0).flat_map(tf.autograph.experimental.do_not_convert(from_here))
-        )
+        batches = pipeline(tf.data.Dataset.from_tensors(0).flat_map(from_here))
         # Keras needs the length of an epoch. `assert_cardinality` would raise at the end of a resumed epoch, which is shorter.
-        batches.cardinality = lambda: tf.constant(per_epoch, tf.int64)
+        batches.cardinality = lambda: tf.constant(self.per_epoch, tf.int64)
         return batches
 
 

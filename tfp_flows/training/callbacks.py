@@ -11,7 +11,6 @@ import numpy as np
 
 from tfp_flows.checks import positive_int
 from tfp_flows.evaluation import plots
-from tfp_flows.training.workers import is_chief
 
 
 class SampleGrid(keras.callbacks.Callback):
@@ -76,14 +75,7 @@ class EarlyStopping(keras.callbacks.EarlyStopping):
     """
 
     def __init__(self, validation_data, *, patience: int = 10, min_delta: float = 0.0, verbose: int = 0):
-        super().__init__(
-            monitor="val_loss",
-            mode="min",
-            patience=patience,
-            min_delta=min_delta,
-            verbose=verbose,
-            restore_best_weights=True,
-        )
+        super().__init__(mode="min", patience=patience, min_delta=min_delta, verbose=verbose, restore_best_weights=True)
         self._validation_data = validation_data
 
     def on_train_begin(self, logs=None):
@@ -114,7 +106,7 @@ class BackupAndRestore(keras.callbacks.BackupAndRestore):
     only_saves = True  # so training may still run several steps per call
 
     def _writes(self) -> bool:
-        return is_chief(self.model.distribute_strategy)
+        return self.model.distribute_strategy.extended.should_checkpoint  # false in workers other than the chief
 
     def on_train_begin(self, logs=None):
         # A process killed in mid-write leaves broken metadata. The weights, which hold the progress, were already read.

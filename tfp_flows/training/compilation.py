@@ -10,7 +10,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfp_flows._compat_tfp import forgetting
 from tfp_flows.graphs import traced
+
+
+def own_graph(function: Callable) -> Callable:
+    """Return a graph for one model. TensorFlow counts the traces of a shared function, and warns at the fifth."""
+    return tf.function(functools.partial(forgetting()(function)), reduce_retracing=True)
+
 
 # The overhead of Keras around a step is about as long as a step of a small flow.
 MOST_STEPS_PER_EXECUTION = 16
@@ -48,16 +55,11 @@ class Step:
 
 def _looks_at_batches(callback: keras.callbacks.Callback) -> bool:
     """Return whether a callback needs each batch to be a separate call."""
-    kind = type(callback)
-    saves = kind in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore) or getattr(
-        kind, "only_saves", False
-    )
-    if saves and callback.save_freq == "epoch":
+    kind, plain = type(callback), keras.callbacks.Callback
+    saves = kind in (keras.callbacks.ModelCheckpoint, keras.callbacks.BackupAndRestore)
+    if (saves or getattr(kind, "only_saves", False)) and callback.save_freq == "epoch":
         return False
-    return any(
-        name in vars(callback) or getattr(type(callback), name) is not getattr(keras.callbacks.Callback, name)
-        for name in _BATCH_HOOKS
-    )
+    return any(name in vars(callback) or getattr(kind, name) is not getattr(plain, name) for name in _BATCH_HOOKS)
 
 
 def steps_per_execution(data: Any, callbacks: Sequence[keras.callbacks.Callback], limits: Sequence[int | None]) -> int:

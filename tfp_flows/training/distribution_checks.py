@@ -1,4 +1,4 @@
-"""Checks of a model's distribution, and of data against its support."""
+"""Checks of a model's distribution, and of data against its support and its conditions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows.bijectors import Standardize
 from tfp_flows.bijectors.composition import is_affine, layers_of
 from tfp_flows.distribution import FlowDistribution
+from tfp_flows.training.validation import look_at_conditions
 
 
 def check_distribution(name: str, distribution) -> None:
@@ -30,16 +32,19 @@ def check_distribution(name: str, distribution) -> None:
         )
 
 
+def bijector_of(distribution) -> tfp.bijectors.Bijector | None:
+    """Return the bijector of a flow, and `None` for other distributions."""
+    bijector = getattr(distribution, "bijector", None)
+    return bijector if isinstance(bijector, tfp.bijectors.Bijector) else None
+
+
 def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> None:
     """Warn if layers of a flow share weights, as in `Chain([layer] * 8)`, which is rarely intended."""
-    bijector = getattr(distribution, "bijector", None)
-    if not isinstance(bijector, tfp.bijectors.Bijector):
-        return
+    bijector = bijector_of(distribution)
     owner: dict[int, int] = {}
-    for i, layer in enumerate(layers_of(bijector)):
+    for i, layer in enumerate([] if bijector is None else layers_of(bijector)):
         found = tracking.find(layer)
-        weights = [w.value for network in found.layers for w in network.trainable_variables] + found.variables
-        for weight in weights:
+        for weight in [w.value for network in found.layers for w in network.trainable_variables] + found.variables:
             first = owner.setdefault(id(weight), i)
             if first != i:
                 warnings.warn(
@@ -73,3 +78,42 @@ def check_support(name: str, events: np.ndarray | None, distribution: tfp.distri
                 f"{layer.name}, where the flow has no density ({len(np.unique(outside[:, 0]))} such rows in all): leave such "
                 "rows out, or widen the bounds of `preprocess`."
             )
+
+
+def prepare_conditions(
+    distribution: tfp.distributions.Distribution, rows: np.ndarray | None, events: np.ndarray | None
+) -> None:
+    """Adapt the `preprocess_condition` of a new flow to conditions `[N, C]`, and warn if their scale is far from one.
+
+    A flow that already depends on its conditions was trained without `FlowModel`, so its `preprocess_condition` is not
+    changed. `events` are the matching events, if available. Without `rows`, warn if they would be standardized.
+    """
+    layer = getattr(distribution, "preprocess_condition", None)
+    waits = isinstance(layer, Standardize) and not layer.adapted
+    if rows is None:
+        if waits:
+            warnings.warn(
+                "The conditions of a generator, or of a dataset of unknown length, are not standardized, since they cannot be "
+                "read before. Call flow.preprocess_condition.adapt(conditions), or make the flow with "
+                "preprocess_condition=None.",
+                stacklevel=3,
+            )
+        return
+    read = np.asarray(rows, np.float64)
+    if isinstance(distribution, FlowDistribution):
+        given, encoded = tf.cast(rows, distribution.dtype), hasattr(distribution, "condition_shape")
+        if waits and not encoded and _ignores_conditions(distribution, given, events):
+            layer.adapt_to_conditions(rows)
+        read = np.reshape(np.asarray(distribution.condition_before_encoder(given)), [len(rows), -1])
+    look_at_conditions("x", rows, tf.as_dtype(distribution.dtype), read, stacklevel=5)
+
+
+def _ignores_conditions(distribution: FlowDistribution, rows: tf.Tensor, events: np.ndarray | None) -> bool:
+    """Return whether distant conditions give the same density, as in a new flow."""
+    far = rows[tf.argmax(tf.reduce_sum(tf.square(rows - rows[0]), axis=1))]
+    if events is not None:
+        x = tf.cast(events[:2], distribution.dtype)
+    else:
+        x = distribution.sample(2, seed=(1, 2), conditional_input=rows[0])
+    first, second = (distribution.log_prob(tf.identity(x), conditional_input=c) for c in (rows[0], far))
+    return bool(np.array_equal(first, second))

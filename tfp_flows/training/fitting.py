@@ -14,7 +14,7 @@ from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.training.batch_order import Order
 from tfp_flows.training.compilation import Step, steps_per_execution
 from tfp_flows.training.nonfinite import NonFiniteGuard, StopAtNonFinite
-from tfp_flows.training.resuming import Progress, Resume
+from tfp_flows.training.resuming import Progress
 from tfp_flows.training.weights import KeepsWeights
 from tfp_flows.training.workers import workers
 
@@ -60,12 +60,16 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
           optimizer: Any Keras optimizer, or its name.
           loss: Must be left out.
           jit_compile: `True` compiles the training step by XLA; `False` does not (a shorter first step). `"auto"`
-            compiles, on CPUs too, except for short fits, several replicas, convolutions on a CPU, and layers with
-            `gains_by_jit = False`. If XLA cannot compile the model, `"auto"` warns and trains without it.
-          steps_per_execution: Training steps in one call from Python. Several about halve the time per step of a small
-            flow. `"auto"` takes up to 16, or 1 if a callback needs each batch.
+            compiles, on CPUs too, except for fits under 5000 steps, several replicas, convolutions on a CPU, and
+            bijectors with `gains_by_jit = False`. If XLA cannot compile the model, `"auto"` warns and trains without it.
+          steps_per_execution: Training steps in one call from Python. More than one roughly halves the time per step of a
+            small flow. `"auto"` takes up to 16, or 1 if a callback needs each batch.
           run_eagerly: Whether to run without graphs, for debugging.
           kwargs: Other options of `keras.Model.compile`.
+
+        Raises:
+          ValueError: For a loss, `loss_weights`, metrics that compare predictions with labels, a Keras 2 optimizer, or an
+            optimizer that accumulates gradients.
         """
         for key, value in (("loss", loss), ("loss_weights", kwargs.pop("loss_weights", None))):
             if value is not None:
@@ -82,28 +86,12 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         self._before_compile()
         self._jit_is_optional = jit_compile == "auto"
         self._compiling_pays = not self._jit_is_optional  # `fit` decides by its number of steps
-        if jit_compile == "auto":
-            jit_compile = (
-                not run_eagerly
-                and all(layer.supports_jit for layer in self._networks)
-                and self._gains_by_jit()
-                and self.distribute_strategy.num_replicas_in_sync
-                == 1  # XLA cannot compile communication between replicas
-            )
+        if self._jit_is_optional:
+            jit_compile = not run_eagerly and self._gains_by_jit()
         self._chooses_steps_per_execution = steps_per_execution == "auto"
         self._functions, self._steps = {}, {}
-        optimizer = self._checked_optimizer(optimizer)
-        if getattr(optimizer, "gradient_accumulation_steps", None):
-            raise ValueError(
-                "`optimizer` accumulates gradients (gradient_accumulation_steps), which is not supported: take a larger "
-                "batch_size."
-            )
-        half = any(layer.dtype_policy.name == "mixed_float16" for layer in self._networks)
-        if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            # Small gradients would underflow in half precision. Keras does the same for models of this policy.
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         super().compile(
-            optimizer=optimizer,
+            optimizer=self._checked_optimizer(optimizer),
             jit_compile=jit_compile,
             run_eagerly=run_eagerly,
             steps_per_execution=1 if steps_per_execution == "auto" else steps_per_execution,
@@ -113,14 +101,23 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
     def _before_compile(self) -> None:
         """Prepare `compile`, for subclasses."""
 
-    @staticmethod
-    def _checked_optimizer(optimizer) -> keras.optimizers.Optimizer:
+    def _checked_optimizer(self, optimizer) -> keras.optimizers.Optimizer:
         if type(optimizer).__module__.split(".")[0] == "tf_keras" or hasattr(optimizer, "get_slot_names"):
             raise ValueError(
                 f"`optimizer` is an optimizer of Keras 2, {type(optimizer).__name__} of {type(optimizer).__module__}: take "
                 f"keras.optimizers.{type(optimizer).__name__}, of Keras 3."
             )
-        return keras.optimizers.get(optimizer)
+        optimizer = keras.optimizers.get(optimizer)
+        if getattr(optimizer, "gradient_accumulation_steps", None):
+            raise ValueError(
+                "`optimizer` accumulates gradients (gradient_accumulation_steps), which is not supported: take a larger "
+                "batch_size."
+            )
+        half = any(layer.dtype_policy.name == "mixed_float16" for layer in self._networks)
+        if half and not isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            # Small gradients would underflow in half precision. Keras does the same for models of this policy.
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        return optimizer
 
     def _check_metrics(self) -> None:
         for key, metric in self._metrics_of_labels:
@@ -130,11 +127,14 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             )
 
     def _gains_by_jit(self) -> bool:
-        """Return `False` for layers that say so, and for convolutions (weights of rank 4 and more) on a CPU."""
+        """Return whether XLA can compile the model, and speeds it up."""
         on_cpu = all(device.device_type == "CPU" for device in tf.config.get_visible_devices())
-        convolves = on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights)
-        return not convolves and all(
-            getattr(m, "gains_by_jit", True) for root in self._modules() for m in root.submodules
+        parts = [part for root in self._modules() for part in root.submodules]
+        return (
+            self.distribute_strategy.num_replicas_in_sync == 1  # XLA cannot compile communication between replicas
+            and all(layer.supports_jit for layer in self._networks)
+            and all(getattr(part, "gains_by_jit", True) for part in parts)
+            and not (on_cpu and any(len(w.shape) >= 4 for w in self.trainable_weights))  # convolutions
         )
 
     def get_compile_config(self):
@@ -150,17 +150,15 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         self.optimizer.build(self.trainable_variables)
 
     def train_step(self, data):
-        return self._as_logs(self._run("training", self._training_step, data))
+        return self._run("training", self._training_step, data)
 
     def test_step(self, data):
-        return self._as_logs(self._run("evaluation", self._evaluation_step, data))
-
-    def _is_distributed(self) -> bool:
-        return tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
+        return self._run("evaluation", self._evaluation_step, data)
 
     def _has_own_steps(self) -> bool:
         """Return `False` under a strategy, because replicas cannot communicate inside a function in a step."""
-        return not self.run_eagerly and not self._is_distributed()
+        distributed = tf.distribute.has_strategy() or self.distribute_strategy is not tf.distribute.get_strategy()
+        return not self.run_eagerly and not distributed
 
     def _run(self, kind: str, step: Callable, data) -> dict:
         """Run a step by its own function, which is kept when Keras makes new functions."""
@@ -170,6 +168,8 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             with tf.control_dependencies([t for t in tf.nest.flatten(data) if tf.is_tensor(t)]):
                 return step(data)
 
+        if workers(self.distribute_strategy):  # Keras reduces their logs along axis 0
+            return {key: tf.reshape(value, [1]) for key, value in after_data(data).items()}
         if not self._has_own_steps() or tf.executing_eagerly():
             return after_data(data)
         if kind not in self._steps:
@@ -178,52 +178,41 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         return self._steps[kind](data, self.jit_compile and self._compiling_pays)
 
     def make_train_function(self, force=False):
-        if force:
-            self._steps.pop("training", None)
-        with self._keras_compiles_nothing():
-            return super().make_train_function(force)
+        return self._without_xla(super().make_train_function, "training", force)
 
     def make_test_function(self, force=False):
-        if force:
-            self._steps.pop("evaluation", None)
-        with self._keras_compiles_nothing():
-            return super().make_test_function(force)
+        return self._without_xla(super().make_test_function, "evaluation", force)
 
-    @contextlib.contextmanager
-    def _keras_compiles_nothing(self):
-        """Disable XLA in Keras, which would recompile for each `steps_per_execution` and each size of the last batch."""
+    def _without_xla(self, make: Callable, kind: str, force: bool) -> Callable:
+        """Make a function of Keras without XLA, which would compile each `steps_per_execution` and size of the last batch."""
+        if force:
+            self._steps.pop(kind, None)
         before = self.jit_compile
         self.jit_compile = before and not self._has_own_steps()
         try:
-            yield
+            return make(force)
         finally:
             self.jit_compile = before
-
-    def _as_logs(self, logs: dict) -> dict:
-        """Reshape scalar logs to [1]: with several workers, Keras reduces along axis 0."""
-        if not workers(self.distribute_strategy):
-            return logs
-        return {key: tf.reshape(value, [1]) for key, value in logs.items()}
 
     def _fit(self, data, callbacks, order: Order | None = None, **options) -> keras.callbacks.History:
         _refuse_class_weight(options)
         self._check_metrics()
         if not self.trainable_weights:
             raise ValueError(
-                f"Nothing of {self.name} is trainable: every layer, or the model, has trainable=False. Set it to True, and "
-                "call `compile` again."
+                f"{self.name} has no trainable weight: set `trainable = True` on the model or a layer, and compile again."
             )
         self._progress = Progress(self, order)
-        last = [Resume(self._progress), StopAtNonFinite(self._guard)]
+        # Resumes after callbacks that read a backup.
+        last = [keras.callbacks.LambdaCallback(on_train_begin=self._progress.resume), StopAtNonFinite(self._guard)]
         self._forget_sizes()
         if isinstance(callbacks, keras.callbacks.CallbackList):
             given = list(callbacks.callbacks)
             callbacks.callbacks[:] = [self._progress, *given, *last]
         else:
-            given = [] if callbacks is None else list(tf.nest.flatten(callbacks))
+            given = [] if callbacks is None else tf.nest.flatten(callbacks)
             callbacks = [self._progress, *given, *last]
         limits = [options.get(key) for key in ("steps_per_epoch", "validation_steps")]
-        steps = 1 if self.run_eagerly or self._is_distributed() else steps_per_execution(data, given, limits)
+        steps = steps_per_execution(data, given, limits) if self._has_own_steps() else 1
         self._build_optimizer()
         self._decide_to_compile(data, options)
         try:
@@ -234,19 +223,17 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
                     # An error before the first step is probably the compiler's.
                     if not (self.jit_compile and self._jit_is_optional and int(self._guard.steps.numpy()) == 0):
                         raise
-                    warnings.warn(
-                        f"XLA cannot compile this model, so it trains without: {str(error)[:300]}", stacklevel=3
-                    )
+                    message = f"XLA cannot compile this model, so it trains without: {str(error)[:300]}"
+                    warnings.warn(message, stacklevel=3)
                     self.jit_compile = False
-                    self._functions = {}
-                    _compat_keras.forget_functions(self)
+                    self._forget_functions()
                     return super().fit(data, callbacks=callbacks, **options)
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             if not workers(self.distribute_strategy):
                 raise
             raise RuntimeError(
-                "Another worker died, or cannot be reached, so this one stopped too. Its weights are those of its last step. "
-                "Start all workers again; with tff.callbacks.BackupAndRestore they go on at the last backup. "
+                "Another worker died or is unreachable, so this worker stopped with the weights of its last step. Restart all "
+                "workers; with tff.callbacks.BackupAndRestore they resume at the last backup. "
                 f"TensorFlow said: {str(error)[:300]}"
             ) from error
         finally:
@@ -259,9 +246,13 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
         asked = (options.get("steps_per_epoch") or batches) * options.get("epochs", 1)
         few = asked > 0 and self._steps_done() + asked < LEAST_STEPS_TO_COMPILE
         before, self._compiling_pays = self._compiling_pays, not (self._jit_is_optional and few)
-        if self._compiling_pays != before:  # Keras makes new functions; the traced steps are kept
-            self._functions = {}
-            _compat_keras.forget_functions(self)
+        if self._compiling_pays != before:
+            self._forget_functions()
+
+    def _forget_functions(self) -> None:
+        """Make Keras build new functions. The traced steps are kept."""
+        self._functions = {}
+        _compat_keras.forget_functions(self)
 
     def _build_optimizer(self) -> None:
         """Create the optimizer's variables. Inside the training step, this would cause a second trace."""
@@ -273,9 +264,6 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
     @contextlib.contextmanager
     def _executing(self, steps: int):
         """Set `steps_per_execution` temporarily. Outside `fit`, several steps would unroll `predict` and overrun `evaluate`."""
-        if not self._chooses_steps_per_execution:
-            yield
-            return
         before = self.steps_per_execution
         self._switch(steps)
         try:
@@ -284,12 +272,12 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             self._switch(before)
 
     def _switch(self, steps: int) -> None:
-        if steps == self.steps_per_execution:
+        if not self._chooses_steps_per_execution or steps == self.steps_per_execution:
             return
         self._functions[self.steps_per_execution] = (self.train_function, self.test_function, self.predict_function)
         self.steps_per_execution = steps
-        found = self._functions.get(steps, (None, None, None))
-        self.train_function, self.test_function, self.predict_function = found
+        functions = self._functions.get(steps, (None, None, None))
+        self.train_function, self.test_function, self.predict_function = functions
 
     def evaluate(self, *args, **kwargs):
         if _compat_keras.is_validation_in_fit(kwargs):  # keeps the setting of `fit`
@@ -299,9 +287,8 @@ class FitsUnderKeras(_compat_keras.NoSymbolicBuild, KeepsWeights):
             return super().evaluate(*args, **kwargs)
 
     def _forget_sizes(self) -> None:
-        """Reset the largest batch sizes, because other data may have smaller full batches."""
         for step in self._steps.values():
-            step.largest.assign(0)
+            step.largest.assign(0)  # other data may have smaller full batches
 
     def predict(self, *args, **kwargs):
         with stream_errors(), self._executing(1):

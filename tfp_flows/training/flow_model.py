@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import types
 
 import keras
@@ -11,7 +10,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows._compat_tfp import forgetting
 from tfp_flows.bijectors import ActNorm, BatchNormalization, Standardize
 from tfp_flows.bijectors.adapting import adapt_layers, adapt_layers_by_all, waits_for_data
 from tfp_flows.checks import positive_int
@@ -19,9 +17,15 @@ from tfp_flows.data.arrays import to_array
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.networks.broadcasting import check_condition, check_rows
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.conditions import prepare_conditions, warn_of_unseen_conditions
+from tfp_flows.training.compilation import own_graph
 from tfp_flows.training.dequantization import UniformDequantization
-from tfp_flows.training.distribution_checks import check_distribution, check_support, warn_of_shared_networks
+from tfp_flows.training.distribution_checks import (
+    bijector_of,
+    check_distribution,
+    check_support,
+    prepare_conditions,
+    warn_of_shared_networks,
+)
 from tfp_flows.training.inputs import Inputs, first_of_pairs_checked
 from tfp_flows.training.resuming import step_seed
 from tfp_flows.training.savable import SavableModel
@@ -36,25 +40,25 @@ class FlowModel(SavableModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
     `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes its negative mean
-    (NLL) with any Keras optimizer and callbacks. All trainable variables of the distribution are found: those of
-    bijectors and base, and the weights of Keras networks that are attributes of a bijector, list items, or only in the
-    closure of a function.
+    (NLL) with any Keras optimizer and callbacks. It trains all trainable variables of the distribution, including the
+    weights of Keras networks that a bijector holds as an attribute, in a list, or through a function that it calls.
 
     Differences from a bare `keras.Model`:
 
     - `fit(x)` learns p(x), and `compile` takes no `loss`. `validation_data=x_val` may be a bare array.
-    - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second, in
-      `evaluate` and `predict` too. `log_prob` and `sample` take `conditional_input=x`, like the flow.
-    - Data-dependent layers (`ActNorm`, `BatchNormalization`) are initialized with the first batch.
+    - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second. So do
+      `evaluate(x, y)` and `predict(x, y=y)`. The flow's own methods are `log_prob(y, conditional_input=x)` and
+      `sample(n, conditional_input=x)`.
+    - Data-dependent bijectors (`tff.ActNorm`, `tff.BatchNormalization`) are adapted to the first batch.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
 
     Args:
       distribution: Any `tfd.Distribution` with `log_prob`, such as the flow of a recipe.
       dequantize: The number of levels, or a `VariationalDequantization`, for integer data `0 .. levels - 1` such as
-        images of bytes. A number `n` stands for uniform noise: `(x + u) / n`. The distribution is then over events in
-        [0, 1]. Losses are bounds on the discrete NLL, in nats; `history.history` has `bits_per_dim` too, and `sample`
-        returns integers.
-      seed: Seed of the noise of `dequantize`.
+        images of bytes. For a number `n`, the model adds uniform noise `u` in [0, 1) and trains on `(x + u) / n`, events
+        in [0, 1]. The loss is then an upper bound on the NLL of the integers, in nats; `history.history` has
+        `bits_per_dim` too (bits per dimension), and `sample` returns integers.
+      seed: Seed of the noise of `dequantize`, or of a subclass's objective.
       name: Name of the model.
 
     Raises:
@@ -83,47 +87,32 @@ class FlowModel(SavableModel):
         self.distribution = distribution
         self._event_dtype = tf.as_dtype(distribution.dtype)
         self.conditional_size = getattr(distribution, "conditional_size", None)
-        self.seed = 0 if dequantize is None else resolve_seed(seed)
+        self.seed = 0 if dequantize is None and seed is None else resolve_seed(seed)
         if dequantize is not None and not isinstance(dequantize, UniformDequantization):
             dequantize = UniformDequantization(positive_int("dequantize", dequantize, 2))
         self.dequantize = dequantize
         if dequantize is not None:
             self._log_means("bits_per_dim")
-        self._inputs = Inputs(
-            tuple(distribution.event_shape.as_list()),
-            self._event_dtype,
-            self.conditional_size,
-            None if dequantize is None else dequantize.levels,
-            scaled=any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules),
-        )
-        # TensorFlow counts the traces of a function over all models, and warns at the fifth. Each model has its own partial.
-        self._compiled_log_prob = tf.function(
-            functools.partial(forgetting()(distribution.log_prob)), reduce_retracing=True
-        )
-        self._compiled_sample = tf.function(functools.partial(forgetting()(self._draw)), reduce_retracing=True)
-        self._find_variables()
+        event_shape = tuple(distribution.event_shape.as_list())
+        levels = None if dequantize is None else dequantize.levels
+        scaled = any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules)
+        self._inputs = Inputs(event_shape, self._event_dtype, self.conditional_size, levels, scaled=scaled)
+        self._compiled_log_prob, self._compiled_sample = own_graph(distribution.log_prob), own_graph(self._draw)
+        self._adopt(*variables_of(distribution))
         warn_of_shared_networks(distribution)
         if dequantize is not None:
             self._adopt(tracking.find(dequantize))
         self._updated_layers = [m for m in distribution.submodules if isinstance(m, BatchNormalization)]
         self.built = True
 
-    def _find_variables(self) -> None:
-        found, variables = variables_of(self.distribution)
-        self._adopt(found, variables)
-
     def _condition(self, conditional_input) -> dict:
         return {} if self.conditional_size is None else {"conditional_input": conditional_input}
 
     def __call__(self, x, conditional_input=None, **kwargs):
-        if (
-            isinstance(x, (tuple, list))
-            and self.conditional_size is not None
-            and len(x) == 2
-            and conditional_input is None
-        ):
+        several = isinstance(x, (tuple, list))
+        if several and len(x) == 2 and self.conditional_size is not None and conditional_input is None:
             conditional_input, x = x
-        elif isinstance(x, (tuple, list)) and any(keras.utils.is_keras_tensor(t) for t in x):
+        elif several and any(map(keras.utils.is_keras_tensor, x)):
             raise ValueError(
                 f"A {type(self).__name__} takes events, or (conditions, events) if its distribution is conditional, got "
                 f"{len(x)} tensors."
@@ -136,8 +125,10 @@ class FlowModel(SavableModel):
         return self.distribution.log_prob(tf.identity(x), **self._condition(conditional_input))
 
     def unpack(self, data):
-        """Return the events, conditions and weights of a batch in Keras' order, `None` if there are none of the last two."""
+        """Return events, conditions and weights `[N]` of a batch in Keras' order; conditions and weights may be `None`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if sample_weight is not None:  # Keras allows weights [N, 1] of any dtype
+            sample_weight = tf.reshape(tf.cast(sample_weight, self._event_dtype), [-1])
         if self.conditional_size is not None:
             if y is None:
                 raise ValueError("Batches must hold (conditions, events), since the distribution is conditional.")
@@ -168,9 +159,7 @@ class FlowModel(SavableModel):
         log_prob = self._score(events, conditions, seed, training)
         terms = {"loss": -log_prob}
         if weight is not None:
-            terms["weight"] = tf.reshape(
-                tf.cast(weight, log_prob.dtype), tf.shape(log_prob)
-            )  # Keras allows [N, 1] as well
+            terms["weight"] = weight
         if self.dequantize is not None:
             terms["bits_per_dim"] = -log_prob / (np.log(2.0) * np.prod(self._inputs.event_shape))
         return terms
@@ -189,15 +178,16 @@ class FlowModel(SavableModel):
         """Maximize the mean log-likelihood of `x`, or, for a conditional distribution, of `y` given `x`.
 
         Args:
-          x: Array of events `[N, *event_shape]`, or of conditions `[N, C]` if the distribution is conditional. Or a
-            `tf.data.Dataset` of batches: events, or pairs of conditions and events.
+          x: Array or data frame of events `[N, *event_shape]`, or of conditions `[N, C]` if the distribution is
+            conditional. Or batches of events, or of pairs of conditions and events: a `tf.data.Dataset`, a
+            `tff.streams.Stream` or a generator.
           y: Array of events, for a conditional distribution only.
           batch_size: Rows in a step; 32 if `None`.
           epochs, verbose, callbacks, kwargs: Options of `keras.Model.fit`. `validation_data` is an array, a tuple
-            `(x, y)` or a dataset. `class_weight` needs conditions that are classes, one-hot or one integer.
+            `(x, y)` or a dataset. `class_weight` works only if `x` holds classes: one-hot rows, or one integer per row.
 
         Returns:
-          The Keras `History`; `history["loss"]` and `history["val_loss"]` are in nats.
+          The Keras `History`; the losses in its `history` are in nats.
 
         Raises:
           ValueError: For data that cannot be trained on; the message names what is wrong and where.
@@ -217,10 +207,8 @@ class FlowModel(SavableModel):
             self._guard.farthest = farthest_value(glance.events)
             check_support(glance.name, glance.events, self.distribution)
             check_support("validation_data", self._inputs.validation_events(validation), self.distribution)
-        if glance.conditions is not None:  # after all checks, so that a refused fit changes nothing
+        if self.conditional_size is not None:  # after all checks, so that a refused fit changes nothing
             prepare_conditions(self.distribution, glance.conditions, None if self.dequantize else glance.events)
-        elif self.conditional_size is not None:
-            warn_of_unseen_conditions(self.distribution)
         self._adapt_layers(data)
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
@@ -247,22 +235,19 @@ class FlowModel(SavableModel):
         Raises:
           ValueError: For data that cannot be trained on, or of fewer than two rows.
         """
-        bijector = getattr(self.distribution, "bijector", None)
-        if isinstance(bijector, tfp.bijectors.Bijector):
-            data = self._inputs.dataset(x, y, batch_size)
-            if hasattr(data, "__next__"):
-                raise ValueError(
-                    "`x` must be read once for each layer: an array, a stream or a dataset, and no generator."
-                )
-            with stream_errors():
-                adapt_layers_by_all(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
+        bijector = bijector_of(self.distribution)
+        if bijector is None:
+            return
+        data = self._inputs.dataset(x, y, batch_size)
+        if hasattr(data, "__next__"):
+            raise ValueError("`x` must be read once for each layer: an array, a stream or a dataset, and no generator.")
+        with stream_errors():
+            adapt_layers_by_all(bijector, lambda: map(self._for_bijector, data), len(self._inputs.event_shape))
 
     def _adapt_layers(self, data) -> None:
         """Initialize data-dependent layers with the first batch, but not from a generator, which would lose it."""
-        bijector = getattr(self.distribution, "bijector", None)
-        if not isinstance(bijector, tfp.bijectors.Bijector) or self._steps_done() > 0:
-            return
-        if not waits_for_data(bijector):
+        bijector = bijector_of(self.distribution)
+        if bijector is None or self._steps_done() > 0 or not waits_for_data(bijector):
             return
         if isinstance(data, (tf.data.Dataset, tf.distribute.DistributedDataset)):
             first = next(iter(data))
@@ -280,9 +265,7 @@ class FlowModel(SavableModel):
         events, conditions, _ = self.unpack(batch)
         if self.dequantize is not None:
             events, _ = self.dequantize(events, step_seed(self.seed, 0), self._event_dtype)
-        kwargs = {}
-        if self.conditional_size is not None:
-            kwargs = self.distribution.bijector_kwargs(conditions)
+        kwargs = {} if self.conditional_size is None else self.distribution.bijector_kwargs(conditions)
         return tf.cast(events, self._event_dtype), kwargs
 
     def log_prob(self, x, conditional_input=None) -> tf.Tensor:
@@ -294,32 +277,31 @@ class FlowModel(SavableModel):
             x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
         except (ValueError, TypeError) as error:
             raise ValueError(f"`x` must be an array of {self._event_dtype.name}: {error}") from error
+        given = self._checked_condition(conditional_input)
         event_shape = self.distribution.event_shape
-        if conditional_input is not None or self.conditional_size is not None:
-            return self._conditional_log_prob(x, conditional_input)
         if event_shape.rank is None:
-            return self._compiled_log_prob(x)
+            return self._compiled_log_prob(x, **self._condition(given))
         split = x.shape.rank - event_shape.rank
         if split < 0 or not x.shape[split:].is_compatible_with(event_shape):
             expected = ", ".join(["...", *map(str, event_shape)])
             raise ValueError(f"`x` must have shape [{expected}], got {x.shape}.")
-        batch = x.shape[:split]
+        batch, sizes = x.shape[:split], x.shape[split:]
+        if given is not None:
+            check_rows(given, batch)
+            batch = tf.broadcast_static_shape(batch, given.shape[:-1])
+            x = tf.broadcast_to(x, [*batch, *sizes])
+            if given.shape[:-1].num_elements() > 1:
+                given = tf.broadcast_to(given, [*batch, given.shape[-1]])
+            given = tf.reshape(given, [-1, given.shape[-1]])
         # A single batch axis needs only one trace for all batch shapes.
-        log_prob = self._compiled_log_prob(tf.reshape(x, [-1, *x.shape[split:]]))
-        return log_prob if split == 1 else tf.reshape(log_prob, batch)
+        log_prob = self._compiled_log_prob(tf.reshape(x, [-1, *sizes]), **self._condition(given))
+        return log_prob if len(batch) == 1 else tf.reshape(log_prob, batch)
 
-    def _conditional_log_prob(self, x: tf.Tensor, conditional_input) -> tf.Tensor:
+    def _checked_condition(self, conditional_input) -> tf.Tensor | None:
         check_condition(conditional_input, self.conditional_size)
-        event_shape = self.distribution.event_shape
-        split = max(0, x.shape.rank - event_shape.rank)
-        check_rows(conditional_input, x.shape[:split])
-        condition = tf.cast(to_array("conditional_input", conditional_input, mixed=True), self._event_dtype)
-        batch = tf.broadcast_static_shape(x.shape[:split], condition.shape[:-1])
-        x = tf.reshape(tf.broadcast_to(x, [*batch, *x.shape[split:]]), [-1, *x.shape[split:]])
-        if condition.shape[:-1].num_elements() > 1:
-            condition = tf.broadcast_to(condition, [*batch, condition.shape[-1]])
-        condition = tf.reshape(condition, [-1, condition.shape[-1]])
-        return tf.reshape(self._compiled_log_prob(x, conditional_input=condition), batch)
+        if conditional_input is None:
+            return None
+        return tf.cast(to_array("conditional_input", conditional_input, mixed=True), self._event_dtype)
 
     def sample(
         self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
@@ -339,10 +321,8 @@ class FlowModel(SavableModel):
             seed = tf.random.uniform([2], maxval=np.iinfo(np.int32).max, dtype=tf.int32)
         else:
             seed = tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32)
-        condition = {}
-        if conditional_input is not None or self.conditional_size is not None:
-            check_condition(conditional_input, self.conditional_size)
-            given = tf.cast(to_array("conditional_input", conditional_input, mixed=True), self._event_dtype)
+        given = self._checked_condition(conditional_input)
+        if given is not None:
             rows = [*map(int, sizes), given.shape[-1]]
             try:
                 given = tf.broadcast_to(given, rows)
@@ -351,8 +331,8 @@ class FlowModel(SavableModel):
                     f"`conditional_input` of shape {given.shape} does not broadcast to the sample shape {rows[:-1]}: for one "
                     f"sample of each condition, let `sample_shape` be {given.shape[:-1].as_list()}."
                 ) from error
-            condition = {"conditional_input": tf.reshape(given, [-1, given.shape[-1]])}
-        samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed, **condition)
+            given = tf.reshape(given, [-1, given.shape[-1]])
+        samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed, **self._condition(given))
         return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
 
     def _draw(self, n, seed, conditional_input=None) -> tf.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import keras
@@ -11,7 +10,6 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows._compat_tfp import forgetting
 from tfp_flows.bijectors.composition import forward_and_log_det
 from tfp_flows.bijectors.conditioning import conditional_kwargs, conditional_sizes
 from tfp_flows.checks import positive_int
@@ -19,12 +17,12 @@ from tfp_flows.data.streams import Stream
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.annealing import Beta, beta_at, check_beta
+from tfp_flows.training.annealing import Beta, check_beta, current_beta
 from tfp_flows.training.base import TrainedModel, mean_of_rows
-from tfp_flows.training.distribution_checks import check_distribution
+from tfp_flows.training.compilation import own_graph
+from tfp_flows.training.distribution_checks import bijector_of, check_distribution
 from tfp_flows.training.inputs import Inputs
 
-tfb = tfp.bijectors
 tfd = tfp.distributions
 
 
@@ -107,64 +105,54 @@ class FlowVAE(TrainedModel):
         self._event_dtype = tf.as_dtype(dtype)
         self.encoder, self.decoder, self.latent_size = encoder, decoder, size
         self.seed = resolve_seed(seed)
-        head_seed = self.seed % 2**31
-        self.loc_layer = keras.layers.Dense(
-            size, kernel_initializer=keras.initializers.GlorotUniform(head_seed), name="loc"
-        )
+        initializer = keras.initializers.GlorotUniform(self.seed % 2**31)
+        self.loc_layer = keras.layers.Dense(size, kernel_initializer=initializer, name="loc")
         self.log_scale_layer = keras.layers.Dense(size, kernel_initializer="zeros", name="log_scale")
         for layer in (self.loc_layer, self.log_scale_layer):
             layer.build((None, features[1]))
-        self.posterior = self._check_flow("posterior", posterior, features[1])
+        if posterior is not None:
+            self._check_posterior(posterior, features[1])
         if prior is None:
-            self.prior = tfd.MultivariateNormalDiag(tf.zeros([size], dtype), tf.ones([size], dtype))
-        else:
-            self.prior = self._check_flow("prior", prior, None)
+            prior = tfd.MultivariateNormalDiag(tf.zeros([size], dtype), tf.ones([size], dtype))
+        self._check_latent("prior", prior)
+        if getattr(prior, "conditional_size", None) is not None:
+            raise ValueError("`prior` must not be conditional.")
+        self.posterior, self.prior = posterior, prior
         self._likelihood = bernoulli if likelihood is None else likelihood
         self.beta = check_beta(beta)
         if not (free_bits >= 0 and np.isfinite(free_bits)):
             raise ValueError(f"`free_bits` must be a finite number >= 0, got {free_bits!r}.")
         self.free_bits = float(free_bits)
         self._inputs = Inputs(tuple(event_shape), self._event_dtype, None, density=False)
-        # Keras tracks encoder and decoder as attributes, but not the networks inside the flows.
-        found = tracking.find(*self._posterior_parts(), self.prior, self._likelihood)
+        # Keras tracks encoder and decoder as attributes, but not the networks inside the flows. The encoder replaces the
+        # base of the posterior.
+        parts = [getattr(posterior, k, None) for k in ("bijector", "preprocess_condition", "_preprocess", "_encoder")]
+        found = tracking.find(*parts, self.prior, self._likelihood)
         self._adopt(found._replace(layers=[n for n in found.layers if n not in (encoder, decoder)]))
         self._networks = [*self._networks, encoder, decoder]
         self._log_means("negative_elbo", "reconstruction", "kl")
-        self._compiled_bounds = tf.function(
-            functools.partial(forgetting()(self._importance_bounds)), reduce_retracing=True
-        )
+        self._compiled_bounds = own_graph(self._importance_bounds)
         self.built = True
 
-    def _posterior_parts(self) -> list:
-        """Return the parts of the posterior except its base, which the encoder replaces."""
-        if self.posterior is None:
-            return []
-        read_condition = [getattr(self.posterior, k, None) for k in ("preprocess_condition", "_preprocess", "_encoder")]
-        return [self.posterior.bijector, *read_condition]
-
-    def _check_flow(self, name: str, flow, features: int | None):
-        if flow is None:
-            return None
+    def _check_latent(self, name: str, flow) -> None:
         check_distribution(name, flow)
         if flow.event_shape.as_list() != [self.latent_size] or flow.dtype != self._event_dtype:
             raise ValueError(
                 f"`{name}` must have event shape [{self.latent_size}] and dtype {self._event_dtype.name}, got "
                 f"{flow.event_shape} and {tf.as_dtype(flow.dtype).name}."
             )
-        if features is None:
-            if getattr(flow, "conditional_size", None) is not None:
-                raise ValueError(f"`{name}` must not be conditional.")
-            return flow
-        if not isinstance(getattr(flow, "bijector", None), tfb.Bijector):
-            raise ValueError(f"`{name}` must be a flow: a distribution with a bijector, got {flow}.")
+
+    def _check_posterior(self, flow, features: int) -> None:
+        self._check_latent("posterior", flow)
+        if bijector_of(flow) is None:
+            raise ValueError(f"`posterior` must be a flow: a distribution with a bijector, got {flow}.")
         sizes = conditional_sizes(flow.bijector)
         if isinstance(flow, FlowDistribution) and sizes:
             sizes = {flow.conditional_size}
         if sizes - {features}:
             raise ValueError(
-                f"`{name}` takes conditions of sizes {sorted(sizes)}, the encoder gives {features} features."
+                f"`posterior` takes conditions of sizes {sorted(sizes)}, the encoder gives {features} features."
             )
-        return flow
 
     def encode(self, x, seed, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
         """Return samples `z` of the posterior, `[N, L]`, one for each event of `x`, and `log q(z | x)`, `[N]`, in nats.
@@ -195,11 +183,6 @@ class FlowVAE(TrainedModel):
         """Return the distribution of events given latent values `[N, L]`."""
         return self._likelihood(self.decoder(z, training=training))
 
-    def _terms(self, x, seed, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return `-log p(x | z)` and `log q(z | x) - log p(z)`, `[N]` each."""
-        z, log_q = self.encode(x, seed, training)
-        return -self._log_likelihood(x, z, training), log_q - self.prior.log_prob(z)
-
     def _log_likelihood(self, x, z, training: bool) -> tf.Tensor:
         """Return `log p(x | z)`, `[N]`. Raise a `ValueError` if the likelihood is not over whole events."""
         likelihood = self.likelihood(z, training)
@@ -213,18 +196,17 @@ class FlowVAE(TrainedModel):
 
     def loss_terms(self, batch, seed, training):
         x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        reconstruction, kl = self._terms(x, seed, training)
-        beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype) if training else 1.0
-        elbo = reconstruction + kl
-        return {"loss": reconstruction + beta * kl, "negative_elbo": elbo, "reconstruction": reconstruction, "kl": kl}
+        z, log_q = self.encode(x, seed, training)
+        reconstruction, kl = -self._log_likelihood(x, z, training), log_q - self.prior.log_prob(z)
+        terms = {"negative_elbo": reconstruction + kl, "reconstruction": reconstruction, "kl": kl}
+        return {"loss": reconstruction + current_beta(self, training) * kl, **terms}
 
     def total_loss(self, terms, training):
         if not training or self.free_bits == 0.0:
             return super().total_loss(terms, training)
         cost = mean_of_rows(terms["kl"])
         cost = tf.where(cost > self.free_bits, cost, tf.cast(self.free_bits, cost.dtype))
-        beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype)
-        return mean_of_rows(terms["reconstruction"]) + beta * cost
+        return mean_of_rows(terms["reconstruction"]) + current_beta(self, training) * cost
 
     def fit(self, x=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, **kwargs):
         """Maximize the ELBO. Return the Keras `History`, in nats per event.
@@ -243,9 +225,8 @@ class FlowVAE(TrainedModel):
         for key in ("y", "sample_weight", "class_weight"):
             if kwargs.pop(key, None) is not None:
                 raise ValueError(f"`{key}` must be left out.")
-        data, order, kwargs = self._inputs.for_training(
-            self._real(x), None, batch_size, kwargs, self.distribute_strategy
-        )
+        x, strategy = self._real(x), self.distribute_strategy
+        data, order, kwargs = self._inputs.for_training(x, None, batch_size, kwargs, strategy)
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x, batch_size=None, verbose="auto", **kwargs):
@@ -296,10 +277,8 @@ class FlowVAE(TrainedModel):
         size = positive_int("batch_size", batch_size)
         bounds = []
         for i, start in enumerate(range(0, len(x), size)):
-            stateless = tf.constant([seed % 2**31, i], tf.int32)
-            bounds.append(
-                self._compiled_bounds(tf.constant(x[start : start + size]), tf.constant(n), stateless).numpy()
-            )
+            batch, stateless = tf.constant(x[start : start + size]), tf.constant([seed % 2**31, i], tf.int32)
+            bounds.append(self._compiled_bounds(batch, tf.constant(n), stateless).numpy())
         return np.concatenate(bounds)
 
     def _importance_bounds(self, x, n, seed):

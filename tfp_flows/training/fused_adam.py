@@ -20,9 +20,8 @@ class FusedAdam:
 
     def __init__(self, optimizer: keras.optimizers.Adam):
         self.optimizer = optimizer
-        self._momentums, self._velocities = (
-            [v for v in optimizer.variables if v.name.endswith(f"_{slot}")] for slot in ("momentum", "velocity")
-        )
+        self._momentums = [v for v in optimizer.variables if v.name.endswith("_momentum")]
+        self._velocities = [v for v in optimizer.variables if v.name.endswith("_velocity")]
 
     @classmethod
     def of(cls, optimizer: keras.optimizers.Optimizer, weights: Sequence[keras.Variable]) -> FusedAdam | None:
@@ -51,10 +50,7 @@ class FusedAdam:
         optimizer.iterations.assign_add(tf.cast(~failed, optimizer.iterations.dtype))
 
     def _settings(self, dtype: tf.DType, failed: tf.Tensor) -> dict[str, tf.Tensor]:
-        beta_1, beta_2, epsilon = (
-            tf.constant(value, dtype)
-            for value in (self.optimizer.beta_1, self.optimizer.beta_2, self.optimizer.epsilon)
-        )
+        beta_1, beta_2 = tf.constant(self.optimizer.beta_1, dtype), tf.constant(self.optimizer.beta_2, dtype)
         step = tf.cast(self.optimizer.iterations.value + 1, dtype)
         rate = tf.cast(tf.convert_to_tensor(self.optimizer.learning_rate), dtype)
         return {
@@ -63,5 +59,5 @@ class FusedAdam:
             "lr": tf.where(failed, tf.zeros_like(rate), rate),
             "beta1": beta_1,
             "beta2": beta_2,
-            "epsilon": epsilon,
+            "epsilon": tf.constant(self.optimizer.epsilon, dtype),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,19 +19,13 @@ from tfp_flows.data.arrays import column_names, to_array
 from tfp_flows.data.streams import Stream, StreamError
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.training.batch_order import Order, order_of_rows, pipeline
-from tfp_flows.training.validation import (
-    check_conditions,
-    check_element_spec,
-    check_events,
-    check_levels,
-    look_at_rows,
-)
+from tfp_flows.training.validation import check_conditions, check_element_spec, check_events, check_levels, look_at_rows
 
 
 class Glance(NamedTuple):
     """Events and conditions that are read before training; `None` where there are none."""
 
-    name: str  # name of the argument, for messages
+    name: str  # of the argument, for messages
     events: np.ndarray | None = None
     conditions: np.ndarray | None = None
     whole: bool = True  # whether `events` are all events
@@ -100,23 +95,23 @@ class Inputs(NamedTuple):
         if weight is None:
             return None
         if not isinstance(data, tuple):
-            raise ValueError("`sample_weight` goes with arrays; let a dataset yield (x, y, sample_weight).")
-        return check_weight(weight, len(data[0]), self.dtype)
+            raise ValueError("`sample_weight` requires arrays; let a dataset yield (x, y, sample_weight).")
+        weight, rows = np.asarray(weight, dtype=self.dtype.as_numpy_dtype), len(data[0])
+        if weight.shape != (rows,) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
+            raise ValueError(f"`sample_weight` must hold {rows} finite weights >= 0, got shape {weight.shape}.")
+        return weight
 
     def dataset(self, x: Any, y: Any, batch_size: int | None, weight: Any = None):
         """Return a dataset of checked batches in the order of the rows. A dataset or generator comes back as it is."""
         data = self.check(x, y)
-        weight = self._weight(data, weight)
-        return (
-            to_dataset(data, batch_size, weight=weight) if isinstance(data, tuple) else self._in_order(data, batch_size)
-        )
+        return self._in_order(data, batch_size, self._weight(data, weight))
 
     def with_class_weight(self, kwargs: dict, x: Any, y: Any) -> dict:
         if kwargs.get("class_weight") is None:
             return kwargs
         if y is None or self.conditional_size is None or kwargs.get("sample_weight") is not None:
             raise ValueError(
-                "`class_weight` goes with arrays of conditions that are classes, and without `sample_weight`: events are "
+                "`class_weight` requires arrays of conditions that are classes, and without `sample_weight`: events are "
                 "no classes. Use `sample_weight`, one for each row."
             )
         return {**kwargs, "class_weight": None, "sample_weight": weight_of_classes(kwargs["class_weight"], x)}
@@ -135,10 +130,13 @@ class Inputs(NamedTuple):
             return Glance("x", to_array("x", x))
         return Glance("y", to_array("y", y), to_array("x", x, mixed=True))
 
-    def _in_order(self, data: Any, batch_size: int | None) -> Any:
-        if not isinstance(data, Stream):
+    def _in_order(self, data: Any, batch_size: int | None, weight: np.ndarray | None = None) -> Any:
+        if not isinstance(data, (tuple, Stream)):
             return data
-        return pipeline(data.batches(check_batch_size(batch_size)).map(self._cast))
+        size = check_batch_size(batch_size)
+        if isinstance(data, Stream):
+            return pipeline(data.batches(size).map(self._cast))
+        return to_dataset(data, size, weight, order=None, shuffle=False)
 
     @tf.autograph.experimental.do_not_convert
     def _cast(self, *parts: tf.Tensor) -> Any:
@@ -159,57 +157,41 @@ class Inputs(NamedTuple):
         self, stream: Stream, batch_size: int, shuffle: bool, steps: int | None, strategy
     ) -> tuple[Any, Order]:
         """Return the training dataset and its order. Each worker reads its own part."""
-        replicas = strategy.num_replicas_in_sync
+        replicas, rows = strategy.num_replicas_in_sync, len(stream)
+        if replicas > 1 and (batch_size % replicas or rows < batch_size):
+            raise ValueError(
+                f"`batch_size` must be a multiple of the {replicas} replicas, and at most the {rows} rows, got {batch_size}."
+            )
+        batches = rows // batch_size if replicas > 1 else -(-rows // batch_size)
+        # With `steps`, each epoch starts a new pass. Continuing a pass would read all earlier rows again.
+        order = Order(min(batches, steps) if steps and shuffle else batches, steps)
 
-        def order_of(batches):
-            # With `steps`, each epoch starts a new pass. Continuing a pass would read all earlier rows again.
-            return Order(min(batches, steps) if steps and shuffle else batches, steps)
+        def part(seed, skip, worker=0, workers=1):
+            # The order counts steps, so a batch holds the rows of all replicas of a worker.
+            own = stream.a_pass(seed, batch_size // workers, shuffle=shuffle, worker=worker, workers=workers)
+            return own.take(order.per_pass).skip(skip).map(self._cast)
 
         if replicas == 1:
-            order = order_of(-(-len(stream) // batch_size))
-
-            def of_all(seed, skip):
-                rows = stream.a_pass(seed, batch_size, shuffle=shuffle)
-                return rows.take(order.per_pass).skip(skip).map(self._cast)
-
-            return order.batches(of_all), order
-        if batch_size % replicas or len(stream) < batch_size:
-            raise ValueError(
-                f"`batch_size` must be a multiple of the {replicas} replicas, and at most the {len(stream)} rows, got "
-                f"{batch_size}."
-            )
-        order = order_of(len(stream) // batch_size)
+            return order.batches(part), order
 
         def of_worker(context):
-            here, of = context.input_pipeline_id, context.num_input_pipelines
-            each = batch_size // replicas
-
-            def a_pass(seed, skip):
-                # The order counts steps, so a batch holds the rows of all replicas of this worker.
-                rows = stream.a_pass(seed, batch_size // of, shuffle=shuffle, worker=here, workers=of)
-                return rows.take(order.per_pass).skip(skip).map(self._cast)
-
-            return order.batches(a_pass).rebatch(each)
+            own = functools.partial(part, worker=context.input_pipeline_id, workers=context.num_input_pipelines)
+            return order.batches(own).rebatch(batch_size // replicas)
 
         data = strategy.distribute_datasets_from_function(of_worker)
         _compat_keras.set_cardinality(data, order.per_epoch)
         return data, order
 
     def for_training(
-        self,
-        x: Any,
-        y: Any,
-        batch_size: int | None,
-        kwargs: dict,
-        strategy: tf.distribute.Strategy,
-        glance: Glance | None = None,
+        self, x, y, batch_size: int | None, kwargs: dict, strategy: tf.distribute.Strategy, glance: Glance | None = None
     ) -> tuple[Any, Order | None, dict]:
         """Return the dataset, the order of its batches, and the keywords of `keras.Model.fit`, such as `validation_data`."""
         data, kwargs, order = self.check(x, y), dict(kwargs), None
         weight = self._weight(data, kwargs.pop("sample_weight", None))
         if isinstance(data, tf.data.Dataset):
             kwargs.setdefault("shuffle", False)  # Keras ignores it for datasets, and warns
-        if isinstance(data, (tf.data.Dataset, Stream)) and self.levels is None and self.density:
+        looks = self.levels is None and self.density
+        if isinstance(data, (tf.data.Dataset, Stream)) and looks:
             rows = None if glance is None else glance.events
             if rows is not None and (len(rows) > 1 or glance.whole) and np.all(np.isfinite(rows)):
                 look_at_rows("x", rows, rows.astype(self.dtype.as_numpy_dtype), self.scaled)
@@ -217,33 +199,27 @@ class Inputs(NamedTuple):
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
-            if self.levels is None and self.density:
+            if looks:
                 name, given = ("x", x) if self.conditional_size is None else ("y", y)
                 look_at_rows(name, given, data[-1], self.scaled, column_names(given))
-            split = kwargs.pop("validation_split", 0.0)
+            split, rows = kwargs.pop("validation_split", 0.0), len(data[0])
             if split and validation is None:
-                kept = int(len(data[0]) * (1.0 - split))  # the last rows, as in Keras
-                if not 0.0 < split < 1.0 or not 0 < kept < len(data[0]):
-                    raise ValueError(
-                        f"`validation_split` must leave rows on both sides, got {split} of {len(data[0])}."
-                    )
+                kept = int(rows * (1.0 - split))  # the last rows, as in Keras
+                if not 0.0 < split < 1.0 or not 0 < kept < rows:
+                    raise ValueError(f"`validation_split` must leave rows on both sides, got {split} of {rows}.")
                 validation, data = tuple(a[kept:] for a in data), tuple(a[:kept] for a in data)
                 weight = None if weight is None else weight[:kept]  # `val_loss` is the plain NLL
-            shuffle = bool(kwargs.pop("shuffle", True))
-            kwargs["shuffle"] = False  # the order shuffles
-            steps = kwargs.pop("steps_per_epoch", None)
-            size = check_batch_size(batch_size)
-            order = Order(-(-len(data[0]) // size), steps)
-            data = to_dataset(data, size, weight, order, shuffle)
-        elif isinstance(data, Stream):
+        if isinstance(data, (tuple, Stream)):
             shuffle, steps = bool(kwargs.pop("shuffle", True)), kwargs.pop("steps_per_epoch", None)
-            kwargs["shuffle"] = False
-            data, order = self._from_stream(data, check_batch_size(batch_size), shuffle, steps, strategy)
+            kwargs["shuffle"] = False  # the order shuffles
+            size = check_batch_size(batch_size)
+            if isinstance(data, Stream):
+                data, order = self._from_stream(data, size, shuffle, steps, strategy)
+            else:
+                order = Order(-(-len(data[0]) // size), steps)
+                data = to_dataset(data, size, weight, order, shuffle)
         if isinstance(validation, (tuple, Stream)):
-            size = kwargs.pop("validation_batch_size", None) or batch_size
-            validation = (
-                to_dataset(validation, size) if isinstance(validation, tuple) else self._in_order(validation, size)
-            )
+            validation = self._in_order(validation, kwargs.pop("validation_batch_size", None) or batch_size)
         return data, order, {**kwargs, "validation_data": validation}
 
 
@@ -288,24 +264,17 @@ def _is_lazy(x: Any) -> bool:
 def weight_of_classes(class_weight: Mapping[int, float], conditions: Any) -> np.ndarray:
     """Return the weight of each row, whose condition is a class: one-hot `[N, K]`, or an integer `[N, 1]`."""
     rows = to_array("x", conditions)
-    one_hot = (
-        rows.ndim == 2 and rows.shape[1] > 1 and np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1)
-    )
-    if not one_hot and not (rows.ndim == 2 and rows.shape[1] == 1 and np.all(rows == np.round(rows))):
+    columns = rows.shape[1] if rows.ndim == 2 else 0
+    if columns > 1 and np.all((rows == 0) | (rows == 1)) and np.all(rows.sum(axis=1) == 1):
+        classes = rows.argmax(axis=1)
+    elif columns == 1 and np.all(rows == np.round(rows)):
+        classes = rows[:, 0].astype(int)
+    else:
         raise ValueError("`class_weight` needs conditions that are classes: one-hot [N, K], or integers [N, 1].")
-    classes = rows.argmax(axis=1) if one_hot else rows[:, 0].astype(int)
     missing = sorted(set(map(int, np.unique(classes))) - set(class_weight))
     if missing:
         raise ValueError(f"`class_weight` has no weight of class {missing[0]}, got {dict(class_weight)}.")
     return np.array([class_weight[int(c)] for c in classes])
-
-
-def check_weight(weight: Any, rows: int, dtype: tf.DType) -> np.ndarray:
-    """Return `sample_weight` as an array of `rows` finite weights >= 0."""
-    weight = np.asarray(weight, dtype=dtype.as_numpy_dtype)
-    if weight.shape != (rows,) or not np.all(np.isfinite(weight)) or np.any(weight < 0):
-        raise ValueError(f"`sample_weight` must hold {rows} finite weights >= 0, got shape {weight.shape}.")
-    return weight
 
 
 def check_batch_size(batch_size: int | None) -> int:
@@ -314,17 +283,13 @@ def check_batch_size(batch_size: int | None) -> int:
 
 
 def to_dataset(
-    arrays: tuple[np.ndarray, ...],
-    batch_size: int | None,
-    weight: np.ndarray | None = None,
-    order: Order | None = None,
-    shuffle: bool = False,
+    arrays: tuple[np.ndarray, ...], batch_size: int, weight: np.ndarray | None, order: Order | None, shuffle: bool
 ) -> tf.data.Dataset:
     """Return batches of arrays in the arrays' own precision.
 
     Keras would cast arrays to `keras.config.floatx()`, and drop the weights of arrays without a `y`.
     """
-    batch_size, rows = check_batch_size(batch_size), len(arrays[0])
+    rows = len(arrays[0])
     if weight is not None:
         nothing = np.zeros([rows, 0], np.float32)
         arrays = (*arrays, *(nothing,) * (2 - len(arrays)), weight)

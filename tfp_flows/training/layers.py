@@ -12,14 +12,13 @@ import tensorflow_probability as tfp
 
 from tfp_flows import _compat_keras, tracking
 from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
-from tfp_flows.distribution import LOG_PROB_LAYERS
+from tfp_flows.distribution import LOG_PROB_LAYERS, dummy_condition
 from tfp_flows.saving import describe, from_description
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.variables import search
-from tfp_flows.training.weights import KnowsStructure, freeze_weights, frozen_weights, structure_number
+from tfp_flows.training.variables import building_calls, search
+from tfp_flows.training.weights import KnowsStructure, freeze_weights, frozen_weights
 
-tfb = tfp.bijectors
-tfd = tfp.distributions
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 class _ModuleLayer(KnowsStructure, keras.Layer):
@@ -32,10 +31,15 @@ class _ModuleLayer(KnowsStructure, keras.Layer):
         self._legacy_layers = list(found.legacy_layers)
         self.built = True
 
-    def _add_penalties(self) -> None:
+    def call(self, x, conditional_input=None):
+        condition = {} if conditional_input is None else {"conditional_input": conditional_input}
+        return self._with_penalties(self._values(tf.identity(x), **condition))
+
+    def _with_penalties(self, values):
         for layer in self._legacy_layers:
             for loss in layer.losses:
                 self.add_loss(loss)
+        return values
 
     def get_config(self) -> dict:
         flags = {"trainable": self.trainable, "frozen": frozen_weights(self)}
@@ -51,14 +55,10 @@ class _ModuleLayer(KnowsStructure, keras.Layer):
         layer.trainable = trainable
         return layer
 
-    def _drawn(self) -> int:
-        return structure_number([self.module, *self.module.submodules], self._networks)
-
 
 def log_prob_layer(distribution: tfd.Distribution) -> LogProb:
     """Return the existing layer of a distribution, or a new one, so that a flow used twice has its weights once."""
-    known = getattr(distribution, "_keras_layer", None)
-    layer = None if known is None else known()
+    layer = getattr(distribution, "_keras_layer", lambda: None)()
     if layer is None:
         layer = LogProb(distribution)
         object.__setattr__(distribution, "_keras_layer", weakref.ref(layer))  # hides it from TensorFlow's tracking
@@ -94,19 +94,10 @@ class LogProb(_ModuleLayer):
 
     def __init__(self, distribution: tfd.Distribution, *, name: str | None = None):
         _check_distribution(distribution)
-        condition = _no_condition(distribution)
-        x = tf.zeros([1, *distribution.event_shape], distribution.dtype)
-        calls = [
-            lambda: distribution.log_prob(x, **condition),
-            lambda: distribution.log_prob(distribution.sample(1, **condition), **condition),
-        ]
-        super().__init__(distribution, calls, name=name)
+        super().__init__(distribution, building_calls(distribution), name=name)
 
-    def call(self, x, conditional_input=None):
-        condition = {} if conditional_input is None else {"conditional_input": conditional_input}
-        log_prob = self.module.log_prob(tf.identity(x), **condition)
-        self._add_penalties()
-        return log_prob
+    def _values(self, x, **condition):
+        return self.module.log_prob(x, **condition)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -128,30 +119,25 @@ class Sample(_ModuleLayer):
 
     def __init__(self, distribution: tfd.Distribution, *, seed: int | None = None, name: str | None = None):
         _check_distribution(distribution)
-        condition = _no_condition(distribution)
+        condition = dummy_condition(distribution)
         super().__init__(distribution, [lambda: distribution.sample(1, **condition)], name=name)
         self._seed = resolve_seed(seed)
         self._generator = keras.random.SeedGenerator(self._seed % 2**31)
 
     def call(self, rows):
-        seed = tf.cast(tf.bitcast(tf.cast(self._generator.next(), tf.uint32), tf.int32), tf.int32)
+        seed = tf.bitcast(tf.cast(self._generator.next(), tf.uint32), tf.int32)
         conditional = getattr(self.module, "conditional_size", None) is not None
         condition = {"conditional_input": rows} if conditional else {}
         samples = self.module.sample(tf.shape(rows)[0], seed=seed, **condition)
-        samples = tf.ensure_shape(samples, [rows.shape[0], *self.module.event_shape])
-        self._add_penalties()
-        return samples
+        return self._with_penalties(tf.ensure_shape(samples, [rows.shape[0], *self.module.event_shape]))
 
     def get_config(self) -> dict:
         return {**super().get_config(), "seed": self._seed}
 
 
-def _no_condition(distribution) -> dict:
-    size = getattr(distribution, "conditional_size", None)
-    return {} if size is None else {"conditional_input": tf.zeros([1, size], distribution.dtype)}
-
-
 class _BijectorLayer(_ModuleLayer):
+    _direction: str  # of the bijector
+
     def __init__(
         self, bijector: tfb.Bijector, *, log_det: bool = False, event_size: int | None = None, name: str | None = None
     ):
@@ -159,22 +145,18 @@ class _BijectorLayer(_ModuleLayer):
             raise ValueError(f"`bijector` must be a tfb.Bijector, got {bijector!r}.")
         self._log_det, self._event_size = bool(log_det), event_size
         dtype = bijector.dtype or tf.float32
-        calls = [] if event_size is None else [lambda: self._both(bijector, tf.zeros([1, event_size], dtype))]
+        calls = [] if event_size is None else [lambda: self._values(tf.zeros([1, event_size], dtype))]
         super().__init__(bijector, calls, name=name)
 
-    def call(self, x, conditional_input=None):
-        condition = {} if conditional_input is None else {"conditional_input": conditional_input}
-        result = self._both(self.module, tf.identity(x), **condition)
-        self._add_penalties()
-        return result if self._log_det else result[0]
+    def _values(self, x, **condition):
+        both = forward_and_log_det if self._direction == "forward" else inverse_and_log_det
+        event_ndims = max(getattr(self.module, f"{self._direction}_min_event_ndims"), x.shape.rank - 1)
+        values, log_det = both(self.module, x, event_ndims, **condition)
+        log_det += tf.zeros(tf.shape(values)[:1], values.dtype)  # one for each row
+        return (values, log_det) if self._log_det else values
 
     def get_config(self) -> dict:
         return {**super().get_config(), "log_det": self._log_det, "event_size": self._event_size}
-
-
-def _of_rows(both, bijector, x, least_ndims: int, kwargs) -> tuple[tf.Tensor, tf.Tensor]:
-    value, log_det = both(bijector, x, max(least_ndims, x.shape.rank - 1), **kwargs)
-    return value, log_det + tf.zeros(tf.shape(value)[:1], value.dtype)
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -196,9 +178,7 @@ class Forward(_BijectorLayer):
       (TensorShape([5, 2]), TensorShape([5]), 3)
     """
 
-    @staticmethod
-    def _both(bijector, x, **kwargs):
-        return _of_rows(forward_and_log_det, bijector, x, bijector.forward_min_event_ndims, kwargs)
+    _direction = "forward"
 
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
@@ -218,9 +198,7 @@ class Inverse(_BijectorLayer):
       TensorShape([5, 2])
     """
 
-    @staticmethod
-    def _both(bijector, y, **kwargs):
-        return _of_rows(inverse_and_log_det, bijector, y, bijector.inverse_min_event_ndims, kwargs)
+    _direction = "inverse"
 
 
 class Model(KnowsStructure, keras.Model):
@@ -278,9 +256,9 @@ class Model(KnowsStructure, keras.Model):
         self._look()
         super().compile(*args, **kwargs)
 
-    def _drawn(self) -> int:
-        roots = [r for n in self._held for r in tf.nest.flatten(getattr(self, n, None)) if isinstance(r, tf.Module)]
-        return structure_number([m for root in roots for m in (root, *root.submodules)], self._networks)
+    def _modules(self) -> list[tf.Module]:
+        held = [value for name in self._held for value in tf.nest.flatten(getattr(self, name, None))]
+        return [value for value in held if isinstance(value, tf.Module)]
 
     @property
     def losses(self):

@@ -54,10 +54,8 @@ class NonFiniteGuard:
             finite &= tf.convert_to_tensor(optimizer.learning_rate) < LARGEST_RATE
         failed = self.failed | ~finite
         self.loss.assign(tf.where(self.failed, self.loss, tf.cast(loss, tf.float64)))
-        factors = {
-            dtype: tf.where(failed, tf.zeros([], dtype), tf.cast(factor, dtype))
-            for dtype in {g.dtype for g in gradients}
-        }
+        factor = tf.where(failed, tf.zeros_like(factor), factor)
+        factors = {dtype: tf.cast(factor, dtype) for dtype in {g.dtype for g in gradients}}
         gradients = [tf.math.multiply_no_nan(g, factors[g.dtype]) for g in gradients]
         if fused is None:
             failed = self._apply_and_undo(optimizer, gradients, weights, failed)
@@ -97,15 +95,12 @@ def _size(tensors) -> tf.Tensor:
 
 
 class StopAtNonFinite(keras.callbacks.Callback):
-    """Raises a `FloatingPointError` after the first batch whose loss or gradient is not finite."""
+    """Raises a `FloatingPointError` after the first batch since `guard.reset()` whose loss or gradient is not finite."""
 
     def __init__(self, guard: NonFiniteGuard):
         super().__init__()
         self.guard = guard
         self.epoch = self.steps_before = 0
-
-    def on_train_begin(self, logs=None):
-        self.guard.reset()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
@@ -115,8 +110,8 @@ class StopAtNonFinite(keras.callbacks.Callback):
         largest = float(self.guard.largest.numpy())
         if largest > LARGEST_GRADIENT:
             warnings.warn(
-                f"A gradient was as large as {largest:.3g}, and was scaled down. The moments of an optimizer such as Adam "
-                f"forget one only after thousands of steps, in which weights hardly move. {self._advice()}",
+                f"A gradient of {largest:.3g} was scaled down. Adam's moments need thousands of steps to recover from it. "
+                f"{self._advice()}",
                 stacklevel=2,
             )
 
@@ -132,8 +127,7 @@ class StopAtNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self.guard.failed.numpy():
-            loss = float(self.guard.loss.numpy())
-            step = int(self.guard.steps.numpy()) - self.steps_before + 1
+            loss, step = float(self.guard.loss.numpy()), int(self.guard.steps.numpy()) - self.steps_before + 1
             what = f"The loss was {loss}"
             if math.isfinite(loss):
                 what = f"The loss was {loss:.6g}, but its gradient, or the updated weights, were not finite"

@@ -41,7 +41,7 @@ class PinnedTarget(tf.Module):
                 'install "numpy<2.4", or write the part as a transformation of normal variables.'
             ) from error
         flat = [tf.TensorShape(s) for s in tf.nest.flatten(pinned.event_shape, expand_composites=False)]
-        unconstrained = [tf.TensorShape(s) for s in _flatten_shapes(shapes)]
+        unconstrained = [tf.TensorShape(s) for s in tf.nest.flatten(shapes)]
         if len(flat) != len(unconstrained) or not all(s.is_fully_defined() for s in unconstrained):
             raise ValueError(f"The parts of the pinned distribution must have known shapes, got {pinned.event_shape}.")
         sizes = [int(np.prod(s.as_list())) for s in unconstrained]
@@ -54,10 +54,6 @@ class PinnedTarget(tf.Module):
         z = tf.identity(z)  # bypasses TFP's cache
         log_det = self.bijector.forward_log_det_jacobian(z, event_ndims=1)
         return self._pinned.unnormalized_log_prob(self.bijector.forward(z)) + log_det
-
-
-def _flatten_shapes(shapes: Any) -> list:
-    return tf.nest.flatten(tf.nest.map_structure(lambda s: s, shapes))
 
 
 def as_target(target: Any) -> Any:

@@ -20,25 +20,22 @@ class Progress(keras.callbacks.Callback):
         super().__init__()
         self._of, self.order = model, order
         self._epoch = self._begun = self._skip = 0
-        self._restored: np.ndarray | None = None
+        self.restored: np.ndarray | None = None  # a saved `state` that a callback has read
 
     @property
     def state(self) -> np.ndarray:
         """Seed of the order, epoch, completed steps of the epoch, seed of the noise, and the structure number."""
         seed = 0 if self.order is None else int(self.order.seed.numpy())
-        noise = int(getattr(self._of, "seed", 0))
-        return np.array([seed, self._epoch, self._steps() - self._begun, noise, self._of._drawn()], np.int64)
+        done = self._steps() - self._begun
+        return np.array([seed, self._epoch, done, self._of.seed, self._of._drawn()], np.int64)
 
     def _steps(self) -> int:
         return int(self._of._guard.steps.numpy())  # the optimizer may also count earlier runs
 
-    def note(self, state: np.ndarray) -> None:
-        self._restored = np.asarray(state)
-
     def on_train_begin(self, logs=None):
         self._of._guard.reset()
         self._begun = 0
-        self._restored = None
+        self.restored = None
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._begun = epoch, self._steps() - self._skip
@@ -49,23 +46,22 @@ class Progress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._epoch, self._begun = epoch + 1, self._steps()
 
-    def resume(self) -> None:
+    def resume(self, logs=None) -> None:
         """Resume from the state that a callback has read at the beginning of this run, if any."""
-        strategy, resumed = self._of.distribute_strategy, self._restored is not None
-        state = self._restored if resumed else self.state
+        strategy, resumed = self._of.distribute_strategy, self.restored is not None
+        state = self.restored if resumed else self.state
         if workers(strategy):
             # Weights, order and starting point of the workers may differ, so all take those of the first.
             agree(strategy, [v.value for v in [*self._of.weights, *self._of.generators, *self._of.optimizer.variables]])
             resumed, *state = of_the_first(strategy, [tf.constant([resumed, *state], tf.int64)])[0].numpy()
         seed, epoch, step, noise, drawn = map(int, state)
         if drawn != self._of._drawn():
-            where = "in the run that is resumed" if resumed else "in the first worker"
+            other = "the one in the file" if resumed else "that of the first worker"
             raise ValueError(
-                f"The flow was made with another permutation or order of variables {where}, so that its weights mean something "
-                "else here. Give the recipe, or the layers, a `seed`."
+                f"The flow has other permutations or variable orders than {other}, so its weights do not apply. Pass the same "
+                "`seed`."
             )
-        if hasattr(self._of, "seed"):
-            self._of.seed = noise
+        self._of.seed = noise
         if self.order is not None:
             self.order.seed.assign(seed)
         if not resumed:
@@ -77,17 +73,6 @@ class Progress(keras.callbacks.Callback):
             if step:  # a resumed epoch is shorter, and Keras would warn
                 warnings.filterwarnings("ignore", message="Your input ran out of data")
         _compat_keras.start_at_epoch(self._of, epoch)
-
-
-class Resume(keras.callbacks.Callback):
-    """Callback that resumes a run. Must be the last callback, after those that read a backup."""
-
-    def __init__(self, progress: Progress):
-        super().__init__()
-        self._progress = progress
-
-    def on_train_begin(self, logs=None):
-        self._progress.resume()
 
 
 def step_seed(seed: int, step) -> tf.Tensor:

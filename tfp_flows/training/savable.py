@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 from collections.abc import Callable
@@ -19,12 +20,15 @@ from tfp_flows.training.weights import freeze_weights, frozen_weights
 
 
 class SavableModel(TrainedModel):
-    """Model whose configuration is the description of its `distribution`."""
+    """Model whose configuration is the description of its `distribution`.
+
+    Further arguments of a subclass's constructor are saved too, if the model keeps them as attributes of the same names.
+    """
 
     _checked: str | None = None  # the last description that was checked with a copy
     _read_back: str | None = None  # the last description that was read back from a file
     _described: tuple[str, ...] = ("distribution", "dequantize")
-    _kept: tuple[str, ...] = ("name", "seed")
+    _kept: tuple[str, ...] | None = None  # the other arguments that are saved; `None` for all
 
     def export(self, filepath, format: str = "tf_saved_model") -> None:
         """Write a SavedModel that `tf.saved_model.load` runs without this package, for any number of rows. The write is atomic.
@@ -36,9 +40,9 @@ class SavableModel(TrainedModel):
         Raises:
           ValueError: If the directory `filepath` exists and is not empty.
         """
-        variables = [weight.value for weight in self.weights]
         if format != "tf_saved_model":
             raise ValueError(f'`format` must be "tf_saved_model", got {format!r}.')
+        variables = [weight.value for weight in self.weights]
         export(filepath, self.distribution, self.conditional_size, self, self._draw, variables)
 
     def get_config(self) -> dict:
@@ -47,27 +51,19 @@ class SavableModel(TrainedModel):
         Raises:
           ValueError: If a part cannot be described, such as a function; the message names the part.
         """
-        state = random.getstate()  # Keras' initializers draw their seeds from it
-        try:
-            config = {"name": self.name, "seed": self.seed, **self._parts(), "frozen": frozen_weights(self)}
-            structure = json.dumps({k: without_values(v) if k in self._described else v for k, v in config.items()})
-            if structure not in (self._checked, self._read_back):
-                self._check_copy(lambda: type(self).from_config(config))
-                self._checked = structure
-            return config
-        finally:
-            random.setstate(state)
+        config = {**self._arguments(), **self._parts(), "frozen": frozen_weights(self)}
+        plain = {k: without_values(v) if k in self._described else v for k, v in config.items()}
+        structure = json.dumps(plain, default=repr)
+        if structure not in (self._checked, self._read_back):
+            self._check_copy(lambda: type(self).from_config(config))
+            self._checked = structure
+        return config
 
     def _check_file(self, path: str) -> None:
         """Load the file and compare it with this model, once for each structure: Keras may not have written all weights."""
-        if self._read_back == self._checked:
-            return
-        state = random.getstate()
-        try:
+        if self._read_back != self._checked:
             self._check_copy(lambda: keras.models.load_model(path, compile=False), with_weights=True)
             self._read_back = self._checked
-        finally:
-            random.setstate(state)
 
     def _parts(self) -> dict[str, Any]:
         parts = {"distribution": self.distribution, "dequantize": self.dequantize}
@@ -75,13 +71,15 @@ class SavableModel(TrainedModel):
 
     def _check_copy(self, make: Callable[[], SavableModel], with_weights: bool = False) -> None:
         """Raise a `ValueError` unless a copy gives the same log-densities, with its own or with this model's weights."""
-        problem = None
+        state = random.getstate()  # Keras' initializers draw their seeds from it
         try:
             copy = make()
         except Exception as error:  # whatever a constructor raises
-            copy, problem = None, f"it cannot be built again ({str(error)[:500]})"
-        if copy is not None:
+            problem = f"it cannot be built again ({str(error)[:500]})"
+        else:
             problem = self._difference(copy, with_weights)
+        finally:
+            random.setstate(state)
         if problem is not None:
             raise ValueError(
                 f"{self.distribution} cannot be described in a .keras file: {problem}. Keep the weights with "
@@ -92,8 +90,8 @@ class SavableModel(TrainedModel):
         mine, theirs = ([(tuple(w.shape), w.dtype) for w in model.weights] for model in (self, copy))
         if mine != theirs:
             return (
-                f"a copy has {len(theirs)} weights of {len(mine)}, or of other shapes; what two parts share may have become "
-                "two, or a constructor draws at random"
+                f"a copy has {len(theirs)} weights of {len(mine)}, or of other shapes; a weight shared by two parts may have "
+                "been duplicated, or a constructor is random"
             )
         if frozen_weights(self) != frozen_weights(copy):
             return "in a copy other weights are trained"
@@ -113,10 +111,28 @@ class SavableModel(TrainedModel):
                 return f"the log-density of a copy with the same weights differs: {mine.numpy()} and {theirs.numpy()}"
         return None
 
+    def _arguments(self) -> dict[str, Any]:
+        names = self._names_of_arguments()
+        missing = [name for name in names if self._kept is None and not hasattr(self, name)]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} must keep its argument `{missing[0]}` as the attribute `self.{missing[0]}`, so that "
+                "files and copies can hold it."
+            )
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
+
+    @classmethod
+    def _names_of_arguments(cls) -> list[str]:
+        if cls._kept is not None:
+            return list(cls._kept)
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        return [name for name in dict.fromkeys([*named, "name"]) if name not in cls._described]
+
     @classmethod
     def from_config(cls, config: dict) -> SavableModel:
         parts = {key: from_description(config[key]) for key in cls._described if key in config}
-        model = cls(**parts, **{key: config[key] for key in cls._kept if key in config})
+        model = cls(**parts, **{key: config[key] for key in cls._names_of_arguments() if key in config})
         freeze_weights(model, config.get("frozen", ()))
         return model
 

@@ -119,13 +119,14 @@ def _fit_in_folds(model, flow: FlowDistribution, rows, parts, settings, seed, ve
     start = [w.numpy() for w in weights]
     sums = [np.zeros(w.shape, np.float64) for w in start]
     history: dict[str, list[float]] = {}
+    standardize = next(layer for layer in flow.bijector.bijectors if isinstance(layer, Standardize))
 
     def begin(fitted):
         for weight, value in zip(weights, start, strict=True):
             weight.assign(value)
         for variable in model.optimizer.variables:
             variable.assign(tf.zeros_like(variable))
-        _standardize(flow).adapt(fitted)
+        standardize.adapt(fitted)
         adapt_table_flow(flow, fitted)
 
     for k in range(NUM_FOLDS):
@@ -137,7 +138,3 @@ def _fit_in_folds(model, flow: FlowDistribution, rows, parts, settings, seed, ve
     for weight, total in zip(weights, sums, strict=True):
         weight.assign(total / NUM_FOLDS)
     return history
-
-
-def _standardize(flow: FlowDistribution) -> Standardize:
-    return next(layer for layer in flow.bijector.bijectors if isinstance(layer, Standardize))

@@ -48,9 +48,8 @@ def check_levels(name: str, x: Any, event_shape: tuple[int | None, ...], levels:
         raise ValueError(f"`{name}` must be an array of integers, got dtype {array.dtype}.")
     _check_shape(name, array, event_shape)
     low, high = array.min(), array.max()
-    if not (
-        low >= 0 and high <= levels - 1 and (np.issubdtype(array.dtype, np.integer) or np.all(array == np.floor(array)))
-    ):
+    whole = np.issubdtype(array.dtype, np.integer) or np.all(array == np.floor(array))
+    if not whole or low < 0 or high > levels - 1:
         raise ValueError(
             f"`{name}` must hold the integers 0 to {levels - 1}, which the model dequantizes, got {array.dtype} from {low} to "
             f"{high}."
@@ -89,23 +88,19 @@ def look_at_rows(
     labels = [str(j) for j in range(array.shape[1])] if columns is None else [repr(c) for c in columns]
     exact = to_array(name, given)
     found = moments(f"`{name}`", array.shape[1], (exact[i : i + 65536] for i in range(0, len(exact), 65536)))
-    spread = found.deviation
-    low, high = array.min(axis=0), array.max(axis=0)
     _check_precision(name, found, array.dtype, labels)
+    spread, constant = found.deviation, array.min(axis=0) == array.max(axis=0)
     problem = None
-    if np.any(low == high):
-        problem = f"column {labels[int(np.argmax(low == high))]} is constant"
+    if np.any(constant):
+        problem = f"column {labels[int(np.argmax(constant))]} is constant"
     elif (pair := _equal_columns(array)) is not None:
         problem = f"columns {labels[pair[0]]} and {labels[pair[1]]} are equal"
     if problem:
-        warnings.warn(
-            f"`{name}`: {problem}, so that no density fits best: leave such a column out.", stacklevel=stacklevel
-        )
+        message = f"`{name}`: {problem}, so the likelihood is unbounded: leave such a column out."
+        warnings.warn(message, stacklevel=stacklevel)
     for finding in find_degenerate(array, columns):
         warnings.warn(f"`{name}`: {finding}.", stacklevel=stacklevel)
-    if problem:
-        return
-    if not scaled and (np.any(spread > 1e4) or np.any(spread < 1e-4)):
+    if not problem and not scaled and (np.any(spread > 1e4) or np.any(spread < 1e-4)):
         column = int(np.argmax(np.abs(np.log(spread))))
         warnings.warn(
             f"`{name}` has a standard deviation of {spread[column]:.3g} in column {labels[column]}, and a flow starts near "
@@ -182,22 +177,16 @@ def check_conditions(name: str, x: Any, size: int, dtype: tf.DType) -> np.ndarra
 
 
 def check_element_spec(
-    name: str,
-    spec: Any,
-    event_shape: tuple[int | None, ...],
-    conditional_size: int | None,
-    levels: int | None = None,
+    name: str, spec: Any, event_shape: tuple[int | None, ...], conditional_size: int | None, levels: int | None
 ) -> None:
     """Raise a `ValueError` if the `element_spec` of a dataset has a wrong dtype, rank or size."""
     given = spec
     if conditional_size is not None:
         if not isinstance(spec, (tuple, list)) or len(spec) < 2:
             raise ValueError(f"`{name}` must yield (conditions, events), got elements {spec}.")
-        conditions, spec = spec[0], spec[1]
-        if not isinstance(conditions, tf.TensorSpec) or not conditions.shape.is_compatible_with(
-            (None, conditional_size)
-        ):
-            raise ValueError(f"`{name}` must yield conditions of shape {[None, conditional_size]}, got {conditions}.")
+        (conditions, spec), shape = spec[:2], [None, conditional_size]
+        if not isinstance(conditions, tf.TensorSpec) or not conditions.shape.is_compatible_with(shape):
+            raise ValueError(f"`{name}` must yield conditions of shape {shape}, got {conditions}.")
     elif isinstance(spec, (tuple, list)) and len(spec) == 2:
         raise ValueError(f"`{name}` yields pairs; it must yield the events alone, since there is no `y`.")
     else:

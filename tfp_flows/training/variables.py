@@ -9,22 +9,24 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows.distribution import dummy_condition
+
+
+def building_calls(distribution: tfp.distributions.Distribution) -> list[Callable]:
+    """Return calls that build a distribution. Zeros may be outside the support, so the second call scores a sample."""
+    if not distribution.event_shape.is_fully_defined():
+        return []
+    condition = dummy_condition(distribution)
+    zeros = tf.zeros([1, *distribution.event_shape], distribution.dtype)
+    return [
+        lambda: distribution.log_prob(zeros, **condition),
+        lambda: distribution.log_prob(distribution.sample(1, **condition), **condition),
+    ]
 
 
 def variables_of(distribution: tfp.distributions.Distribution) -> tuple[tracking.Found, list[tf.Variable]]:
     """Build a distribution, and return the result of `tracking.find` and all variables outside Keras layers."""
-    calls: list[Callable] = []
-    size = getattr(distribution, "conditional_size", None)
-    if distribution.event_shape.is_fully_defined():
-        dtype = tf.as_dtype(distribution.dtype)
-        condition = {} if size is None else {"conditional_input": tf.zeros([1, size], dtype)}
-        zeros = tf.zeros([1, *distribution.event_shape], dtype)
-        # Zeros may be outside the support, so the second call scores a sample.
-        calls = [
-            lambda: distribution.log_prob(zeros, **condition),
-            lambda: distribution.log_prob(distribution.sample(1, **condition), **condition),
-        ]
-    found, variables, touched, problem = search(distribution, calls)
+    found, variables, touched, problem = search(distribution, building_calls(distribution))
     if not found.trainable_variables and not any(found.is_trainable(v) for v in variables):
         raise ValueError(
             f"{distribution} has no trainable variable, so there is nothing to train. Searched: the attributes of "
@@ -36,7 +38,7 @@ def variables_of(distribution: tfp.distributions.Distribution) -> tuple[tracking
         warnings.warn(
             f"log_prob of {distribution} failed ({problem}), so only variables that a search of its attributes, "
             "functions and layers finds are trained.",
-            stacklevel=4,
+            stacklevel=3,
         )
     return found, variables
 

@@ -10,7 +10,7 @@ import tensorflow_probability as tfp
 from tfp_flows import tracking
 from tfp_flows.checks import positive_int
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.annealing import Beta, beta_at, check_beta
+from tfp_flows.training.annealing import Beta, check_beta, current_beta
 from tfp_flows.training.base import TrainedModel
 from tfp_flows.training.batch_order import Order, without_autotuning
 from tfp_flows.training.distribution_checks import check_distribution, warn_of_shared_networks
@@ -75,7 +75,7 @@ class VariationalFlow(TrainedModel):
         if flow.reparameterization_type is not tfd.FULLY_REPARAMETERIZED:
             raise ValueError(f"`flow` must have reparameterized samples, which gradients pass, got {flow}.")
         if getattr(flow, "conditional_size", None) is not None:
-            raise ValueError("`flow` must not be conditional: nothing says what to condition on.")
+            raise ValueError("`flow` must not be conditional: VariationalFlow passes no `conditional_input`.")
         target_log_prob_fn = as_target(target_log_prob_fn)
         if not callable(target_log_prob_fn):
             raise ValueError(f"`target_log_prob_fn` must be callable, got {target_log_prob_fn!r}.")
@@ -92,14 +92,13 @@ class VariationalFlow(TrainedModel):
             log_normalizer = getattr(target_log_prob_fn, "log_normalizer", None)
         self.log_normalizer = None if log_normalizer is None else float(log_normalizer)
         self.seed = resolve_seed(seed)
-        self._event_dtype = tf.as_dtype(flow.dtype)
         flow.sample(1, seed=(0, 0))  # builds what is built at the first call
         warn_of_shared_networks(flow)
         found = tracking.find(flow)
         if not found.trainable_variables:
             raise ValueError(f"{flow} has no trainable variable, so there is nothing to train.")
         self._adopt(found)
-        self._log_means("elbo", *(["kl"] if self.log_normalizer is not None else []))
+        self._log_means("elbo", *([] if self.log_normalizer is None else ["kl"]))
         self.built = True
 
     def call(self, seed, training=None):
@@ -117,9 +116,7 @@ class VariationalFlow(TrainedModel):
 
     def loss_terms(self, batch, seed, training):
         del batch
-        beta = tf.ones([], self._event_dtype)
-        if training:
-            beta = beta_at(self.beta, self.optimizer.iterations.value, self._event_dtype)
+        beta = current_beta(self, training)
         z, log_q = self(seed, training=training)
         if training and self.path_derivative:
             with tf.GradientTape(watch_accessed_variables=False) as tape:

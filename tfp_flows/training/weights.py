@@ -14,23 +14,26 @@ from tfp_flows.saving.files import check_weights_file, written_whole
 from tfp_flows.training.resuming import Progress
 
 
-def structure_number(modules: Iterable[tf.Module], networks: Iterable[keras.Layer]) -> int:
-    """Return a number for what is drawn at construction but is not a weight: permutations, and orders of networks."""
-    number = 0
-    for part in [*modules, *networks]:
-        for key in ("_permutation", "permutation", "degrees"):
-            for value in tf.nest.flatten(getattr(part, key, None)):
-                if value is not None:
-                    number = zlib.crc32(np.asarray(value, np.int64).tobytes(), number)
-    return number
-
-
 class StructureError(ValueError):
     """Error for weights of a flow with other permutations or orders."""
 
 
 class KnowsStructure:
-    """Mixin for a Keras layer or model that saves and checks the structure number of its weights, `_drawn`."""
+    """Mixin for a Keras layer or model that saves and checks the structure of its weights. It has `_networks`, Keras layers."""
+
+    def _drawn(self) -> int:
+        """Return a number for what is drawn at construction but is not a weight: permutations, and orders of networks."""
+        number = 0
+        modules = [module for root in self._modules() for module in (root, *root.submodules)]
+        for part in [*modules, *self._networks]:
+            for key in ("_permutation", "permutation", "degrees"):
+                for value in tf.nest.flatten(getattr(part, key, None)):
+                    if value is not None:
+                        number = zlib.crc32(np.asarray(value, np.int64).tobytes(), number)
+        return number
+
+    def _modules(self) -> list[tf.Module]:
+        return [value for value in vars(self).values() if isinstance(value, tf.Module)]
 
     def save_own_variables(self, store) -> None:
         super().save_own_variables(store)
@@ -41,8 +44,8 @@ class KnowsStructure:
         drawn = own.pop("drawn", None)
         if drawn is not None and int(np.asarray(drawn)) != self._drawn():
             raise StructureError(
-                "The weights belong to a flow whose permutations or orders of variables differ from those of this one, so they "
-                "would mean something else here. Make both flows with the same `seed`."
+                "The flow has other permutations or variable orders than the one in the file, so its weights do not apply. "
+                "Pass the same `seed`."
             )
         super().load_own_variables(own)
 
@@ -100,7 +103,7 @@ class KeepsWeights(KnowsStructure, keras.Model):
           ValueError: If the file does not fit, or belongs to a flow with other permutations or orders. No weight is changed.
         """
         optimizer = getattr(self, "optimizer", None)
-        before = [(w, w.numpy()) for w in (*self.weights, *(() if optimizer is None else optimizer.variables))]
+        before = [(w, w.numpy()) for w in self.weights + ([] if optimizer is None else optimizer.variables)]
         self._refused = None
         try:
             super().load_weights(filepath, skip_mismatch=skip_mismatch, **kwargs)
@@ -131,15 +134,9 @@ class KeepsWeights(KnowsStructure, keras.Model):
             self._refused = error
             raise
         if state is not None and self._progress is not None:
-            self._progress.note(state)
+            self._progress.restored = np.asarray(state)
             for i, generator in enumerate(self.generators):
                 generator.assign(generators[f"generator_{i}"])
-
-    def _drawn(self) -> int:
-        return structure_number([m for root in self._modules() for m in (root, *root.submodules)], self._networks)
-
-    def _modules(self) -> list[tf.Module]:
-        return [root for root in vars(self).values() if isinstance(root, tf.Module)]
 
     @property
     def generators(self) -> list[keras.Variable]:

@@ -13,15 +13,6 @@ def workers(strategy: tf.distribute.Strategy) -> int:
     return 0 if cluster is None else sum(len(tasks) for tasks in cluster.cluster_spec().as_dict().values())
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether this process writes files."""
-    cluster = strategy.cluster_resolver
-    if not workers(strategy):
-        return True
-    has_chief = "chief" in cluster.cluster_spec().as_dict()
-    return cluster.task_type == "chief" if has_chief else cluster.task_id == 0
-
-
 def of_the_first(strategy: tf.distribute.Strategy, values: Sequence[tf.Tensor | tf.Variable]) -> list[tf.Tensor]:
     """Return the values of the first process in all processes. A collective operation: all call it, with the same shapes."""
 
