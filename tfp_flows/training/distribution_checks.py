@@ -50,7 +50,7 @@ def warn_of_shared_networks(distribution: tfp.distributions.Distribution) -> Non
                 warnings.warn(
                     f"Layers {first} and {i} of the flow share weights ({weight.name}, of {layer.name}): what occurs twice is "
                     "trained as one. If that is not meant, make a network for each.",
-                    stacklevel=4,
+                    stacklevel=3,
                 )
                 return
 

@@ -51,19 +51,28 @@ class SavableModel(TrainedModel):
         Raises:
           ValueError: If a part cannot be described, such as a function; the message names the part.
         """
-        config = {**self._arguments(), **self._parts(), "frozen": frozen_weights(self)}
-        plain = {k: without_values(v) if k in self._described else v for k, v in config.items()}
-        structure = json.dumps(plain, default=repr)
-        if structure not in (self._checked, self._read_back):
-            self._check_copy(lambda: type(self).from_config(config))
-            self._checked = structure
-        return config
+        state = random.getstate()  # Keras' initializers draw their seeds from it
+        try:
+            config = {**self._arguments(), **self._parts(), "frozen": frozen_weights(self)}
+            plain = {k: without_values(v) if k in self._described else v for k, v in config.items()}
+            structure = json.dumps(plain, default=repr)
+            if structure not in (self._checked, self._read_back):
+                self._check_copy(lambda: type(self).from_config(config))
+                self._checked = structure
+            return config
+        finally:
+            random.setstate(state)
 
     def _check_file(self, path: str) -> None:
         """Load the file and compare it with this model, once for each structure: Keras may not have written all weights."""
-        if self._read_back != self._checked:
+        if self._read_back == self._checked:
+            return
+        state = random.getstate()
+        try:
             self._check_copy(lambda: keras.models.load_model(path, compile=False), with_weights=True)
             self._read_back = self._checked
+        finally:
+            random.setstate(state)
 
     def _parts(self) -> dict[str, Any]:
         parts = {"distribution": self.distribution, "dequantize": self.dequantize}
@@ -71,15 +80,12 @@ class SavableModel(TrainedModel):
 
     def _check_copy(self, make: Callable[[], SavableModel], with_weights: bool = False) -> None:
         """Raise a `ValueError` unless a copy gives the same log-densities, with its own or with this model's weights."""
-        state = random.getstate()  # Keras' initializers draw their seeds from it
         try:
             copy = make()
         except Exception as error:  # whatever a constructor raises
             problem = f"it cannot be built again ({str(error)[:500]})"
         else:
             problem = self._difference(copy, with_weights)
-        finally:
-            random.setstate(state)
         if problem is not None:
             raise ValueError(
                 f"{self.distribution} cannot be described in a .keras file: {problem}. Keep the weights with "
