@@ -17,14 +17,14 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         "docs/conventions.md",
         "docs/conditional.md",
         "docs/variational.md",
-        "docs/keeping.md",
-        "docs/cluster.md",
+        "docs/saving.md",
+        "docs/several-devices.md",
         "docs/flows/autoregressive.md",
         "docs/flows/transformers.md",
         "docs/flows/image.md",
         "docs/flows/destructors.md",
         "docs/flows/continuous.md",
-        "docs/dynamics.md",
+        "docs/time-series.md",
         "docs/course.md",
     ],
 )
@@ -40,7 +40,7 @@ def blocks(path):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/training.md", "docs/adding-a-flow.md", "docs/adding-an-objective.md"]
+    "page", ["README.md", "docs/index.md", "docs/training.md", "docs/adding-a-flow.md", "docs/adding-an-objective.md"]
 )
 @pytest.mark.filterwarnings("ignore:The model does not have any trainable weights")
 def test_python_blocks_run(page, tmp_path, monkeypatch):
