@@ -171,7 +171,7 @@ class TfpFlow:
 
 
 class TorchFlow:
-    """What zuko and nflows share: a module, Adam, and a norm to clip."""
+    """Base of zuko and nflows: a module, Adam, and a norm to clip."""
 
     def __init__(self, case: Case, module):
         import torch

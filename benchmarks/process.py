@@ -9,7 +9,7 @@ import sys
 
 
 def run(module: str, task: dict, label: str, threads: int) -> dict | None:
-    """What the process printed, also to be read here; `None`, and its error on stderr, if it failed."""
+    """Return the output of the process, or `None`, with its error on stderr, if it failed."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),

@@ -20,7 +20,7 @@ tfb = tfp.bijectors
 
 @dataclass(frozen=True)
 class Case:
-    """How to make a bijector in a dtype, and which inputs each output of its inverse may depend on."""
+    """Recipe for a bijector in a dtype, and which inputs each output of its inverse may depend on."""
 
     name: str
     covers: str

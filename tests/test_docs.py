@@ -1,4 +1,4 @@
-"""What the documentation claims is what runs: doctests of the package, and the facts of README and pages."""
+"""The documentation runs: doctests of the package, and the facts of README and pages."""
 
 import doctest
 import importlib

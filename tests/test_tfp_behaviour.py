@@ -1,4 +1,4 @@
-"""What TFP's own tests check of `tfb.MaskedAutoregressiveFlow` and `tfb.RealNVP`, of the drop-ins.
+"""Properties that TFP's own tests check of `tfb.MaskedAutoregressiveFlow` and `tfb.RealNVP`, here of the drop-ins.
 
 The list is that of `masked_autoregressive_test.py` and `real_nvp_test.py` in TensorFlow Probability; the code is not.
 """

@@ -48,7 +48,7 @@ def test_a_mixture_is_found_again():
 
 
 def test_a_mixture_keeps_to_what_few_rows_tell():
-    """From a first batch of 32 rows no component collapses; constant columns stay finite; between far modes nothing is NaN."""
+    """A first batch of 32 rows lets no component collapse; constant columns stay finite; nothing is NaN between far modes."""
     x, test = MOONS.sample(32, seed=1).astype("float32"), MOONS.sample(2000, seed=2).astype("float32")
     layer = MixtureBijector(2, 16, seed=1)
     layer.adapt(x)

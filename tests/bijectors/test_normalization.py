@@ -92,7 +92,7 @@ def test_what_was_initialized_stays_so_after_saving(tmp_path):
 
 
 def test_batch_normalization_inverts_in_both_modes():
-    """Where TFP's does not: in training its inverse uses the batch, and its forward the moving statistics."""
+    """TFP's does not: in training its inverse uses the batch, and its forward the moving statistics."""
     ours = tff.BatchNormalization(3, dtype=tf.float64)
     redraw_weights(ours)
     y = tf.constant(DATA)

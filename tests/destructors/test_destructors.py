@@ -182,7 +182,7 @@ def test_data_are_standardized_where_a_single_column_needs_it(column, standardiz
 
 
 def test_uniform_destructors_and_validation_data():
-    """Of a bijector to the unit cube the stack makes one to normal values; the given held-out rows are the judge."""
+    """The stack turns a bijector to the unit cube into one to normal values, and judges by the given held-out rows."""
 
     class Box(Destructor):
         latent = "uniform"

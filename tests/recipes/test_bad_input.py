@@ -1,4 +1,4 @@
-"""What goes wrong in the hands of users, a line each: an error or a warning that names the argument, or that it works."""
+"""Mistakes of users, one on each line: an error or a warning names the argument, or the call works."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""What is kept in a file comes back, and what cannot be kept says so."""
+"""A saved model comes back whole, or an error says what cannot be saved."""
 
 import json
 import os

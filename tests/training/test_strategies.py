@@ -218,7 +218,7 @@ def lose_a_worker(tmp_path, backup):
 
 
 def test_a_worker_that_dies_ends_the_others_and_a_backup_goes_on(tmp_path):
-    """From the backup of two processes, one ends like one that did all of it: so the two trained like one."""
+    """One process resumes the backup of two, and ends like one that did it all: so the two trained like one."""
     backup = tmp_path / "backup"
     lose_a_worker(tmp_path, backup)
     model = compiled("coupling")

@@ -183,7 +183,7 @@ def test_normal_tail_and_quantile(dtype, tolerance):
 
 @pytest.mark.parametrize("num_components", [1, 2, 3])
 def test_the_median_of_a_mixture_has_a_slope(num_components):
-    """Where both tails are one half, or a component is hit in its centre: clipping and `abs` have no gradient there."""
+    """Clipping and `abs` have no gradient where both tails are one half, or where a component is hit in its center."""
     t = tff.GaussianMixtureTransformer(num_components)
     y, params = tf.zeros([1], tf.float64), tf.zeros([1, t.params], tf.float64)
     with tf.GradientTape() as tape:

@@ -33,7 +33,7 @@ def coupling_layers(
     """Return coupling layers that condition on the first and the last half of the dimensions in turn.
 
     Args:
-      mixing: What follows every second layer to mix the halves: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a
+      mixing: Map after every second layer, to mix the halves: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a
         trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
     """
     positive_int("event_size", event_size, 2)

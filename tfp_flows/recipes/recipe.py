@@ -42,11 +42,11 @@ OPTIONS = {
     "network_normalization": '`"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).',
     "alpha": """Pixels in [0, 1] are mapped to the real line by `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
         line.""",
-    "mixing": """How the dimensions are mixed between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable
+    "mixing": """Mixing of the dimensions between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable
         linear map (see `LULinear`).""",
     "inverse": """If true, the networks read the latent values, as in `iaf`, and the costs of `log_prob` and sampling are
         exchanged.""",
-    "normalization": """What follows each layer: `"actnorm"` (a trainable shift and scale of each dimension, adapted to the
+    "normalization": """Map after each layer: `"actnorm"` (a trainable shift and scale of each dimension, adapted to the
         first batch), `"batch_norm"` (batch normalization), or `None`.""",
     "base": """Distribution of the latent values. `None` is a standard normal distribution, and `"trainable"` one with trainable
         mean and scale. Another distribution must have as many dimensions as an event, in one vector.""",
