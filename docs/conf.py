@@ -33,6 +33,7 @@ _METHODS = {
     "Transformer": "forward, inverse, adapt",
     "Conditioner": "parameters",
     "FlowModel": "compile, fit, evaluate, predict, log_prob, sample, adapt, save, export",
+    "ContinuousFlow": "velocity",
     "VariationalFlow": "compile, fit, evaluate",
     "FlowVAE": "compile, fit, evaluate, encode, sample, reconstruct, log_likelihood",
 }

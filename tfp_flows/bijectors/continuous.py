@@ -99,11 +99,30 @@ class ContinuousFlow(FlowBijector):
             for kind, fn in (("solution", self._run), ("gradient", self._run_back))
         }
 
+    def velocity(self, time, x, conditional_input=None) -> tf.Tensor:
+        """Return `f(t, x)`, in units of `x` per unit of time.
+
+        Args:
+          time: Times from 0 (latent) to 1 (data), which broadcast to the batch shape of `x`.
+          x: Points `[..., D]` on the way from latent values to data.
+          conditional_input: Conditions `[..., C]` of a conditional flow.
+
+        Returns:
+          Velocities `[..., D]`.
+        """
+        check_condition(conditional_input, self.conditional_size)
+        x = tf.convert_to_tensor(x, self.dtype)
+        self.check_events(x)
+        return self._derivative(tf.broadcast_to(tf.cast(time, self.dtype), tf.shape(x)[:-1]), x, conditional_input)
+
     def _derivative(self, time, state, conditional_input=None):
-        given = tf.reshape(tf.cast(time, self.dtype), [1])
+        given = tf.cast(time, self.dtype)[..., tf.newaxis]  # one time, or one for each row
         if conditional_input is not None:
-            shape = tf.concat([tf.shape(conditional_input)[:-1], [1]], axis=0)
-            given = tf.concat([conditional_input, tf.broadcast_to(given, shape)], axis=-1)
+            batch = tf.broadcast_dynamic_shape(tf.shape(conditional_input)[:-1], tf.shape(given)[:-1])
+            parts = (tf.cast(conditional_input, self.dtype), given)
+            given = tf.concat(
+                [tf.broadcast_to(t, tf.concat([batch, tf.shape(t)[-1:]], axis=0)) for t in parts], axis=-1
+            )
         return self._network.fn(state, given)
 
     def _solve(self, **kwargs):

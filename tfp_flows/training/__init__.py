@@ -2,12 +2,14 @@
 
 from tfp_flows.training.annealing import linear_annealing
 from tfp_flows.training.dequantization import UniformDequantization, VariationalDequantization
+from tfp_flows.training.flow_matching import FlowMatchingModel
 from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.flow_vae import FlowVAE
 from tfp_flows.training.table import fit_table
 from tfp_flows.training.variational_flow import VariationalFlow
 
 __all__ = [
+    "FlowMatchingModel",
     "FlowModel",
     "FlowVAE",
     "UniformDequantization",
