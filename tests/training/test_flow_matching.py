@@ -27,11 +27,11 @@ def fitted(model, x, y=None, steps=600, batch_size=250):
     return model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0).history["loss"]
 
 
-@pytest.mark.parametrize("pairing", ["independent", "optimal_transport"])
-def test_the_trained_flow_is_a_density_near_the_truth(pairing):
+@pytest.mark.parametrize(("pairing", "steps"), [("independent", 600), ("optimal_transport", 300)])
+def test_the_trained_flow_is_a_density_near_the_truth(pairing, steps):
     x = 100.0 * DRAW(4000, 0).astype(np.float32) + 7.0  # `preprocess` hides the units from the network
     model = tff.FlowMatchingModel(flow(preprocess=tff.standardize(x)), pairing=pairing, seed=1)
-    losses = fitted(model, x)
+    losses = fitted(model, x, steps=steps)
     assert losses[-1] < 0.8 * losses[0] < 5.0
     test = (100.0 * DRAW(2000, 1) + 7.0).astype(np.float32)
     entropy = ENTROPY + 2.0 * np.log(100.0)
@@ -56,7 +56,7 @@ def test_it_learns_conditional_densities():
     c = np.random.default_rng(0).uniform(-1.0, 1.0, [4000, 1]).astype(np.float32)
     y = np.concatenate([2.0 * c, -c], axis=-1) + 0.3 * np.random.default_rng(1).standard_normal([4000, 2])
     model = tff.FlowMatchingModel(flow(conditional_size=1), seed=1)
-    fitted(model, c, y.astype(np.float32))
+    fitted(model, c, y.astype(np.float32), steps=300)
     for value in (-0.8, 0.5):
         samples = model.sample(2000, conditional_input=[value], seed=2).numpy()
         np.testing.assert_allclose(samples.mean(axis=0), [2.0 * value, -value], atol=0.1)
@@ -101,8 +101,11 @@ def test_pairs_have_the_smallest_total_distance():
 def test_saved_and_repeated(tmp_path):
     x = DRAW(200, 0).astype(np.float32)
     models = [tff.FlowMatchingModel(flow(), pairing="optimal_transport", seed=s) for s in (4, 4, 5)]
-    first, again, other = (fitted(model, x, steps=8, batch_size=50) for model in models)
-    assert first == again != other
+    losses = []
+    for model in models:
+        keras.utils.set_random_seed(1)  # the order of the rows
+        losses.append(fitted(model, x, steps=8, batch_size=50))
+    assert losses[0] == losses[1] != losses[2]
     models[0].save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert (type(loaded), loaded.pairing, loaded.seed) == (tff.FlowMatchingModel, "optimal_transport", 4)
