@@ -141,7 +141,11 @@ def solve_increasing(
 # Traced once for each `fn` and dtype, so that all layers of a flow share one graph, which also speeds up eager mode.
 @functools.partial(tf.function, autograph=False, reduce_retracing=True)
 def _iterate(fn, bracket, max_iterations, *args):
-    """Run the loop of `solve_increasing`, without gradients."""
+    """Run the loop of `solve_increasing`, without gradients.
+
+    `tfp.math.find_root_chandrupatla` does not use the slope, so it takes more steps, and it has no mark for elements that did
+    not converge.
+    """
     lower, upper, start = bracket(*args)
     start = tf.clip_by_value(start, lower, upper)
     eps = float(np.finfo(start.dtype.as_numpy_dtype).eps)  # as a float, since NumPy 1 scalars would promote float32

@@ -41,6 +41,7 @@ def read_table(path: str | os.PathLike) -> Table:
 def read_csv(path: str | os.PathLike) -> Table:
     """Read numbers from a CSV file, with or without a line of column names.
 
+    pandas is not required, and would not name line and column of a bad field.
     The first line holds names if none of its fields is a number, and not all are missing values. Blank lines are skipped.
 
     Raises:

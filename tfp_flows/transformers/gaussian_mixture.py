@@ -97,6 +97,7 @@ def fit_mixture(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit a mixture with diagonal covariances to rows `x` `[N, D]` by EM.
 
+    scikit-learn's `GaussianMixture` is an extra, and has no lower bound for deviations that differs between columns.
     Return weights `[K]`, means and deviations `[K, D]`. The initial deviations count as one more row per component, so
     that a component with few rows does not collapse. Deviations are at least `lowest`.
     """
