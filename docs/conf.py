@@ -9,7 +9,16 @@ project = "tfp_flows"
 author = "the tfp_flows authors"
 copyright = "2026, the tfp_flows authors"
 release = version = tfp_flows.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx-mathjax-offline",
+]
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 html_theme = "furo"
 exclude_patterns = ["_build"]
 default_role = "literal"

@@ -24,7 +24,7 @@ def rollout(flow: Any, past, steps: int, n: int = 1, *, seed: int | None = None)
       seed: Integer seed.
 
     Returns:
-      Paths `[n, steps, D]`, or `[n, B, steps, D]`. Cost: `steps` samples in sequence, for all paths at once.
+      Paths `[n, steps, D]`, or `[n, B, steps, D]`. The cost is that of `steps` samples in sequence, for all paths at once.
 
     Raises:
       ValueError: If the size of the flow's condition is not a multiple of `D`, or `past` has another shape.

@@ -33,7 +33,7 @@ def sequence_windows(
       dtype: Dtype of the pairs.
 
     Returns:
-      A dataset of pairs: the flat past, `[batch, T D]` (oldest row first), and the next row, `[batch, D]`. The series
+      A dataset of pairs of the flat past, `[batch, T D]` (oldest row first), and the next row, `[batch, D]`. The series
         is stored once; windows are gathered batch by batch.
 
     Raises:

@@ -52,7 +52,7 @@ def real_nvp_template(
       seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
-      A `Conditioner`: `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]`
+      A `Conditioner`. `template(x, output_units, conditional_input=None)` with `x` of shape `[..., input_units]`
         returns `shift` and `log_scale`, each `[..., output_units]`, or with a `transformer` a bijector. Cost per event:
         `O(weights)`.
 
@@ -132,7 +132,7 @@ def masked_autoregressive_template(
       seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
-      A `Conditioner`: `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` returns `shift` and
+      A `Conditioner`. `template(x, conditional_input=None)` with `x` of shape `[..., event_size]` returns `shift` and
         `log_scale` of the same shape, or with a `transformer` a bijector. Cost per event: `O(weights)`.
 
     Raises:

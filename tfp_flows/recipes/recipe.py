@@ -159,7 +159,7 @@ def _complete_doc(fn: Callable, like: Callable | None, signature: inspect.Signat
     lines += [f"  {name}: {' '.join(texts[name].split())}" for name in signature.parameters]
     cost = ""
     if facts.density is not None:
-        cost = f" Cost per event and layer: `log_prob` {facts.density}; sampling {facts.sampling}."
+        cost = f" Per event and layer, `log_prob` costs {facts.density}, and sampling {facts.sampling}."
         cost += " A pass is one evaluation of the layer's network." if "pass" in cost else ""
     lines += ["", "Returns:", "  A transformed distribution." + cost]
     lines += ["", "Raises:", "  ValueError: For an argument out of range; it names the argument."]
