@@ -18,6 +18,9 @@ def traced(function, *args):
     return concrete
 
 
+MOST_GRAPHS = 32  # a guard against events of ever new sizes
+
+
 class Graphs:
     """Graphs of `function`, which nobody differentiates: one for each dtype, rank and event shape of the arguments.
 
@@ -39,7 +42,8 @@ class Graphs:
         pairs = zip(args, self._event_ndims, strict=True)
         specs = [tf.nest.map_structure(functools.partial(_spec, ndims=ndims), arg) for arg, ndims in pairs]
         key = tuple((s.shape, s.dtype) for s in tf.nest.flatten(specs))
-        if any(shape.rank is None for shape, _ in key):
+        full = len(self._graphs) >= MOST_GRAPHS and key not in self._graphs
+        if full or any(shape.rank is None for shape, _ in key):
             return self._function(*args)
         if key not in self._graphs:
             with tf.init_scope():
