@@ -89,13 +89,16 @@ def pareto_k(log_weights) -> float:
       >>> k < 0.7
       True
     """
+    log_weights = np.asarray(log_weights, np.float64)
     try:
         from arviz_stats.base import array_stats
-    except ImportError as error:
-        raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
-    log_likelihoods = -np.asarray(log_weights, np.float64)  # `psislw` expects the opposite sign
-    _, k = array_stats.psislw(log_likelihoods)
-    return float(k)
+    except ImportError:
+        try:
+            from arviz import psislw  # before ArviZ 1, on Python 3.10
+        except ImportError as error:
+            raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
+        return float(psislw(log_weights)[1])
+    return float(array_stats.psislw(-log_weights)[1])  # expects log-likelihoods, of the opposite sign
 
 
 class QuadratureKL(NamedTuple):
