@@ -134,6 +134,13 @@ def test_gaussian_data_need_one_rotation_and_their_information_is_known():
     assert abs(found.value) < 0.02
 
 
+def test_the_components_of_a_mixture_depend_on_rows_and_seed_only():
+    x = MOONS.sample(200, seed=1).astype("float32")
+    first, again, other = (MixtureDestructor(4).adapt(x, seed).bijectors[-1].loc.numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
 def test_each_row_is_scored_once_given_the_rows_of_other_folds():
     x = np.arange(61.0)[:, np.newaxis]
 
