@@ -11,6 +11,7 @@ import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tfp_flows.eager_calls import CALLS_BEFORE_TRACING, EagerCalls, is_traceable
+from tfp_flows.graphs import Graphs
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 X = tf.constant(np.random.default_rng(0).standard_normal([5, 2]), tf.float32)
@@ -125,6 +126,19 @@ def in_training():
 )
 def test_who_is_traced(bijector, expected):
     assert is_traceable(bijector()) == expected
+
+
+def test_preprocessing_by_users_is_not_traced():
+    flow = tff.maf(2, num_layers=1, conditional_size=3, preprocess_condition=Own(tf.ones([3])), seed=1)
+    repeat(lambda: flow.log_prob(X, conditional_input=tf.ones([5, 3])))
+    assert traces(flow) == 0
+
+
+def test_each_dtype_has_its_graph():
+    graphs = Graphs(lambda x: 2.0 * x, (0,))
+    for dtype in (tf.float32, tf.float64, tf.float32):
+        assert graphs(tf.ones([2], dtype)).dtype == dtype
+    assert len(graphs) == 2
 
 
 def test_graphs_are_freed_with_their_flow():

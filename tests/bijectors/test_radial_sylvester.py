@@ -198,3 +198,16 @@ def test_maximum_likelihood_beats_the_standard_normal(name, data):
     nll = model.evaluate((x_test - mean) / deviation, batch_size=5000, verbose=0)
     print(name, data, nll)
     assert density.standardized_entropy() - 0.05 < nll < 2.6
+
+
+def test_xla_compiles_gradients_of_conditional_inverses_for_batches_of_unknown_size():
+    layer = tff.SylvesterFlow(2, num_reflections=0, conditional_size=3, hidden_units=[], seed=1)
+
+    def gradients(x, c):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer.inverse(x, conditional_input=c) ** 2)
+        return tape.gradient(loss, layer.trainable_variables)
+
+    signature = [tf.TensorSpec([None, 2]), tf.TensorSpec([None, 3])]
+    found = tf.function(gradients, signature, jit_compile=True)(tf.ones([5, 2]), tf.ones([5, 3]))
+    assert all(np.all(np.isfinite(part)) and np.any(part) for part in found)

@@ -194,6 +194,16 @@ def test_faithful_beats_the_gaussian(seed, capsys, tmp_path):
     assert report["nll"] < report["gaussian_nll"]
 
 
+def test_the_default_fit_has_the_seed_and_options_of_the_command(capsys, tmp_path, monkeypatch):
+    def fit_table(x, **options):
+        raise ValueError(f"{len(x)} rows, {[options[k] for k in ('seed', 'epochs', 'batch_size', 'learning_rate')]}")
+
+    monkeypatch.setattr("tfp_flows.training.table.fit_table", fit_table)
+    options = ["--rows", 50, "--seed", 3, "--epochs", 4, "--batch-size", 5, "--learning-rate", 0.1]
+    code, _, err = run(capsys, "fit", "moons", *options, "--out", tmp_path / "x")
+    assert (code, err) == (2, "tfp-flows: error: moons: 34 rows, [3, 4, 5, 0.1]\n")
+
+
 def test_the_least_likely_row_is_counted_from_one(fitted, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = np.tile([[100.0, -5.0, 0.0]], [6, 1])

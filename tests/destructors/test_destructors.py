@@ -22,6 +22,7 @@ from tfp_flows.destructors import (
     mutual_information,
     total_correlation,
 )
+from tfp_flows.destructors.information import _over_folds
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 MOONS = tff.data.moons()
@@ -131,6 +132,25 @@ def test_gaussian_data_need_one_rotation_and_their_information_is_known():
     assert abs(found.value - truth) < 0.1
     found = mutual_information(x[:, :2], np.roll(x[:, 2:], 7, axis=0), seed=1)
     assert abs(found.value) < 0.02
+
+
+def test_the_components_of_a_mixture_depend_on_rows_and_seed_only():
+    x = MOONS.sample(200, seed=1).astype("float32")
+    first, again, other = (MixtureDestructor(4).adapt(x, seed).bijectors[-1].loc.numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+
+
+def test_each_row_is_scored_once_given_the_rows_of_other_folds():
+    x = np.arange(61.0)[:, np.newaxis]
+
+    def score(rest, part, seed):
+        np.testing.assert_array_equal(np.sort(np.concatenate([rest, part])[:, 0]), x[:, 0])
+        return part[:, 0]
+
+    found = _over_folds(x, 3, 1, score)
+    assert found.value == pytest.approx(30.0)
+    assert found.standard_error == pytest.approx(np.std(x) / np.sqrt(61))
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def test_corner():
     axes = tff.plots.corner(Z, Z + 1.0, columns=list("abcd"))
     assert axes.shape == (4, 4)
     assert axes[0, 0].get_legend_handles_labels()[1] == ["data", "samples"]
-    assert len(axes[1, 0].collections) == 2
+    for points, wanted in zip(axes[1, 0].collections, (Z, Z + 1.0), strict=True):
+        np.testing.assert_allclose(points.get_offsets(), wanted[:, :2])
     assert axes[3, 0].get_xlabel() == "a"
     assert axes[3, 0].get_ylabel() == "d"
     assert drawn(axes[0, 0])

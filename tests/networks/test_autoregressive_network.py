@@ -87,6 +87,15 @@ def test_autoregressive_whatever_the_weights_are(name):
         assert np.all(np.any(jacobian != 0, axis=0)[~forbidden])
 
 
+def test_large_masks_are_the_same_in_graphs():
+    """Graphs compute them from degrees."""
+    network = tff.AutoregressiveNetwork(
+        2, 40, hidden_units=[512], input_order="random", hidden_degrees="random", activation="tanh", seed=1
+    )
+    x = tf.random.stateless_normal([5, 40], [1, 2])
+    np.testing.assert_allclose(tf.function(network)(x), network(x), rtol=1e-5, atol=1e-5)
+
+
 def test_a_masked_weight_that_is_not_a_number_does_not_matter():
     network = tff.AutoregressiveNetwork(1, 2, hidden_units=[3])
     expected = network(tf.ones([1, 2]))

@@ -76,6 +76,14 @@ def test_the_registry_is_complete():
     assert {"image_real_nvp", "glow"} <= set(recipe.RECIPES)
 
 
+@pytest.mark.parametrize("name", ["image_real_nvp", "glow"])
+def test_couplings_of_recipes_have_their_bound(name):
+    for options, bound in (({}, 2.0), ({"log_scale_bound": 0.5}, 0.5)):
+        flow = getattr(tff, name)((4, 4, 1), filters=4, seed=1, **options)
+        couplings = [m for m in flow.submodules if isinstance(m, tff.AffineCouplingLayer)]
+        assert {layer._transformer.log_scale_bound for layer in couplings} == {bound}
+
+
 @pytest.mark.parametrize("orientation", [0, 1])
 def test_masks_of_the_courses(orientation):
     board = tff.checkerboard_binary_mask((4, 6), orientation)

@@ -217,9 +217,10 @@ def test_bad_hidden_units(hidden_units):
         tff.maf(2, hidden_units=hidden_units)
 
 
-def test_spline_couplings_are_mixed_by_lu_maps_by_default():
+@pytest.mark.parametrize(("recipe", "count"), [(tff.spline_coupling, 1), (tff.spline_autoregressive, 2)])
+def test_splines_are_mixed_by_lu_maps_by_default(recipe, count):
     def mixing(**options):
-        layers = layers_of(tff.spline_coupling(3, num_layers=3, hidden_units=[4], seed=1, **options).bijector)
+        layers = layers_of(recipe(3, num_layers=3, hidden_units=[4], seed=1, **options).bijector)
         return sum(isinstance(layer, tff.LULinear) for layer in layers)
 
-    assert (mixing(), mixing(mixing="permute")) == (1, 0)
+    assert (mixing(), mixing(mixing="permute")) == (count, 0)

@@ -101,6 +101,12 @@ def test_training_never_ends_above_its_start():
     np.testing.assert_allclose(-np.mean(model.log_prob(validation)), start, rtol=1e-5)
 
 
+def test_each_fold_starts_with_a_new_optimizer():
+    model, history = tff.fit_table(NORMAL[:40], seed=1, epochs=1)
+    assert len(history["loss"]) == 5
+    assert not any(np.any(v.numpy()) for v in model.optimizer.variables)
+
+
 def test_settings_follow_from_the_rows():
     for rows in (1, 10, 100, 999, 1000, 5000, 50_000, 10**6):
         settings = tff.table_training(rows)

@@ -102,7 +102,8 @@ def test_a_pickle_of_what_cannot_be_described_says_why():
 
 def encoded():
     encoder = keras.Sequential([keras.Input((4, 2)), keras.layers.Flatten(), keras.layers.Dense(8, "tanh")])
-    flow = tff.EncodedFlow(tff.maf(2, num_layers=2, hidden_units=[8], conditional_size=8, seed=1), encoder, [4, 2])
+    inner = tff.maf(2, num_layers=2, hidden_units=[8], conditional_size=8, seed=1)
+    flow = tff.EncodedFlow(inner, encoder, [4, 2], preprocess=tff.standardize(PAST.reshape(-1, 2)))
     redraw_weights(flow, seed=7, scale=0.5)
     return flow
 

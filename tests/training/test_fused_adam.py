@@ -64,6 +64,7 @@ class Own(keras.optimizers.Adam):
         (keras.optimizers.Adam, {"clipvalue": 1.0}),
         (keras.optimizers.Adam, {"weight_decay": 0.1}),
         (keras.optimizers.Adam, {"use_ema": True}),
+        (keras.optimizers.Adam, {"loss_scale_factor": 8.0}),
         (keras.optimizers.AdamW, {}),
         (keras.optimizers.Nadam, {}),
         (Own, {}),
