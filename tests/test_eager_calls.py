@@ -159,3 +159,22 @@ def test_a_call_inside_of_a_function_is_part_of_it():
     calls = EagerCalls(lambda x: x + 1.0, (0,), lambda: True)
     assert float(tf.function(lambda x: calls(x))(tf.constant(1.0))) == 2.0
     assert calls._num_calls == 0
+
+
+def test_an_encoder_and_an_activation_of_the_user_run_eagerly_each_time():
+    factor = {"value": 1.0}
+
+    class Encoder(keras.layers.Layer):
+        def call(self, x):
+            return factor["value"] * x
+
+    inner = tff.maf(2, num_layers=1, conditional_size=3, hidden_units=[4], seed=1)
+    bent = tff.maf(2, num_layers=1, hidden_units=[4], activation=lambda x: factor["value"] * tf.tanh(x), seed=1)
+    for flow in (tff.EncodedFlow(inner, Encoder(), condition_shape=[3]), bent):
+        for v in flow.trainable_variables:
+            v.assign(v + 0.3)
+        kwargs = {} if flow is bent else {"conditional_input": tf.ones([3])}
+        factor["value"] = 1.0
+        before = repeat(lambda flow=flow, kwargs=kwargs: flow.log_prob(X, **kwargs))[-1]
+        factor["value"] = 5.0
+        assert np.abs(flow.log_prob(X, **kwargs) - before).max() > 1e-2

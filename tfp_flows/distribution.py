@@ -120,7 +120,8 @@ class FlowDistribution(TransformedDistribution):
         return super()._parameter_properties(dtype, num_classes)  # else TFP warns
 
     def _is_traceable(self) -> bool:
-        return is_traceable(self.bijector, self.preprocess_condition)
+        own = type(self).__module__.split(".")[0] == "tfp_flows"
+        return own and is_traceable(self.bijector, self.preprocess_condition)
 
     def _split_kwargs(self, kwargs: dict[str, Any]) -> tuple[dict, dict]:
         self._check_kwargs(kwargs)

@@ -71,8 +71,11 @@ def _is_known(bijector: tfp.bijectors.Bijector) -> bool:
 def _is_pure(network) -> bool:
     if isinstance(network, Mirror):
         return True  # itself one of the mirrors
-    from_here = isinstance(network, keras.Layer) and _package(network) == "tfp_flows"
-    return from_here and "training" not in inspect.signature(network.call).parameters
+    if not isinstance(network, keras.Layer) or _package(network) != "tfp_flows":
+        return False
+    activation = getattr(getattr(network, "activation", None), "__module__", "keras")
+    known = activation.split(".")[0] in ("keras", "tensorflow", "tfp_flows")
+    return known and "training" not in inspect.signature(network.call).parameters
 
 
 def _package(part) -> str:

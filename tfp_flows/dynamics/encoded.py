@@ -81,5 +81,8 @@ class EncodedFlow(FlowDistribution):
         condition = tf.reshape(condition, [-1, *self.condition_shape])
         return condition if self._preprocess is None else self._preprocess.inverse(condition)
 
+    def _is_traceable(self) -> bool:
+        return False  # an encoder is code of the user
+
     def with_base(self, distribution: tfp.distributions.Distribution) -> EncodedFlow:
         return self.copy(flow=self._flow.with_base(distribution))
