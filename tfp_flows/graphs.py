@@ -46,8 +46,7 @@ class Graphs:
         if full or any(shape.rank is None for shape, _ in key):
             return self._function(*args)
         if key not in self._graphs:
-            with tf.init_scope():
-                self._graphs[key] = traced(tf.function(self._function, autograph=False), *specs)
+            self._graphs[key] = traced(tf.function(self._function, autograph=False), *specs)
         return self._graphs[key](*args)
 
 

@@ -367,3 +367,10 @@ def test_the_step_is_named_with_several_steps_per_execution():
     x[2 * 25] = np.nan
     with pytest.raises(FloatingPointError, match="The loss was nan in epoch 1, step 3"):
         model.fit(tf.data.Dataset.from_tensor_slices(x).batch(25), verbose=0)
+
+
+@pytest.mark.parametrize("recipe", [tff.maf, tff.real_nvp, tff.planar_flow])
+def test_keras_summary(recipe):
+    lines = []
+    tff.FlowModel(recipe(2, num_layers=2)).summary(print_fn=lambda line, **_: lines.append(line))
+    assert any("Trainable params" in line for line in lines)

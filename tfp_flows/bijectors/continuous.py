@@ -182,7 +182,7 @@ class ContinuousFlow(FlowBijector):
         """Like `_run`, but compiled, with one compiled gradient.
 
         In eager mode, TensorFlow's own gradient of a function that contains TFP's solver is NaN if the function was
-        called in a graph before (tests/test_continuous.py).
+        called in a graph before (tests/bijectors/test_continuous.py).
         """
         weights = self._network.trainable_variables
         inputs = [value] if conditional_input is None else [value, conditional_input]

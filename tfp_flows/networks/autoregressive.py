@@ -260,7 +260,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
                 h += self._moved_by(conditional_input, i)
         return unflatten(h, batch_shape, [self.event_size, self.params])
 
-    def compute_output_shape(self, x_shape, conditional_input_shape=None):
+    def compute_output_shape(self, x_shape=None, conditional_input_shape=None, input_shape=None):
+        x_shape = input_shape if x_shape is None else x_shape  # named by `call`, or by `build` in Keras' summary
         batch_shape = tf.TensorShape(x_shape[:-1])
         if conditional_input_shape is not None:
             batch_shape = tf.broadcast_static_shape(batch_shape, tf.TensorShape(conditional_input_shape[:-1]))
