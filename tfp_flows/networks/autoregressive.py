@@ -181,10 +181,11 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditional(self) -> bool:
         return self.conditional_size is not None
 
-    def build(self, input_shape):
+    def build(self, x_shape, conditional_input_shape=None):
+        del conditional_input_shape
         if self.built:
             return
-        self.event_size = positive_int("event_shape", input_shape[-1])
+        self.event_size = positive_int("event_shape", x_shape[-1])
         degree_seed, *seeds = split_seed(structure_seed(self._seed), 1) + split_seed(self._seed, 4)[1:]
         self.degrees = made_degrees(self.event_size, self.hidden_units, *self._orders, seed=degree_seed)
         masks = made_masks(self.degrees)
@@ -260,8 +261,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
                 h += self._moved_by(conditional_input, i)
         return unflatten(h, batch_shape, [self.event_size, self.params])
 
-    def compute_output_shape(self, x_shape=None, conditional_input_shape=None, input_shape=None):
-        x_shape = input_shape if x_shape is None else x_shape  # named by `call`, or by `build` in Keras' summary
+    def compute_output_shape(self, x_shape, conditional_input_shape=None):
         batch_shape = tf.TensorShape(x_shape[:-1])
         if conditional_input_shape is not None:
             batch_shape = tf.broadcast_static_shape(batch_shape, tf.TensorShape(conditional_input_shape[:-1]))
