@@ -178,8 +178,8 @@ def _iterate(fn, bracket, max_iterations, *args):
 def _polish(fn, root, *args):
     """Make two differentiable Newton steps at the solution.
 
-    This is not a graph of its own, because XLA would treat the shapes that its gradient reads as constants, and compile
-    anew at each step.
+    The steps are traced into the caller's graph. In a separate function, XLA would treat the shapes that the gradient reads
+    as constants, and compile at each step.
     """
     info = np.finfo(root.dtype.as_numpy_dtype)
     longest = 1e3 * float(info.eps) * (1.0 + tf.abs(root))
