@@ -12,7 +12,7 @@ from tfp_flows.training.objectives import forward_kl, renyi_bound
 tfd = tfp.distributions
 LOG_W = tf.constant([0.3, -1.0, 2.0, 0.1, -0.4, 0.9], tf.float64)
 MODES = tfd.MixtureSameFamily(
-    tfd.Categorical(probs=[0.35, 0.65]), tfd.MultivariateNormalDiag([[-5.0, -5.0], [5.0, 5.0]], 0.7 * tf.ones([2, 2]))
+    tfd.Categorical(probs=[0.35, 0.65]), tfd.MultivariateNormalDiag([[-4.0, -4.0], [4.0, 4.0]], 0.7 * tf.ones([2, 2]))
 )
 
 
@@ -71,21 +71,35 @@ def test_forward_weights_are_normalized_and_tempered_only_while_few_samples_coun
     np.testing.assert_allclose(1 / np.sum(extreme**2), 1.5, rtol=1e-3)
 
 
-def test_reverse_kl_loses_a_mode_and_says_so_and_forward_kl_keeps_both():
-    found = {}
-    for objective in ("reverse_kl", "forward_kl"):
-        flow = tff.spline_coupling(2, num_layers=2, hidden_units=[32], base="trainable", seed=1)
-        model = fitted(objective, MODES.log_prob, flow, steps=500, rate=1e-2)
-        found[objective] = model.diagnose(num_samples=4000, seed=1), np.mean(flow.sample(4000, seed=2)[:, 0] > 0)
-    lost, mass = found["reverse_kl"]
-    assert mass < 0.01 or mass > 0.99
-    assert abs(lost.coverage - (0.65 if mass > 0.5 else 0.35)) < 0.1
-    assert lost.effective_sample_size > 0.5  # the weights alone do not notice
+def normal_flow():
+    scale = tfp.util.TransformedVariable(tf.eye(2), tfp.bijectors.FillScaleTriL())
+    return tfd.MultivariateNormalTriL(tf.Variable([0.1, 0.0]), scale)
+
+
+def test_a_lost_mode_is_noticed_and_forward_kl_keeps_both():
+    lost = fitted("reverse_kl", MODES.log_prob, normal_flow(), rate=5e-2).diagnose(num_samples=4000, seed=1)
+    assert abs(lost.coverage - 0.65) < 0.05 or abs(lost.coverage - 0.35) < 0.05
+    assert lost.effective_sample_size > 0.9  # the weights alone do not notice
     assert "misses about" in str(lost)
-    kept, mass = found["forward_kl"]
-    assert abs(mass - 0.65) < 0.1
+    flow = tff.real_nvp(2, num_layers=4, hidden_units=[32], base="trainable", seed=1)
+    kept = fitted("forward_kl", MODES.log_prob, flow, steps=500, rate=1e-2).diagnose(num_samples=4000, seed=1)
+    assert abs(np.mean(flow.sample(4000, seed=2)[:, 0] > 0) - 0.65) < 0.1
     assert kept.coverage > 0.95
     assert abs(kept.iwelbo) < 0.05
+
+
+@pytest.mark.slow
+def test_both_modes_in_five_of_five_seeds():
+    for seed in range(5):
+        reverse, forward = (
+            fitted(
+                objective, MODES.log_prob, tff.spline_coupling(2, base="trainable", seed=seed), 1500, sample_size=256
+            )
+            for objective in ("reverse_kl", "forward_kl")
+        )
+        assert reverse.diagnose(seed=1).coverage < 0.75
+        assert abs(np.mean(forward.flow.sample(10_000, seed=1)[:, 0] > 0) - 0.65) < 0.1
+        assert forward.diagnose(seed=1).coverage > 0.95
 
 
 def test_importance_weighted_bounds_are_tighter_than_the_elbo_after_training():
@@ -96,15 +110,9 @@ def test_importance_weighted_bounds_are_tighter_than_the_elbo_after_training():
         z, log_q = model.flow.experimental_sample_and_log_prob(samples * 4000, seed=(3, 4))
         return -float(tf.reduce_mean(renyi_bound(target(z) - log_q, alpha, samples)))
 
-    makers = [
-        tfd.MultivariateNormalTriL(
-            tf.Variable([0.0, 0.0]), tfp.util.TransformedVariable(tf.eye(2), tfp.bijectors.FillScaleTriL())
-        )
-        for _ in range(2)
-    ]
-    elbo = fitted(1.0, target, makers[0], steps=800, rate=2e-2)
+    elbo = fitted(1.0, target, normal_flow(), steps=800, rate=2e-2)
     weighted = fitted(
-        "importance_weighted", target, makers[1], steps=800, rate=2e-2, sample_size=512, path_derivative=True
+        "importance_weighted", target, normal_flow(), steps=800, rate=2e-2, sample_size=512, path_derivative=True
     )
     assert bound(weighted, 0.0) > bound(elbo, 0.0) + 0.02
     assert bound(elbo, 1.0) > bound(weighted, 1.0) + 0.02
