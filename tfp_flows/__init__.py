@@ -20,6 +20,7 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
         destructors,
         distribution,
         dynamics,
+        inference,
         latent,
         networks,
         recipes,
@@ -35,6 +36,8 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
     from tfp_flows.distribution import *
     from tfp_flows.dynamics import *
     from tfp_flows.evaluation import diagnostics, plots
+    from tfp_flows.inference import *
+    from tfp_flows.inference import calibration
     from tfp_flows.latent import *
     from tfp_flows.networks import *
     from tfp_flows.numerics import bound_log_scale
@@ -46,11 +49,24 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
     from tfp_flows.transformers import *
 
     __all__ = ["__version__", "bound_log_scale", "rbig", "serializable"]
-    __all__ += ["callbacks", "course", "data", "destructors", "diagnostics", "layers", "plots", "streams", "testing"]
-    __all__ += bases.__all__ + bijectors.__all__ + distribution.__all__ + dynamics.__all__ + latent.__all__
-    __all__ += networks.__all__ + recipes.__all__ + saving.__all__ + training.__all__ + transformers.__all__
+    __all__ += [
+        "calibration",
+        "callbacks",
+        "course",
+        "data",
+        "destructors",
+        "diagnostics",
+        "layers",
+        "plots",
+        "streams",
+        "testing",
+    ]
+    __all__ += bases.__all__ + bijectors.__all__ + distribution.__all__ + dynamics.__all__ + inference.__all__
+    __all__ += (
+        latent.__all__ + networks.__all__ + recipes.__all__ + saving.__all__ + training.__all__ + transformers.__all__
+    )
 
     # `from tfp_flows.layers import LogProb` works like `tff.layers.LogProb`, wherever the module lies.
-    for _module in (callbacks, diagnostics, layers, plots, streams):
+    for _module in (calibration, callbacks, diagnostics, layers, plots, streams):
         sys.modules[f"{__name__}.{_module.__name__.rsplit('.', 1)[1]}"] = _module
     sys.modules[f"{__name__}.flows"] = flows = recipes  # earlier name

@@ -15,13 +15,14 @@ from tfp_flows._compat_tfp import TransformedDistribution, is_injective
 from tfp_flows.bases import log_prob_of
 from tfp_flows.bijectors.composition import density_parts, forward_and_log_det, has_constant_log_det, is_affine
 from tfp_flows.bijectors.conditioning import conditional_kwargs, conditional_sizes
+from tfp_flows.bijectors.given import GivenBijector
 from tfp_flows.eager_calls import EagerCalls, is_traceable
 from tfp_flows.networks.broadcasting import broadcast_events, check_condition, check_rows
 from tfp_flows.registry import serializable
 
 tfd = tfp.distributions
 
-__all__ = ["FlowDistribution"]
+__all__ = ["FlowDistribution", "GivenFlow"]
 
 # `training.layers`, which imports this module, registers the function that creates Keras layers here.
 LOG_PROB_LAYERS: list[Callable] = []
@@ -164,6 +165,10 @@ class FlowDistribution(TransformedDistribution):
         preprocess = self.preprocess_condition
         return FlowDistribution(distribution, self.bijector, preprocess_condition=preprocess, name=self.name)
 
+    def given(self, conditional_input, *, name: str | None = None) -> GivenFlow:
+        """Return the distribution for one fixed condition `[C]`, which shares the weights: see `GivenFlow`."""
+        return GivenFlow(self, conditional_input, name=name)
+
     _mean, _stddev = _of_affine_flows("mean"), _of_affine_flows("stddev")
     _variance, _covariance = _of_affine_flows("variance"), _of_affine_flows("covariance")
 
@@ -297,3 +302,53 @@ class FlowDistribution(TransformedDistribution):
                 f"`conditional_input` has batch shape {given}, which does not broadcast to the sample shape {wanted}: "
                 f"for one sample of each condition, let `sample_shape` be {given.as_list()}."
             )
+
+
+@serializable
+class GivenFlow(FlowDistribution):
+    """Conditional flow with one fixed condition, as an ordinary distribution. `flow.given(c)` returns one.
+
+    It shares the weights of the flow, so that it changes as the flow is trained. Its `bijector` needs no condition
+    either, for `tfp.mcmc.TransformedTransitionKernel` and for plots. Cost: that of the flow.
+
+    Args:
+      flow: A conditional flow.
+      conditional_input: The condition, `[C]`.
+      name: Name of the distribution; that of the flow if `None`.
+
+    Raises:
+      ValueError: If the flow is not conditional, or the condition has another shape.
+
+    Example:
+      >>> flow = tff.maf(2, num_layers=1, conditional_size=3, seed=1)
+      >>> posterior = flow.given([0.5, -1.0, 2.0])
+      >>> posterior.sample(5).shape, posterior.log_prob(tf.zeros([4, 2])).shape
+      (TensorShape([5, 2]), TensorShape([4]))
+    """
+
+    def __init__(self, flow: FlowDistribution, conditional_input, *, name: str | None = None):
+        size = getattr(flow, "conditional_size", None)
+        if not isinstance(flow, FlowDistribution) or size is None:
+            raise ValueError(f"`flow` must be a conditional flow (conditional_size=...), got {flow!r}.")
+        condition = np.asarray(conditional_input, tf.as_dtype(flow.dtype).as_numpy_dtype)
+        if condition.shape != (size,):
+            raise ValueError(
+                f"`conditional_input` must be one condition of shape [{size}], got {list(condition.shape)}."
+            )
+        parameters = {"flow": flow, "conditional_input": condition, "name": name}
+        self._flow, self.conditional_input = flow, condition
+        bijector = GivenBijector(flow, condition)
+        self._keep(flow.distribution, bijector, None, False, flow.name if name is None else name, parameters)
+
+    @classmethod
+    def _parameter_properties(cls, dtype, num_classes=None):
+        return super()._parameter_properties(dtype, num_classes)
+
+    def _density_of(self, y: tf.Tensor, kwargs: dict[str, Any]) -> tf.Tensor:
+        return self._flow._density_of(y, {**kwargs, "conditional_input": self.conditional_input})
+
+    def _is_traceable(self) -> bool:
+        return self._flow._is_traceable()
+
+    def with_base(self, distribution: tfd.Distribution) -> GivenFlow:
+        return GivenFlow(self._flow.with_base(distribution), self.conditional_input, name=self.name)

@@ -16,26 +16,27 @@ from tfp_flows.registry import serializable
 
 @serializable
 class RealNVP(FlowBijector, tfb.RealNVP):
-    """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (arXiv:1605.08803, eq. 4-7).
+    """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (arXiv:1605.08803, eq. 4-5).
 
     `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in replacement for `tfb.RealNVP`, with the same arguments.
-    `shift_and_log_scale_fn` may also be any Keras 3 or tf_keras network or function (see `as_template`), and
-    `bijector_fn` any function over one, such as `real_nvp_template(..., transformer=...)`. `trainable_variables` lists
-    their weights, also through `Chain`, `Invert` and `TransformedDistribution`.
+    `shift_and_log_scale_fn` may also be a Keras 3 or tf_keras network, or a function that calls one (see `as_template`), and
+    `bijector_fn` a function that calls one, such as `real_nvp_template(..., transformer=...)`. Their weights are in
+    `trainable_variables` of the bijector, and of any `Chain`, `Invert` or `TransformedDistribution` that holds it.
 
     Cost per direction and event: one pass of the network. Shapes: `[..., D]` to `[..., D]`; log-det `[...]`, in nats.
 
     Args:
-      num_masked: Number `k` of leading dimensions that stay and condition the others; if negative, the trailing ones.
-      fraction_masked: `k` as a fraction of the event size, instead of `num_masked`.
-      shift_and_log_scale_fn: Network or callable `(x[:k], output_units, **condition_kwargs)` of `(shift, log_scale)` or
-        one tensor.
+      num_masked: Number `k` of leading dimensions that stay and condition the others. If negative, the last `|k|` dimensions
+        stay instead, and `x[:k]` here means these.
+      fraction_masked: `k` as a fraction of the event size, in (-1, 1), rounded to the nearest integer; instead of `num_masked`.
+      shift_and_log_scale_fn: Network or callable `(x[:k], output_units, **condition_kwargs)` that returns
+        `(shift, log_scale)`, or one tensor of shifts and then log-scales on its last axis.
       bijector_fn: Callable `(x[:k], output_units, **condition_kwargs)` that returns a bijector for the rest.
       is_constant_jacobian: Whether the log-det is the same for all events, as for additive couplings (NICE, arXiv:1410.8516).
       validate_args, name: Whether to check values at run time; name of the bijector.
 
     Raises:
-      ValueError: If neither or both of the functions are given.
+      ValueError: If neither or both of the functions, or of `num_masked` and `fraction_masked`, are given.
 
     Example:
       >>> net = keras.Sequential([keras.layers.Dense(16, "relu"), keras.layers.Dense(2)])
@@ -54,6 +55,9 @@ class RealNVP(FlowBijector, tfb.RealNVP):
         validate_args: bool = False,
         name: str | None = None,
     ):
+        """Create the bijector; the arguments are described in the class."""
+        if num_masked is None and fraction_masked is None:
+            raise ValueError("Give `num_masked` or `fraction_masked`, got neither.")
         self._conditioner = conditioner_of(shift_and_log_scale_fn, bijector_fn, largest_rank=1)
         self._num_kept, self._fraction_kept = num_masked, fraction_masked
         # Not passed on: TFP treats a map with a constant Jacobian as affine, and returns wrong moments.

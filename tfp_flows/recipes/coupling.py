@@ -33,8 +33,8 @@ def coupling_layers(
     """Return coupling layers that condition on the first and the last half of the dimensions in turn.
 
     Args:
-      mixing: Map after every second layer, to mix the halves: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a
-        trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
+      mixing: Map between successive pairs of layers, to mix the halves: `"reverse"`, `"permute"` (fixed and random) or
+        `"lu"`, a trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
     """
     positive_int("event_size", event_size, 2)
     one_of("mixing", mixing, MIXINGS)
@@ -62,7 +62,9 @@ def coupling_flow(event_size: int, transformer: Transformer | Sequence[Transform
     """Build a coupling flow with any transformer. Layers condition on the first and the last half of the dimensions in turn.
 
     Args:
-      transformer: A `Transformer`, or a list with one per layer, from base to data; `AffineTransformer()` if `None`.
+      transformer: A `Transformer`: the increasing map that a layer applies to each number of one half, with parameters that a
+        network computes from the other half. Or a list with one per layer, from base to data. `AffineTransformer()` if
+        `None`.
 
     Example:
       >>> tff.coupling_flow(3, tff.SplineTransformer(num_bins=4), num_layers=2).sample(5).shape
@@ -122,7 +124,8 @@ def spline_coupling(
 ):
     """Build a neural spline flow with coupling layers (Durkan et al. 2019): rational-quadratic splines.
 
-    Linear maps between the layers bring values from outside of the splines' interval into it.
+    Splines act on `[-bound, bound]`. The trainable linear maps between successive pairs of layers can bring other values into
+    it.
 
     Example:
       >>> tff.spline_coupling(3, num_layers=2).sample(5).shape

@@ -30,7 +30,7 @@ def amortized_layers(
     """Return layers of one kind, each with its own seed.
 
     Args:
-      num_layers: Number of layers; 0 returns the base.
+      num_layers: Number of layers; with 0, the flow is the base, followed by `preprocess`.
       hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
     """
     options = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size, **options}

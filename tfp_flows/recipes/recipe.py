@@ -25,9 +25,9 @@ RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # each recipe has its 
 
 # Documentation of options that the docstring of a recipe does not describe.
 OPTIONS = {
-    "event_size": "Size `D` of the events.",
+    "event_size": "Size `D` of the events; at least 2 for coupling flows.",
     "image_shape": "`(H, W, C)`.",
-    "num_layers": "Number of layers.",
+    "num_layers": "Number of layers; at least 2 for coupling flows.",
     "hidden_units": "Sizes of the hidden layers of each network.",
     "activation": "Activation of the hidden layers.",
     "log_scale_bound": """The log-scale of a layer is bounded smoothly to `(-bound, bound)`, so that no scale overflows;
@@ -47,16 +47,19 @@ OPTIONS = {
     "inverse": """If true, the networks read the latent values, as in `iaf`, and the costs of `log_prob` and sampling are
         exchanged.""",
     "normalization": """Map after each layer: `"actnorm"` (a trainable shift and scale of each dimension, adapted to the
-        first batch), `"batch_norm"` (batch normalization), or `None`.""",
-    "base": """Distribution of the latent values. `None` is a standard normal distribution, and `"trainable"` one with trainable
-        mean and scale. Another distribution must have as many dimensions as an event, in one vector.""",
-    "preprocess": "Last bijector, whose `forward` returns data, such as `standardize(x_train)`.",
-    "conditional_size": """Length `C` of each condition, such as the number of classes if they are one-hot. `log_prob` and
+        first batch of `FlowModel.fit`), `"batch_norm"` (batch normalization), or `None`.""",
+    "base": """Distribution of the latent values. `None` is a standard normal distribution, and `"trainable"` a normal
+        distribution with a trainable mean and scale for each dimension. Any other must have event shape `[D]` and the
+        flow's dtype.""",
+    "preprocess": """Bijector between the layers and the data, such as `standardize(x_train)`. Its `inverse` is applied to the
+        data first, and its `forward` to samples last.""",
+    "conditional_size": """Length `C` of each condition, such as the number of classes for one-hot labels. `log_prob` and
         `sample` then require `conditional_input`. `None` for no conditions.""",
-    "preprocess_condition": """`"standardize"` (default): the first `FlowModel.fit` standardizes the conditions by their mean
-        and deviation, which are saved with the flow. Or a bijector whose `inverse` is applied to `conditional_input` first,
-        or `None`.""",
-    "seed": "Integer seed of weights, orders and permutations. With `None`, orders and permutations are the same each time.",
+    "preprocess_condition": """`"standardize"` (default): the first `FlowModel.fit` measures mean and standard deviation of
+        the conditions, which are saved with the flow and standardize them from then on. Columns of zeros and ones stay as they
+        are. Or a bijector whose `inverse` is applied to `conditional_input` first, or `None`.""",
+    "seed": """Integer seed of the initial weights, and of random orders and permutations. With `None`,
+        `keras.utils.set_random_seed` determines the weights, and orders and permutations are always the same.""",
     "dtype": "`tf.float32` or `tf.float64`.",
     "name": "Name of the distribution.",
 }
@@ -159,10 +162,11 @@ def _complete_doc(fn: Callable, like: Callable | None, signature: inspect.Signat
     lines += [f"  {name}: {' '.join(texts[name].split())}" for name in signature.parameters]
     cost = ""
     if facts.density is not None:
-        cost = f" Per event and layer, `log_prob` costs {facts.density}, and sampling {facts.sampling}."
+        cost = f" Cost per event and layer, without conditions: {facts.density} for `log_prob`, {facts.sampling} for sampling."
         cost += " A pass is one evaluation of the layer's network." if "pass" in cost else ""
+        cost += " A scalar solve inverts a monotone function of one number." if "scalar solve" in cost else ""
     lines += ["", "Returns:", "  A transformed distribution." + cost]
-    lines += ["", "Raises:", "  ValueError: For an argument out of range; it names the argument."]
+    lines += ["", "Raises:", "  ValueError: If an argument is out of range; the message names it."]
     lines += ["", "Example:" + tail.rstrip()]
     if facts.paper is not None:
         lines += ["", "References:", f"  {facts.paper}, arXiv:{facts.arxiv}."]

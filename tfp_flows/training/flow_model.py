@@ -39,30 +39,32 @@ tfd = tfp.distributions
 class FlowModel(SavableModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
-    `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes its negative mean
-    (NLL) with any Keras optimizer and callbacks. It trains all trainable variables of the distribution, including the
-    weights of Keras networks that a bijector holds as an attribute, in a list, or through a function that it calls.
+    `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes the mean negative
+    log-likelihood (NLL), the mean of `-model(x)`, with any Keras optimizer and callbacks. It trains all
+    trainable variables of the distribution, including the weights of Keras networks that a bijector holds as an
+    attribute, in a list, or through a function that it calls.
 
     Differences from a bare `keras.Model`:
 
     - `fit(x)` learns p(x), and `compile` takes no `loss`. `validation_data=x_val` may be a bare array.
-    - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second. So do
-      `evaluate(x, y)` and `predict(x, y=y)`. The flow's own methods are `log_prob(y, conditional_input=x)` and
-      `sample(n, conditional_input=x)`.
-    - Data-dependent bijectors (`tff.ActNorm`, `tff.BatchNormalization`) are adapted to the first batch.
+    - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second.
+      `evaluate(x, y)` and `predict(x, y=y)` take the same order. `log_prob` and `sample`, of the flow and of the model,
+      take conditions as a keyword: `log_prob(y, conditional_input=x)` and `sample(len(x), conditional_input=x)`.
+    - `fit` adapts data-dependent bijectors, such as `tff.ActNorm`, to its first batch, unless the data is a generator.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
 
     Args:
-      distribution: Any `tfd.Distribution` with `log_prob`, such as the flow of a recipe.
-      dequantize: The number of levels, or a `VariationalDequantization`, for integer data `0 .. levels - 1` such as
-        images of bytes. For a number `n`, the model adds uniform noise `u` in [0, 1) and trains on `(x + u) / n`, events
-        in [0, 1]. The loss is then an upper bound on the NLL of the integers, in nats; `history.history` has
-        `bits_per_dim` too (bits per dimension), and `sample` returns integers.
+      distribution: A `tfd.Distribution` over one tensor of real numbers, with trainable variables and batch shape `[]`,
+        such as the flow of a recipe.
+      dequantize: The number of levels, a `UniformDequantization` or a `VariationalDequantization`, for integer data
+        `0 .. levels - 1` such as images of bytes. For a number `n`, the model adds uniform noise `u` in [0, 1)
+        and trains on `(x + u) / n`, events in [0, 1]. The loss is then an upper bound on the NLL of the integers, in
+        nats; `history.history` has `bits_per_dim` too (bits per dimension), and `sample` returns integers.
       seed: Seed of the noise of `dequantize`, or of a subclass's objective.
       name: Name of the model.
 
     Raises:
-      ValueError: If `distribution` is not a distribution, or has no trainable variable.
+      ValueError: If `distribution` is not such a distribution.
 
     Example:
       >>> model = tff.FlowModel(tff.maf(2, num_layers=2, seed=1))
@@ -179,8 +181,8 @@ class FlowModel(SavableModel):
 
         Args:
           x: Array or data frame of events `[N, *event_shape]`, or of conditions `[N, C]` if the distribution is
-            conditional. Or batches of events, or of pairs of conditions and events: a `tf.data.Dataset`, a
-            `tff.streams.Stream` or a generator.
+            conditional. Also a `tf.data.Dataset`, a `tff.streams.Stream` or a generator of batches: of events, or of pairs
+            `(conditions, events)`. A generator yields tuples, `(events,)` or `(conditions, events)`.
           y: Array of events, for a conditional distribution only.
           batch_size: Rows in a step; 32 if `None`.
           epochs, verbose, callbacks, kwargs: Options of `keras.Model.fit`. `validation_data` is an array, a tuple
@@ -191,7 +193,8 @@ class FlowModel(SavableModel):
 
         Raises:
           ValueError: For data that cannot be trained on; the message names what is wrong and where.
-          FloatingPointError: If the loss turns NaN or infinite, with epoch and step. The weights are those before that step.
+          FloatingPointError: If the loss, its gradient or the updated weights are not finite. The message gives epoch and step,
+            and the weights keep their values from before that step.
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
@@ -271,7 +274,8 @@ class FlowModel(SavableModel):
     def log_prob(self, x, conditional_input=None) -> tf.Tensor:
         """Return the log-density, in nats, of `x` with shape `[..., *event_shape]`. Compiled at the first call.
 
-        With `dequantize`, this is the density over events in [0, 1]; `predict` returns the bound for integers.
+        `conditional_input` holds the conditions `[..., C]` of a conditional flow. With `dequantize`, the events are in [0, 1];
+        `predict` returns a lower bound on the log-probability of integers.
         """
         try:
             x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
@@ -308,8 +312,8 @@ class FlowModel(SavableModel):
     ) -> tf.Tensor:
         """Return samples of shape `[*sample_shape, *event_shape]`, equal for equal `seed`. Compiled at the first call.
 
-        Without a seed, `keras.utils.set_random_seed` (TensorFlow's global seed) decides. The leading axes of
-        `conditional_input` broadcast to `sample_shape`.
+        Without a seed, samples depend on TensorFlow's global seed, which `keras.utils.set_random_seed` sets. The leading axes
+        of `conditional_input` broadcast to `sample_shape`: for one sample of each of N conditions, `sample_shape` is N.
 
         Raises:
           ValueError: If `sample_shape` is not a non-negative integer, or a tuple of them.
