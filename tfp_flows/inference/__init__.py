@@ -1,3 +1,5 @@
 """Inference: posteriors from simulators, Markov chains in a flow's coordinates, and calibration."""
 
-__all__: list[str] = []
+from tfp_flows.inference.neural_posterior import NeuralPosterior
+
+__all__ = ["NeuralPosterior"]
