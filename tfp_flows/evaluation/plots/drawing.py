@@ -1,0 +1,87 @@
+"""Shared parts of the plots: colors, limits, checks of points, and densities on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DATA_COLOR, SAMPLE_COLOR = "black", "tab:orange"
+_CHUNK = 8192  # rows of a call, so that large networks fit into memory
+
+
+def pyplot():
+    """Return `matplotlib.pyplot`. Raise an `ImportError` that names the extra if Matplotlib is missing."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("tfp_flows.plots needs matplotlib: pip install 'tfp_flows[plots]'") from error
+    return plt
+
+
+def panels(figure: Figure | None, rows: int, columns: int, size: tuple[float, float]) -> np.ndarray:
+    """Return axes `[rows, columns]` in `figure`, or in a new figure with panels of `size` inches."""
+    if figure is None:
+        figure = pyplot().figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    return figure.subplots(rows, columns, squeeze=False)
+
+
+def check_points(name: str, x: Any, columns: int | None = None) -> np.ndarray:
+    """Return `x` as an array `[N, D]`. Raise a `ValueError` for another shape, or another number of columns."""
+    x = np.asarray(x)
+    if x.ndim != 2 or len(x) == 0 or (columns is not None and x.shape[1] != columns):
+        raise ValueError(f"`{name}` must have shape [N, {columns or 'D'}], got {list(x.shape)}.")
+    return x
+
+
+def limits_of(x: np.ndarray, margin: float = 0.12) -> list[tuple[float, float]]:
+    """Return `(low, high)` around the points for each axis."""
+    low, high = x.min(axis=0), x.max(axis=0)
+    pad = margin * np.where(high > low, high - low, 1.0)
+    return list(zip(low - pad, high + pad, strict=True))
+
+
+def scatter(ax: Axes, x: np.ndarray, color: str, alpha: float = 0.35, *, count: int | None = None) -> None:
+    """Plot points `[N, 2]`, of a size that suits `count` points (`N` if `None`): small if there are many."""
+    size = float(np.clip(6000.0 / (count or len(x)), 2.0, 20.0))
+    ax.scatter(x[:, 0], x[:, 1], s=size, color=color, alpha=alpha, linewidths=0)
+
+
+def plain(name: str) -> str:
+    """Escape dollar signs, which matplotlib would parse as a formula."""
+    return name.replace("$", r"\$")
+
+
+def frame(ax: Axes, limits: Sequence[tuple[float, float]], columns: Sequence[str] | None) -> None:
+    """Set the limits and the labels of both axes."""
+    ax.set(xlim=limits[0], ylim=limits[1])
+    if columns is not None:
+        ax.set(xlabel=plain(columns[0]), ylabel=plain(columns[1]))
+
+
+def log_prob(flow: Any, x: np.ndarray, **condition: Any) -> np.ndarray:
+    """Return log-densities `[N]` in float64, in nats. Casts `x` to the dtype of the flow."""
+    dtype = getattr(flow, "dtype", None)
+    x = x.astype(np.float32 if dtype is None else tf.as_dtype(dtype).as_numpy_dtype)
+    chunks = np.array_split(x, max(1, -(-len(x) // _CHUNK)))
+    return np.concatenate([np.asarray(flow.log_prob(chunk, **condition), np.float64) for chunk in chunks])
+
+
+def density_on_grid(
+    flow: Any, limits: Sequence[tuple[float, float]], resolution: int, **condition: Any
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the coordinates of both axes and the density `[resolution, resolution]`, one row for each ordinate."""
+    xs, ys = (np.linspace(low, high, resolution) for low, high in limits)
+    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
+    return xs, ys, np.exp(log_prob(flow, grid, **condition)).reshape(resolution, resolution)
+
+
+def density_image(ax: Axes, xs: np.ndarray, ys: np.ndarray, p: np.ndarray, vmax: float | None = None):
+    """Draw a density `[len(ys), len(xs)]` in shades of blue, and return the mesh."""
+    return ax.pcolormesh(xs, ys, p, cmap="Blues", shading="nearest", rasterized=True, vmin=0.0, vmax=vmax)
