@@ -65,6 +65,12 @@ def frame(ax: Axes, limits: Sequence[tuple[float, float]], columns: Sequence[str
         ax.set(xlabel=plain(columns[0]), ylabel=plain(columns[1]))
 
 
+def number_ticks(axis: Any, size: int, most: int, **options: Any) -> None:
+    """Label the `size` cells along an axis of an image from 1, with at most `most` evenly spaced ticks."""
+    ticks = np.unique(np.linspace(0, size - 1, min(size, most)).round().astype(int))
+    axis.set_ticks(ticks, [str(tick + 1) for tick in ticks], **options)
+
+
 def log_prob(flow: Any, x: np.ndarray, **condition: Any) -> np.ndarray:
     """Return log-densities `[N]` in float64, in nats. Casts `x` to the dtype of the flow."""
     dtype = getattr(flow, "dtype", None)
