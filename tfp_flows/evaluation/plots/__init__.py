@@ -4,6 +4,8 @@ Most functions take axes or a figure to plot into, or create them, and return th
 """
 
 from tfp_flows.evaluation.plots.autoregressive_masks import masks
+from tfp_flows.evaluation.plots.comparison import compare
+from tfp_flows.evaluation.plots.conditions import conditional
 from tfp_flows.evaluation.plots.deformations import layers
 from tfp_flows.evaluation.plots.densities import density
 from tfp_flows.evaluation.plots.drawing import DATA_COLOR, SAMPLE_COLOR
@@ -15,6 +17,8 @@ from tfp_flows.evaluation.plots.points import corner, data_and_samples
 __all__ = [
     "DATA_COLOR",
     "SAMPLE_COLOR",
+    "compare",
+    "conditional",
     "corner",
     "data_and_samples",
     "density",

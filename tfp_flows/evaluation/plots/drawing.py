@@ -32,6 +32,26 @@ def panels(figure: Figure | None, rows: int, columns: int, size: tuple[float, fl
     return figure.subplots(rows, columns, squeeze=False)
 
 
+def panel_rows(figure: Figure | None, count: int, per_row: int, size: tuple[float, float]) -> np.ndarray:
+    """Return `count` axes, `[count]`, in rows of nearly equal length, at most `per_row`. Removes axes that are not needed."""
+    rows = -(-count // per_row)
+    axes = panels(figure, rows, -(-count // rows), size).ravel()
+    for ax in axes[count:]:
+        ax.remove()
+    return axes[:count]
+
+
+def outer_labels(axes: np.ndarray) -> None:
+    """Remove the labels of panels, from `panel_rows`, that have a neighbor below or on their left. All have the same limits."""
+    per_row = axes[0].get_gridspec().ncols
+    for i, ax in enumerate(axes):
+        ax.tick_params(labelsize=7, labelleft=i % per_row == 0, labelbottom=i + per_row >= len(axes))
+        if i % per_row:
+            ax.set_ylabel("")
+        if i + per_row < len(axes):
+            ax.set_xlabel("")
+
+
 def check_points(name: str, x: Any, columns: int | None = None) -> np.ndarray:
     """Return `x` as an array `[N, D]`. Raise a `ValueError` for another shape, or another number of columns."""
     x = np.asarray(x)
