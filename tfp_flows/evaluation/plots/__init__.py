@@ -3,6 +3,7 @@
 Most functions take axes or a figure to plot into, or create them, and return the axes.
 """
 
+from tfp_flows.evaluation.plots.animations import animation
 from tfp_flows.evaluation.plots.autoregressive_masks import masks
 from tfp_flows.evaluation.plots.comparison import compare
 from tfp_flows.evaluation.plots.conditions import conditional
@@ -17,6 +18,7 @@ from tfp_flows.evaluation.plots.points import corner, data_and_samples
 __all__ = [
     "DATA_COLOR",
     "SAMPLE_COLOR",
+    "animation",
     "compare",
     "conditional",
     "corner",

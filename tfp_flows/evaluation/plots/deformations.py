@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfp_flows.checks import positive_int
-from tfp_flows.evaluation.plots.drawing import DATA_COLOR, SAMPLE_COLOR, check_points, panels, scatter
+from tfp_flows.evaluation.plots.drawing import DATA_COLOR, SAMPLE_COLOR, check_points, panels, scatter, square_limits
 from tfp_flows.evaluation.plots.trajectories import Trajectory, draw_base, plane_flow, trajectory
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def layers(
     shown = np.unique(np.linspace(0, count - 1, min(count, max_panels)).round().astype(int))
     axes = panels(figure, len(rows), len(shown), (2.1, 2.2))
     for j, k in enumerate(shown):
-        limits = _square_limits(np.concatenate([m.points[k][: len(x)] for m, (x, *_) in zip(moved, rows, strict=True)]))
+        limits = square_limits(np.concatenate([m.points[k][: len(x)] for m, (x, *_) in zip(moved, rows, strict=True)]))
         for ax, m, (x, _, color, _) in zip(axes[:, j], moved, rows, strict=True):
             if grid:
                 _draw_grid(ax, m.points[k][len(x) :])
@@ -108,14 +107,3 @@ def _draw_grid(ax: Axes, points: np.ndarray) -> None:
 
     lines = points.reshape(-1, _PER_LINE, 2)
     ax.add_collection(LineCollection(lines, colors=_GRID_COLOR, linewidths=0.5, alpha=0.5), autolim=False)
-
-
-def _square_limits(x: np.ndarray) -> Sequence[tuple[float, float]]:
-    """Return limits around almost all points, with equal units on both axes unless their ranges differ by a factor of 4."""
-    x = x[np.all(np.isfinite(x), axis=1)]
-    low, high = np.quantile(x, [0.002, 0.998], axis=0)
-    half = 0.6 * np.maximum(high - low, 1e-6)
-    if half.max() < 4.0 * half.min():
-        half = np.full(2, half.max())
-    center = 0.5 * (low + high)
-    return list(zip(center - half, center + half, strict=True))

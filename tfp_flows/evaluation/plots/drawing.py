@@ -67,6 +67,17 @@ def limits_of(x: np.ndarray, margin: float = 0.12) -> list[tuple[float, float]]:
     return list(zip(low - pad, high + pad, strict=True))
 
 
+def square_limits(x: np.ndarray) -> Sequence[tuple[float, float]]:
+    """Return limits around almost all points, with equal units on both axes unless their ranges differ by a factor of 4."""
+    x = x[np.all(np.isfinite(x), axis=1)]
+    low, high = np.quantile(x, [0.002, 0.998], axis=0)
+    half = 0.6 * np.maximum(high - low, 1e-6)
+    if half.max() < 4.0 * half.min():
+        half = np.full(2, half.max())
+    center = 0.5 * (low + high)
+    return list(zip(center - half, center + half, strict=True))
+
+
 def scatter(ax: Axes, x: np.ndarray, color: str, alpha: float = 0.35, *, count: int | None = None) -> None:
     """Plot points `[N, 2]`, of a size that suits `count` points (`N` if `None`): small if there are many."""
     size = float(np.clip(6000.0 / (count or len(x)), 2.0, 20.0))
