@@ -81,6 +81,21 @@ def test_a_condition_reaches_the_layers():
     assert np.abs(ends[1] - ends[0]).max() > 0.1
 
 
+@pytest.mark.parametrize(("inverted", "data"), [(False, None), pytest.param(True, X, marks=pytest.mark.slow)])
+def test_continuous_flows_are_shown_along_their_trajectories(inverted, data):
+    layer = tff.ContinuousFlow(2, hidden_units=[8], seed=1)
+    tff.testing.redraw_weights(layer, seed=2, scale=0.6)
+    flow = tfd.TransformedDistribution(BASE, tfb.Chain([tfb.Invert(layer) if inverted else layer]))
+    axes = tff.plots.layers(flow, data, num_samples=30, max_panels=9, grid=False)
+    assert axes.shape == (1 if data is None else 2, 9)
+    h = -0.125 if inverted else 0.125
+    for row in axes:  # the last place is the solver's: an error of the integration would be a jump before it
+        way = np.stack([points(ax) for ax in row]).astype(np.float32)
+        for time, before, now, after in ((1, *way[:3]), (6, *way[5:8]), (7, *way[6:9])):
+            velocity = layer.velocity(1 - time / 8 if inverted else time / 8, now)
+            np.testing.assert_allclose((after - before) / (2 * h), velocity, atol=0.02)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

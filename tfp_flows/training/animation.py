@@ -12,6 +12,7 @@ import numpy as np
 from tfp_flows.checks import positive_int
 from tfp_flows.evaluation.plots.drawing import (
     DATA_COLOR,
+    box_aspect,
     check_points,
     density_image,
     density_on_grid,
@@ -157,12 +158,15 @@ class TrainingAnimation(keras.callbacks.Callback):
         model = self.model if hasattr(self.model, "log_prob") else self.model.flow
         condition = {} if self.conditional_input is None else {"conditional_input": self.conditional_input}
         nll = -np.mean(log_prob(model, self.data[:_SCORED], **condition))
-        figure = Figure(figsize=(4.0, 3.9))
-        figure.subplots_adjust(left=0.12, right=0.98, bottom=0.08, top=0.92)  # the same in all frames
+        height = 3.5 * box_aspect(self._limits) + 0.6
+        figure = Figure(figsize=(4.0, height))
+        # The same in all frames.
+        figure.subplots_adjust(left=0.11, right=0.985, bottom=0.3 / height, top=1.0 - 0.3 / height)
         ax = figure.subplots()
         density_image(ax, *density_on_grid(model, self._limits, self.resolution, **condition))
         scatter(ax, self.data[:_SHOWN], DATA_COLOR, alpha=0.25, count=4 * _SHOWN)
         frame(ax, self._limits, None)
         ax.set_title(f"epoch {epoch}, NLL {nll:.2f} nats", fontsize=10)
+        ax.set_box_aspect(box_aspect(self._limits))
         ax.tick_params(labelsize=8)
         return picture(figure, self.dpi)

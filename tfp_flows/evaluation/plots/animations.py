@@ -34,7 +34,8 @@ def animation(
 ) -> FuncAnimation:
     """Animate how a two-dimensional flow moves particles from the base to the data, layer by layer.
 
-    Within a layer, particles move on straight lines from its input to its output. Each keeps the color of its angle in
+    Within a layer, particles move on straight lines from its input to its output. Within a `ContinuousFlow`, they move
+    along its trajectories. Each keeps the color of its angle in
     the base. The limits follow the particles. In a notebook, the returned animation shows itself with controls.
 
     Args:

@@ -10,6 +10,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.evaluation.plots.drawing import (
     DATA_COLOR,
+    box_aspect,
     check_points,
     density_image,
     density_on_grid,
@@ -47,7 +48,8 @@ def compare(
     Args:
       flows: Fitted flows or models, as a dictionary by name, or as a list. A list is named after the distributions.
       data: Held-out points `[N, 2]`, which the flows were not trained on.
-      floor: Entropy of the data in nats, the lowest expected NLL. If given, titles show how far above it each flow is.
+      floor: Entropy of the data in nats, the lowest expected NLL. If given, titles show how far above it each flow is. On a
+        finite sample, a good flow may be a little below.
       limits: `[(x_low, x_high), (y_low, y_high)]`; around the data if `None`.
       columns: Names of the two axes.
       resolution: Number of pixels along each axis.
@@ -62,10 +64,9 @@ def compare(
     Example:
       >>> moons = tff.data.moons()
       >>> flows = {"before": tff.maf(2, num_layers=1, seed=1), "truth": moons}
-      >>> axes = tff.plots.compare(flows, moons.sample(5000, seed=1), floor=moons.entropy(), resolution=20)
-      >>> print(axes[2].get_title())
-      truth
-      NLL 0.29 nats (+0.00)
+      >>> axes = tff.plots.compare(flows, moons.sample(500, seed=1), floor=moons.entropy(), resolution=20)
+      >>> [ax.get_title().splitlines()[0] for ax in axes]
+      ['held-out data', 'before', 'truth']
     """
     named = _named(flows)
     data = check_points("data", data, 2)
@@ -73,7 +74,7 @@ def compare(
     nlls = [-float(np.mean(log_prob(flow, data))) for flow in named.values()]
     images = [density_on_grid(flow, limits, resolution) for flow in named.values()]
     best = int(np.argmin(np.where(np.isfinite(nlls), nlls, np.inf)))
-    axes = panel_rows(figure, 1 + len(named), 5, (2.4, 2.6))
+    axes = panel_rows(figure, 1 + len(named), 5, (2.4, 2.2 * box_aspect(limits) + 0.6))
     scatter(axes[0], data[:_SHOWN], DATA_COLOR)
     axes[0].set_title("held-out data" if floor is None else f"held-out data\nfloor {floor:.2f} nats", fontsize=9)
     for ax, name, nll, image in zip(axes[1:], named, nlls, images, strict=True):
@@ -82,6 +83,7 @@ def compare(
         ax.set_title(f"{plain(name)}\nNLL {nll:.2f} nats{above}", fontsize=9)
     for ax in axes:
         frame(ax, limits, columns)
+        ax.set_box_aspect(box_aspect(limits))
     outer_labels(axes)
     return axes
 

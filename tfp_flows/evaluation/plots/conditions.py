@@ -10,6 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows.evaluation.plots.drawing import (
+    box_aspect,
     density_image,
     density_on_grid,
     frame,
@@ -119,12 +120,12 @@ def _panels(flow, event_shape, conditions, labels, limits, columns, resolution, 
     del event_shape
     images = [density_on_grid(flow, limits, resolution, conditional_input=c) for c in conditions]
     top = max(p.max() for *_, p in images)
-    axes = panel_rows(figure, len(conditions), 5, (2.1, 2.3))
+    axes = panel_rows(figure, len(conditions), 5, (2.1, 1.9 * box_aspect(limits) + 0.5))
     for ax, image, label in zip(axes, images, labels, strict=True):
         mesh = density_image(ax, *image, vmax=top)
         frame(ax, limits, columns)
         ax.set_title(label, fontsize=9)
-        ax.set_box_aspect(1)
+        ax.set_box_aspect(box_aspect(limits))
     outer_labels(axes)
     axes[0].figure.colorbar(mesh, ax=list(axes), label="density", shrink=0.85, aspect=30, pad=0.01)
     return axes

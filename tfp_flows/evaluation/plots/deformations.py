@@ -34,7 +34,8 @@ def layers(
     The first row goes from base to data: samples of the base, with a regular grid that each layer deforms. With `data`,
     the second row shows the inverse direction: read it from right to left, from the data and a regular grid to the base.
     Panels of a column have the same limits, so a good fit looks the same in both rows. Permutations only relabel the
-    axes. They have no panel, and all panels have their axes in the order of the data. `Standardize` has no panel either.
+    axes. They have no panel, and all panels have their axes in the order of the data. `Standardize` has no panel
+    either. A `ContinuousFlow` counts as eight layers, its eighths in time.
 
     Args:
       flow: A flow with events of shape `[2]`, or a model over one.

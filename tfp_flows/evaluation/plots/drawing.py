@@ -41,6 +41,13 @@ def panel_rows(figure: Figure | None, count: int, per_row: int, size: tuple[floa
     return axes[:count]
 
 
+def box_aspect(limits: Sequence[tuple[float, float]]) -> float:
+    """Return the height of a panel over its width: equal units on both axes, or a square if that would be narrow or flat."""
+    (left, right), (low, high) = limits
+    ratio = float((high - low) / (right - left))
+    return ratio if 1 / 3 < ratio < 3 else 1.0
+
+
 def outer_labels(axes: np.ndarray) -> None:
     """Remove the labels of panels, from `panel_rows`, that have a neighbor below or on their left. All have the same limits."""
     per_row = axes[0].get_gridspec().ncols

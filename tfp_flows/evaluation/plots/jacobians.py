@@ -129,7 +129,7 @@ def _heat_map(mean: np.ndarray, names: tuple[str, str], ax: Axes | None) -> Axes
     from matplotlib.patches import Patch
     from matplotlib.ticker import LogLocator
 
-    ax = ax if ax is not None else plt.subplots(layout="constrained")[1]
+    ax = ax if ax is not None else plt.subplots(figsize=(5.2, 4.5), layout="constrained")[1]
     shown = np.ma.masked_equal(mean, 0.0)
     top = shown.max() if shown.count() else 1.0
     low = np.clip(shown.min() if shown.count() else 1.0, 1e-6 * top, 0.5 * top)  # smaller entries have the lowest color

@@ -10,11 +10,12 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import _compat_tfp
-from tfp_flows.bijectors import Standardize
+from tfp_flows.bijectors import ContinuousFlow, Standardize
 from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
 from tfp_flows.bijectors.conditioning import conditional_kwargs
 
 tfb, tfd = tfp.bijectors, tfp.distributions
+_TIMES, _SUBSTEPS = 8, 4  # places of a `ContinuousFlow`, and steps of the integration between two
 
 
 class Step(NamedTuple):
@@ -86,6 +87,7 @@ class Trajectory(NamedTuple):
 
     Permutations only relabel the axes, so they are no layers here: all points have their axes in the order of the data.
     `Standardize` only changes the units, so it is part of the layer before it.
+    A `ContinuousFlow` has several places, at equal distances in time.
     """
 
     names: list[str]
@@ -96,22 +98,45 @@ def trajectory(flow: tfd.Distribution, x: Any, *, inverse: bool = False, conditi
     """Move points `[N, 2]` through all layers: base points toward the data, or with `inverse` data toward the base."""
     steps = steps_of(flow.bijector, bijector_kwargs(flow, conditional_input))
     value = tf.cast(tf.convert_to_tensor(x), flow.dtype)
-    values = [value]
+    stops = []  # of each step, from base to data, without the base side
     for step in reversed(steps) if inverse else steps:
-        move = inverse_and_log_det if step.inverted != inverse else forward_and_log_det
-        value, _ = move(step.bijector, value, value.shape.rank - 1, **step.kwargs)
-        values.append(value)
-    points = [np.reshape(v, [len(v), 2]) for v in (reversed(values) if inverse else values)]
-    names, shown = ["base"], [points[0]]
-    for step, after in zip(steps, points[1:], strict=True):
+        way = [value, *_move(step, value, step.inverted != inverse)]
+        value = way[-1]
+        stops.append(way[-2::-1] if inverse else way[1:])
+    if inverse:
+        stops.reverse()
+    names, points = ["base"], [np.reshape(value if inverse else x, [len(value), 2])]
+    for step, after in zip(steps, stops, strict=True):
+        after = [np.reshape(v, [len(v), 2]) for v in after]
         if _swaps(step.bijector):
-            shown = [p[:, ::-1] for p in shown]
+            points = [p[:, ::-1] for p in points]
         if isinstance(step.bijector, Standardize) and len(names) > 1:
-            shown[-1] = after
+            points[-1] = after[-1]
         elif not _is_relabeling(step.bijector):
-            names.append(re.sub(r"_\d+$", "", step.bijector.name).replace("_", " "))
-            shown.append(after)
-    return Trajectory(names, shown)
+            name = re.sub(r"_\d+$", "", step.bijector.name).replace("_", " ")
+            names += [name if len(after) == 1 else f"{name} {k}/{len(after)}" for k in range(1, len(after) + 1)]
+            points += after
+    return Trajectory(names, points)
+
+
+def _move(step: Step, value: tf.Tensor, inverse: bool) -> list[tf.Tensor]:
+    """Return the values of a bijector, or of its inverse, on the way from `value` to the result, which is the last."""
+    move = inverse_and_log_det if inverse else forward_and_log_det
+    end, _ = move(step.bijector, value, value.shape.rank - 1, **step.kwargs)
+    if not isinstance(step.bijector, ContinuousFlow):
+        return [end]
+    # Runge-Kutta steps of fourth order; their end differs from the solver's by less than a picture shows.
+    h = (-1.0 if inverse else 1.0) / (_TIMES * _SUBSTEPS)
+    time, way = 1.0 if inverse else 0.0, []
+    for i in range(1, (_TIMES - 1) * _SUBSTEPS + 1):
+        k1 = step.bijector.velocity(time, value, **step.kwargs)
+        k2 = step.bijector.velocity(time + h / 2, value + h / 2 * k1, **step.kwargs)
+        k3 = step.bijector.velocity(time + h / 2, value + h / 2 * k2, **step.kwargs)
+        k4 = step.bijector.velocity(time + h, value + h * k3, **step.kwargs)
+        value, time = value + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), time + h
+        if i % _SUBSTEPS == 0:
+            way.append(value)
+    return [*way, end]
 
 
 def draw_base(flow: tfd.Distribution, n: int, seed: int) -> np.ndarray:
