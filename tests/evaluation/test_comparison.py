@@ -18,7 +18,7 @@ def close():
 def test_titles_have_the_nll_and_the_distance_to_the_floor():
     wide = tfd.MultivariateNormalDiag([0.0, 0.0], [5.0, 5.0])
     axes = tff.plots.compare(
-        {"wide": wide, "n$": tff.FlowModel(tff.table_flow(X, seed=1))}, X, floor=0.5, resolution=12
+        {"wide": wide, "n$": tff.maf(2, num_layers=1, hidden_units=[4], seed=1)}, X, floor=0.5, resolution=12
     )
     nll = -np.mean(wide.log_prob(X))
     assert axes[1].get_title() == f"wide\nNLL {nll:.2f} nats (+{nll - 0.5:.2f})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,17 +74,23 @@ def layers(
     shown = np.unique(np.linspace(0, count - 1, min(count, max_panels)).round().astype(int))
     axes = panels(figure, len(rows), len(shown), (2.1, 2.2))
     for j, k in enumerate(shown):
-        limits = square_limits(np.concatenate([m.points[k][: len(x)] for m, (x, *_) in zip(moved, rows, strict=True)]))
-        for ax, m, (x, _, color, _) in zip(axes[:, j], moved, rows, strict=True):
-            if grid:
-                _draw_grid(ax, m.points[k][len(x) :])
-            scatter(ax, m.points[k][: len(x)], color, alpha=0.5, count=num_samples)
-            ax.set(xlim=limits[0], ylim=limits[1], box_aspect=1)
-            ax.tick_params(labelsize=7)
+        counts, colors = [len(x) for x, *_ in rows], [color for _, _, color, _ in rows]
+        _draw_column(axes[:, j], [m.points[k] for m in moved], counts, colors, num_samples, grid)
         axes[0, j].set_title(_title(moved[0], k), fontsize=9)
     for ax, (*_, label) in zip(axes[:, 0], rows, strict=True):
         ax.set_ylabel(label, fontsize=9)
     return axes
+
+
+def _draw_column(axes: Sequence, points: list, counts: list[int], colors: list[str], most: int, grid: bool) -> None:
+    """Draw one place of both directions with the same limits. Points of the grid follow the first `counts` points."""
+    limits = square_limits(np.concatenate([p[:n] for p, n in zip(points, counts, strict=True)]))
+    for ax, p, n, color in zip(axes, points, counts, colors, strict=True):
+        if grid:
+            _draw_grid(ax, p[n:])
+        scatter(ax, p[:n], color, alpha=0.5, count=most)
+        ax.set(xlim=limits[0], ylim=limits[1], box_aspect=1)
+        ax.tick_params(labelsize=7)
 
 
 def _title(moved: Trajectory, k: int) -> str:
