@@ -1,4 +1,4 @@
-"""Keras callbacks for sample grids, early stopping and backups."""
+"""Keras callbacks for sample grids, animations, early stopping and backups."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 
 from tfp_flows.checks import positive_int
 from tfp_flows.evaluation import plots
+from tfp_flows.training.animation import TrainingAnimation
+
+__all__ = ["BackupAndRestore", "EarlyStopping", "SampleGrid", "TrainingAnimation"]
 
 
 class SampleGrid(keras.callbacks.Callback):
