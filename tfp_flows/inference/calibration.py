@@ -12,7 +12,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.bijectors.composition import inverse_and_log_det
 from tfp_flows.distribution import FlowDistribution
-from tfp_flows.evaluation.plots import _pyplot
+from tfp_flows.evaluation.plots.drawing import pyplot
 from tfp_flows.seeds import resolve_seed
 
 tfd = tfp.distributions
@@ -76,7 +76,7 @@ class Uniformity:
         """Plot a histogram of each column, with the range of 99 % of uniform values. Return the axes."""
         count, columns = self.values.shape
         if axes is None:
-            axes = _pyplot().subplots(1, columns, figsize=(3.2 * columns, 2.8), constrained_layout=True, squeeze=False)[
+            axes = pyplot().subplots(1, columns, figsize=(3.2 * columns, 2.8), constrained_layout=True, squeeze=False)[
                 1
             ][0]
         bins = int(np.clip(count // 25, 5, 20))
@@ -211,7 +211,7 @@ class CalibrationCurve:
 
     def plot(self, ax=None):
         """Plot coverage against level, with two standard errors. Return the axes."""
-        ax = ax if ax is not None else _pyplot().subplots(figsize=(3.6, 3.4), constrained_layout=True)[1]
+        ax = ax if ax is not None else pyplot().subplots(figsize=(3.6, 3.4), constrained_layout=True)[1]
         ax.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle=":")
         low, high = self.coverage - 2 * self.error, self.coverage + 2 * self.error
         ax.fill_between(self.levels, low, high, color="tab:blue", alpha=0.3, linewidth=0)
