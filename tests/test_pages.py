@@ -1,8 +1,13 @@
 """The README and the pages of the documentation run, and print what they say."""
 
 import doctest
+import html
+import importlib
+import os
 import pathlib
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -53,3 +58,51 @@ def test_python_blocks_run(page, tmp_path, monkeypatch):
         for setting, least in (("epochs", 1), ("num_layers", 2)):
             block = re.sub(rf"\b{setting}=\d+", f"{setting}={least}", block)
         exec(compile(block, page, "exec"), namespace)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The built pages, as text by their path. One build for all tests; a warning, such as a broken link, fails it."""
+    for name in ("sphinx", "furo", "myst_parser", "sphinx_copybutton"):
+        pytest.importorskip(name)
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-n", "--keep-going", str(ROOT / "docs"), str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    assert done.returncode == 0, done.stderr
+    return {p.relative_to(out).as_posix(): p.read_text(encoding="utf-8") for p in out.rglob("*.html")}
+
+
+def plain(text):
+    return " ".join(html.unescape(re.sub("<[^>]+>", "", text)).split())
+
+
+def test_names_in_docstrings_and_pages_link_to_their_entries(site):
+    recipe = r'<a class="reference internal" href="{}#tfp_flows\.{}"'
+    assert re.search(recipe.format(r"\.\./api/recipes\.html", "spline_coupling"), site["flows/which.html"])
+    assert re.search(recipe.format("", "iaf"), site["api/recipes.html"].partition('id="tfp_flows.maf"')[2])
+    assert re.search(
+        recipe.format(r"recipes\.html", "table_flow"),
+        site["api/training.html"].partition('id="tfp_flows.fit_table"')[2],
+    )
+    fit = site["api/training.html"].partition('id="tfp_flows.FlowModel.fit"')[2]
+    assert 'href="https://www.tensorflow.org/api_docs/python/tf/keras/Model#fit"' in fit
+    links = sum(len(re.findall(r'href="[^"]*#tfp_flows\.', page)) for page in site.values())
+    assert links > 1500
+
+
+def test_signatures_and_fields_of_the_api_pages(site):
+    for path, page in site.items():
+        for signature in re.findall(r'<dt class="sig[^>]*>(.*?)</dt>', page, re.S):
+            assert not re.search(r"\(\*args, \*\*kwargs\)|<class|<dtype|object at", plain(signature)), plain(signature)
+        for returned in re.findall(r"<dt[^>]*>Return type<.*?</dt>\s*<dd[^>]*>(.*?)</dd>", page, re.S):
+            assert re.fullmatch(r"[\w.\[\], |]+", plain(returned)), (path, plain(returned))
+        assert not re.search(r'<ol class="(upper|lower)', page), f"{path}: an initial has become a list"
+
+
+def test_docstrings_keep_returned_values_and_authors(monkeypatch):
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(ROOT / "docs/_extensions")
+    lines = ["Returns:", "  A pair: value and log-det.", "", "References:", "  D. P. Kingma and", "  M. Welling 2014."]
+    importlib.import_module("rooms").typed_docstring(None, "module", "", None, None, lines)
+    expected = [":returns:", "  A pair: value and log-det.", "", "References:"]
+    assert lines == [*expected, r"  D\. P. Kingma and", r"  M\. Welling 2014."]
