@@ -33,11 +33,15 @@ PYTHON = {
 }
 STANDARD = {name: f"{page}#{name}" for page, names in PYTHON.items() for name in names.split()}
 STANDARD |= {
-    name: f"collections.abc.html#collections.abc.{name}" for name in ("Callable", "Iterable", "Mapping", "Sequence")
+    name: f"collections.abc.html#collections.abc.{name}"
+    for name in ("Callable", "Iterable", "Mapping", "Sequence")
 }
 STANDARD |= {"Any": "typing.html#typing.Any", "pathlib.Path": "pathlib.html#pathlib.Path"}
 STANDARD |= {"os.PathLike": "os.html#os.PathLike"}
-MATPLOTLIB = {"Axes": "axes/_as_gen/matplotlib.axes.Axes.html", "Figure": "_as_gen/matplotlib.figure.Figure.html"}
+MATPLOTLIB = {
+    "Axes": "axes/_as_gen/matplotlib.axes.Axes.html",
+    "Figure": "_as_gen/matplotlib.figure.Figure.html",
+}
 
 
 def external(name: str) -> str | None:
@@ -62,7 +66,11 @@ def external(name: str) -> str | None:
     if not (callable(value) or inspect.ismodule(value)) or "ops" in path:
         return None  # a constant, or Keras' operations, which TensorFlow's pages leave out
     if root == "numpy":
-        return f"https://numpy.org/doc/stable/reference/generated/{name}.html" if len(path) == 1 else None
+        return (
+            f"https://numpy.org/doc/stable/reference/generated/{name}.html"
+            if len(path) == 1
+            else None
+        )
     if root == "keras":
         name = f"tf.{name}"
     page = name.replace(".", "/")
@@ -80,7 +88,12 @@ class Names:
         for full in self.full:
             path = full.split(".")[1:]
             forms = {".".join(path), ".".join(path[-2:])} if path else set()
-            if path and path[0] != path[-1] and self.full[full].objtype != "method" and is_telling(path[-1]):
+            if (
+                path
+                and path[0] != path[-1]
+                and self.full[full].objtype != "method"
+                and is_telling(path[-1])
+            ):
                 forms.add(path[-1])
             for form in forms:
                 if form in self.short and len(self.short[form].split(".")) == len(full.split(".")):
@@ -96,10 +109,17 @@ class Names:
         if text in self.full:
             return text
         while within.count("."):  # members of the class, and names of the module
-            if f"{within}.{text}" in self.full and self.full[f"{within}.{text}"].objtype != "attribute":
+            if (
+                f"{within}.{text}" in self.full
+                and self.full[f"{within}.{text}"].objtype != "attribute"
+            ):
                 return f"{within}.{text}"
             within = within.rpartition(".")[0]
-        if "." not in text and f"tfp_flows.{text}" in self.full and self.full[f"tfp_flows.{text}"].objtype == "module":
+        if (
+            "." not in text
+            and f"tfp_flows.{text}" in self.full
+            and self.full[f"tfp_flows.{text}"].objtype == "module"
+        ):
             return None  # `layers` or `data` is more often an argument
         return self.short.get(text)
 
@@ -121,26 +141,47 @@ class LinkNames(SphinxPostTransform):
 
     def run(self, **kwargs):
         for node in list(self.document.findall(nodes.literal)):
-            unlinked = (nodes.reference, nodes.title, addnodes.pending_xref, addnodes.desc_signature)
+            unlinked = (
+                nodes.reference,
+                nodes.title,
+                addnodes.pending_xref,
+                addnodes.desc_signature,
+            )
             parents = list(ancestors(node))
             if any(isinstance(parent, unlinked) for parent in parents) or "xref" in node["classes"]:
                 continue
             match = NAME.fullmatch(node.astext())
             if match is None:
                 continue
-            within = next((p[0]["ids"][0] for p in parents if isinstance(p, addnodes.desc) and p[0]["ids"]), "")
+            within = next(
+                (p[0]["ids"][0] for p in parents if isinstance(p, addnodes.desc) and p[0]["ids"]),
+                "",
+            )
             full = names(self.env).find(match[1], within)
             if full is not None and full != within:
                 entry = names(self.env).full[full]
                 node.replace_self(
                     make_refnode(
-                        self.app.builder, self.env.docname, entry.docname, entry.node_id, node.deepcopy(), full
+                        self.app.builder,
+                        self.env.docname,
+                        entry.docname,
+                        entry.node_id,
+                        node.deepcopy(),
+                        full,
                     )
                 )
             elif full is None and re.match(r"(tff|tfp_flows)\.", match[1]):
-                logger.warning("no entry of the API pages for %s", match[1], location=node, type="ref", subtype="api")
+                logger.warning(
+                    "no entry of the API pages for %s",
+                    match[1],
+                    location=node,
+                    type="ref",
+                    subtype="api",
+                )
             elif "." in match[1] and (address := external(match[1])) is not None:
-                node.replace_self(nodes.reference("", "", node.deepcopy(), internal=False, refuri=address))
+                node.replace_self(
+                    nodes.reference("", "", node.deepcopy(), internal=False, refuri=address)
+                )
 
 
 def ancestors(node):
@@ -152,10 +193,14 @@ def ancestors(node):
 def _resolve(app, env, node, content):
     """Resolves references of signatures, types and `Raises:` sections."""
     target = node.get("reftarget", "")
-    full = names(env).find(target, ".".join(filter(None, (node.get("py:module"), node.get("py:class")))))
+    full = names(env).find(
+        target, ".".join(filter(None, (node.get("py:module"), node.get("py:class"))))
+    )
     if full is not None:
         entry = names(env).full[full]
-        return make_refnode(app.builder, node["refdoc"], entry.docname, entry.node_id, content, full)
+        return make_refnode(
+            app.builder, node["refdoc"], entry.docname, entry.node_id, content, full
+        )
     address = external(target)
     if address is not None:
         return nodes.reference("", "", content, internal=False, refuri=address)

@@ -48,7 +48,9 @@ def public_names(room: str) -> list[str]:
     return [
         name
         for name, value in vars(module).items()
-        if not name.startswith("_") and callable(value) and getattr(value, "__module__", None) == module.__name__
+        if not name.startswith("_")
+        and callable(value)
+        and getattr(value, "__module__", None) == module.__name__
     ]
 
 
@@ -168,8 +170,18 @@ def _space_joint_arguments(app, doctree):
             node[:] = [nodes.Text(node.astext().replace(JOINT, ", "))]
 
 
+def _end_code(app, doctree):
+    """Removes the empty line that ends the output of a doctest."""
+    from docutils import nodes
+
+    for node in doctree.findall(nodes.literal_block):
+        node.rawsource = node.astext().rstrip()
+        node[:] = [nodes.Text(node.rawsource)]
+
+
 def setup(app):
     app.connect("doctree-read", _space_joint_arguments)
+    app.connect("doctree-read", _end_code)
     app.connect("source-read", _expand_rooms)
     app.connect("autodoc-process-signature", _readable_signature)
     app.connect("autodoc-process-docstring", typed_docstring, priority=400)  # before napoleon
