@@ -85,6 +85,9 @@ def test_every_public_name_is_in_the_api_pages(monkeypatch):
     listed = {full for found in rooms.rooms(ROOT / "docs/api").values() for full in found.values()}
     for name in set(tff.__all__) - {"__version__"}:
         if inspect.ismodule(getattr(tff, name)):
-            assert listed >= set(rooms.entries(name).values()), f"no page in docs/api has `.. room:: {name}`"
+            own = set(rooms.entries(name).values()) if hasattr(getattr(tff, name), "__all__") else set()
+            found = any(full.startswith(f"tfp_flows.{name}.") for full in listed)
+            assert found, f"a page in docs/api must have `.. room:: {name}`"
+            assert listed >= own
         else:
             assert f"tfp_flows.{name}" in listed, f"`{name}` is in no room of the pages in docs/api"

@@ -73,6 +73,8 @@ def external(name: str) -> str | None:
         )
     if root == "keras":
         name = f"tf.{name}"
+    elif root == "tf":  # the page of an alias is that of the first name
+        name = f"tf.{getattr(value, '_tf_api_names', [name[3:]])[0]}"
     page = name.replace(".", "/")
     if inspect.isclass(owner):
         page = "#".join(page.rsplit("/", 1))
@@ -91,7 +93,7 @@ class Names:
             if (
                 path
                 and path[0] != path[-1]
-                and self.full[full].objtype != "method"
+                and self.full[full].objtype not in ("attribute", "method", "property")
                 and is_telling(path[-1])
             ):
                 forms.add(path[-1])
@@ -184,6 +186,19 @@ class LinkNames(SphinxPostTransform):
                 )
 
 
+class LinkImages(SphinxPostTransform):
+    """Links each picture to its file, since labels are small at the width of a page."""
+
+    default_priority = 5
+
+    def run(self, **kwargs):
+        for node in list(self.document.findall(nodes.image)):
+            if node["uri"] in self.env.images and isinstance(node.parent, nodes.paragraph):
+                up = "../" * self.env.docname.count("/")
+                address = f"{up}_images/{self.env.images[node['uri']][1]}"
+                node.replace_self(nodes.reference("", "", node.deepcopy(), refuri=address))
+
+
 def ancestors(node):
     while node.parent is not None:
         node = node.parent
@@ -209,5 +224,6 @@ def _resolve(app, env, node, content):
 
 def setup(app):
     app.add_post_transform(LinkNames)
+    app.add_post_transform(LinkImages)
     app.connect("missing-reference", _resolve)
     return {"parallel_read_safe": True}

@@ -103,7 +103,9 @@ def _expand_rooms(app, docname, source):
     source[0] = ROOM.sub(_expand, source[0])
     if docname == "api":
         rows = ["| page | names |", "|---|---|"]
-        for page, found in rooms(pathlib.Path(app.srcdir, "api")).items():
+        found_rooms = rooms(pathlib.Path(app.srcdir, "api"))
+        for page in re.findall(r"^api/(\w+)$", source[0], re.M):  # in the order of the sidebar
+            found = found_rooms[page]
             # Names as in `import tfp_flows as tff`, without the prefix.
             names = ", ".join(f"`{full.removeprefix('tfp_flows.')}`" for full in found.values())
             rows.append(f"| [](api/{page}.md) | {names} |")
