@@ -25,6 +25,7 @@ NAME = re.compile(r"([A-Za-z_][\w.]*\w|[A-Za-z])(\(.*\))?", re.S)
 PREFIXES = {"tfb": "tfp.bijectors", "tfd": "tfp.distributions", "np": "numpy", "tensorflow": "tf"}
 PREFIXES["tensorflow_probability"] = "tfp"
 MODULES = {"tf": tf, "tfp": tfp, "keras": keras, "numpy": np}
+MEMBERS = ("attribute", "method", "property")
 TENSORFLOW = "https://www.tensorflow.org/{}api_docs/python/{}"
 PYTHON = {
     "functions.html": "bool float int",
@@ -86,24 +87,19 @@ class Names:
 
     def __init__(self, objects):
         self.full = dict(objects)
-        self.short, ambiguous = {}, set()
-        for full in self.full:
+        candidates: dict[str, list[str]] = {}
+        for full, entry in self.full.items():
             path = full.split(".")[1:]
-            forms = {".".join(path), ".".join(path[-2:])} if path else set()
-            if (
-                path
-                and path[0] != path[-1]
-                and self.full[full].objtype not in ("attribute", "method", "property")
-                and is_telling(path[-1])
-            ):
+            forms = {".".join(path), ".".join(path[-2:])} - {""}
+            if path and entry.objtype not in MEMBERS and is_telling(path[-1]):
                 forms.add(path[-1])
             for form in forms:
-                if form in self.short and len(self.short[form].split(".")) == len(full.split(".")):
-                    ambiguous.add(form)
-                if form not in self.short or len(full) < len(self.short[form]):
-                    self.short[form] = full
-        for form in ambiguous:
-            del self.short[form]
+                candidates.setdefault(form, []).append(full)
+        self.short = {}
+        for form, found in candidates.items():
+            top = [full for full in found if full == f"tfp_flows.{form}"]
+            if top or len(found) == 1:  # else ambiguous
+                self.short[form] = (top or found)[0]
 
     def find(self, text: str, within: str = "") -> str | None:
         """Return the full name behind a text in the docstring of `within`."""
