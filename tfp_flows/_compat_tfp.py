@@ -42,6 +42,11 @@ def set_input_depth(real_nvp: tfb.RealNVP, size: int) -> None:
     real_nvp._input_depth = size
 
 
+def part_names(model: Any) -> list[str]:
+    """Return the names of the parts of a joint distribution, pinned or not; a list or tuple of parts has them nowhere else."""
+    return list(model._flat_resolve_names())
+
+
 @contextlib.contextmanager
 def forgetting():
     """Remove what is traced in this context from TFP's global cache of bijectors.

@@ -215,6 +215,8 @@ def _resolve(app, env, node, content):
     address = external(target)
     if address is not None:
         return nodes.reference("", "", content, internal=False, refuri=address)
+    if node.get("reftype") == "class" and "." not in target:
+        return content  # an alias of types, such as `Beta`, has no entry
     return None
 
 

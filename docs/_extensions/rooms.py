@@ -36,7 +36,6 @@ METHODS = {
 }
 DATA = {"densities": "Functions that return a `Density`, by name."}
 JOINT = "&"
-ALIASES = {"Beta": "float | Callable"}
 ROOM = re.compile(r"^\.\. room:: ([\w.]+)((?: \w+)*)$", re.M)
 
 
@@ -155,7 +154,7 @@ def typed_docstring(app, what, name, value, options, lines):
             arguments = argument[1].split(", ")
             kinds = {types.get(name.lstrip("*")) for name in arguments}
             kind = next(iter(kinds)) if len(kinds) == 1 else None
-            kind = f" ({ALIASES.get(kind, kind)})" if isinstance(kind, str) else ""
+            kind = f" ({kind})" if isinstance(kind, str) else ""
             # Napoleon would repeat the text for each of several names with commas.
             line = f"  {JOINT.join(arguments)}{kind}: {line[argument.end() :]}"
         # An initial at the start of a line, as in "D. P. Kingma", would begin a list.

@@ -14,7 +14,6 @@ import tensorflow_probability as tfp
 import tfp_flows as tff
 from tfp_flows.data import targets
 from tfp_flows.evaluation import diagnostics
-from tfp_flows.training.pinned import PinnedTarget
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 
@@ -338,19 +337,3 @@ def test_splines_and_solvers_are_compiled_once():
     done = subprocess.run([sys.executable, "-c", DENSITY], env=env, capture_output=True, text=True, check=True)
     assert done.stderr.count("Instantly compiling for signature") == 2
     assert done.stderr.count("Already Compiled for signature") == 14
-
-
-def test_a_pinned_part_that_tfp_cannot_map_is_told():
-    class Unmappable:
-        """Fails like TFP's bijector of the simplex on NumPy 2.4."""
-
-        event_shape = tf.TensorShape([2])
-
-        def experimental_default_event_space_bijector(self):
-            return self
-
-        def inverse_event_shape(self, shape):
-            raise TypeError("only 0-dimensional arrays can be converted")
-
-    with pytest.raises(ValueError, match=r"numpy<2\.4"):
-        PinnedTarget(Unmappable())

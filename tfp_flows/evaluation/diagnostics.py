@@ -11,9 +11,23 @@ import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
 from tfp_flows.data.targets import Target
+from tfp_flows.evaluation.arviz import pareto_shape
+from tfp_flows.evaluation.posterior import PosteriorDiagnostics, posterior_diagnostics
 from tfp_flows.seeds import resolve_seed
 
 tfd = tfp.distributions
+
+__all__ = [
+    "ImportanceDiagnostics",
+    "PosteriorDiagnostics",
+    "QuadratureKL",
+    "energy_score",
+    "importance_diagnostics",
+    "pareto_k",
+    "posterior_diagnostics",
+    "probability_integral_transform",
+    "reverse_kl",
+]
 
 
 class ImportanceDiagnostics(NamedTuple):
@@ -89,16 +103,7 @@ def pareto_k(log_weights) -> float:
       >>> k < 0.7
       True
     """
-    log_weights = np.asarray(log_weights, np.float64)
-    try:
-        from arviz_stats.base import array_stats
-    except ImportError:
-        try:
-            from arviz import psislw  # before ArviZ 1, on Python 3.10
-        except ImportError as error:
-            raise ImportError('pareto_k needs ArviZ: pip install "tfp_flows[diagnostics]"') from error
-        return float(psislw(log_weights)[1])
-    return float(array_stats.psislw(-log_weights)[1])  # expects log-likelihoods, of the opposite sign
+    return pareto_shape(np.asarray(log_weights, np.float64))
 
 
 class QuadratureKL(NamedTuple):

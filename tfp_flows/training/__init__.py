@@ -5,6 +5,8 @@ from tfp_flows.training.dequantization import UniformDequantization, Variational
 from tfp_flows.training.flow_matching import FlowMatchingModel
 from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.flow_vae import FlowVAE
+from tfp_flows.training.model_target import ModelTarget
+from tfp_flows.training.surrogate import SurrogatePosterior, surrogate_posterior
 from tfp_flows.training.table import fit_table
 from tfp_flows.training.variational_flow import VariationalFlow
 
@@ -12,9 +14,12 @@ __all__ = [
     "FlowMatchingModel",
     "FlowModel",
     "FlowVAE",
+    "ModelTarget",
+    "SurrogatePosterior",
     "UniformDequantization",
     "VariationalDequantization",
     "VariationalFlow",
     "fit_table",
     "linear_annealing",
+    "surrogate_posterior",
 ]
