@@ -31,6 +31,7 @@ default_role = "literal"  # the extension `links` turns names into links
 autodoc_typehints = "none"  # the extension `rooms` puts types into the lists of arguments
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True  # attributes as a list
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nitpicky = True

@@ -27,12 +27,14 @@ METHODS = {
     "FlowVAE": "compile, fit, evaluate, encode, sample, reconstruct, log_likelihood",
     "MarginalGaussianization": "adapt",
     "MixtureBijector": "adapt",
+    "ModelTarget": "sample_prior, parameters",
     "MultivariateStudentT": "adapt",
+    "PosteriorDiagnostics": "warnings, to_inference_data",
     "RealNVPModel": "predict",
     "Rotation": "adapt, set_axes, matrix",
     "Standardize": "adapt",
     "Transformer": "forward, inverse, adapt",
-    "VariationalFlow": "compile, fit, evaluate",
+    "VariationalFlow": "compile, fit, evaluate, from_model",
 }
 DATA = {"densities": "Functions that return a `Density`, by name."}
 JOINT = "&"
