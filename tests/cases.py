@@ -86,6 +86,8 @@ TRANSFORMERS = {
     "deep_sigmoidal": tff.DeepSigmoidalTransformer(num_units=4, num_layers=2),
     "gaussian_mixture": tff.GaussianMixtureTransformer(num_components=3),
     "quantile_spline": tff.QuantileSplineTransformer(num_bins=5),
+    "bernstein": tff.BernsteinTransformer(order=6, bound=3.0),
+    "circular_spline": tff.CircularSplineTransformer(num_bins=5),
 }
 
 # A transformer that is not listed is tested with its defaults.

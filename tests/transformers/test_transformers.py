@@ -12,7 +12,7 @@ from cases import TRANSFORMERS
 import tfp_flows as tff
 from tfp_flows import testing
 from tfp_flows.numerics import lower_normal_tail, normal_quantile
-from tfp_flows.transformers import quantile_spline
+from tfp_flows.transformers import quantile_spline, spline
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 by_name = pytest.mark.parametrize("name", TRANSFORMERS)
@@ -94,7 +94,7 @@ def test_finite_everywhere(name, dtype):
             assert result is None or np.all(np.isfinite(result)), fn
 
 
-@pytest.mark.parametrize("name", ["affine", "shift", "spline"])
+@pytest.mark.parametrize("name", ["affine", "shift", "spline", "bernstein", "circular_spline"])
 def test_zero_parameters_are_the_identity(name):
     t = TRANSFORMERS[name]
     x, params = draw(t, scale=0.0)
@@ -134,8 +134,8 @@ def test_spline_is_that_of_tfp():
     k, bound = 6, 4.0
     t = tff.SplineTransformer(k, bound)
     y, params = draw(t, n=50)
-    _, widths = t._knots(params[:, :k])
-    _, heights = t._knots(params[:, k : 2 * k])
+    _, widths = spline.knots(params[:, :k], bound)
+    _, heights = spline.knots(params[:, k : 2 * k], bound)
     slopes = 1e-3 + tf.math.softplus(params[:, 2 * k :] + np.log(np.expm1(1 - 1e-3)))
     theirs = tfb.RationalQuadraticSpline(widths, heights, slopes, range_min=-bound)
     x, log_slope = t.inverse(y, params)
