@@ -16,6 +16,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
         "docs/getting-started.md",
         "docs/conventions.md",
         "docs/conditional.md",
+        "docs/supports.md",
         "docs/variational.md",
         "docs/saving.md",
         "docs/several-devices.md",

@@ -84,8 +84,9 @@ class UniformAngles(tfd.Distribution):
         return getattr(self.base, "adapted", True)
 
     def adapt(self, rows) -> None:
-        """Adapt `base` to its columns of latent rows `[N, D]`."""
-        self.base.adapt(np.asarray(rows)[:, self.others])
+        """Adapt `base` to its columns of latent rows `[N, D]`, if it has a method `adapt`."""
+        if hasattr(self.base, "adapt"):
+            self.base.adapt(np.asarray(rows)[:, self.others])
 
     def _event_shape(self):
         return tf.TensorShape([self.event_size])

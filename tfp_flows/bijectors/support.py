@@ -19,29 +19,28 @@ _EXPECTED = '"real", "positive", "circle", "simplex", (low, high), ("circle", lo
 
 @serializable
 class Support(FlowBijector):
-    """Map from standardized real values to columns with bounds, angles and shares, `y = g(u)` with `u = shift + scale x`.
+    """Map from standardized real values to columns with bounds, angles and shares: `y = g(u)` with `u = shift + scale x`.
 
-    | support of a column | `g(u)` | log-det |
-    |---|---|---|
-    | `"real"`, the same as `(-inf, inf)` | `u` | 0 |
-    | `"positive"`, the same as `(0, inf)`, or `(low, inf)` | `low + exp(u)` | `u` |
-    | `(-inf, high)` | `high - exp(-u)` | `-u` |
-    | `(low, high)` | `low + (high - low) sigmoid(u)` | `log((y - low) (high - y) / (high - low))` |
-    | `"circle"`, the same as `("circle", -pi, pi)`, or `("circle", low, high)` | `low + (high - low) frac(u / 2 pi + 1/2)` | \
-`log((high - low) / 2 pi)` |
-    | `"simplex"`, or `("simplex", label)` | `softmax(u, 0)` | `sum(log(y))` |
+    The support of a column, its map, and its part of `log |det dy/du|`:
 
-    The log-det of the map is their sum plus `sum(log(scale))`, in nats.
+    - `"real"`, the same as `(-inf, inf)`: `y = u`, and 0.
+    - `"positive"`, the same as `(0, inf)`, or `(low, inf)`: `y = low + exp(u)`, and `u`.
+    - `(-inf, high)`: `y = high - exp(-u)`, and `-u`.
+    - `(low, high)`: `y = low + (high - low) sigmoid(u)`, and `log((y - low) (high - y) / (high - low))`.
+    - `"circle"`, the same as `("circle", -pi, pi)`, or `("circle", low, high)`, an angle of any unit:
+      `y = low + (high - low) frac(u / (2 pi) + 1 / 2)`, and `log((high - low) / (2 pi))`.
+    - `"simplex"`, or `("simplex", label)`, shares that sum to one: `y = softmax(u, 0)`, and `sum(log(y))` over the shares.
 
-    Angles may be any real numbers, as in `tfd.VonMises`. The density is periodic, and integrates to one over a period.
-    Columns with the same simplex entry are shares that sum to one. `K` shares have `K - 1` free dimensions: latent events
-    have one number less for each simplex, and the density is with respect to the first `K - 1` shares, as in
-    `tfd.Dirichlet`. The map is the additive log-ratio (Aitchison 1982, Journal of the Royal Statistical Society B 44).
+    The log-det of the bijector is their sum plus `sum(log(scale))`, in nats. An angle may be any real number, as in
+    `tfd.VonMises`: the density is periodic, and integrates to one over a period. Columns with equal simplex entries belong
+    to one simplex. Its `K` shares have `K - 1` free dimensions: latent events have one number less for each simplex, and the
+    density is with respect to the first `K - 1` shares, as in `tfd.Dirichlet`. Its map is the additive log-ratio (Aitchison
+    1982, Journal of the Royal Statistical Society B 44).
 
-    `adapt(rows)` sets `shift` and `scale`, of the size `D'` of latent events, to the mean and the standard deviation of `u`.
-    Those of angles stay 0 and 1. They are non-trainable variables, saved with a flow, which `FlowModel.fit` sets from its
-    rows. `forward` returns values strictly inside of the support. Outside, `inverse` returns NaN, and a flow has
-    log-density minus infinity.
+    `adapt(rows)` sets `shift` and `scale`, of the size `D'` of latent events, to mean and standard deviation of `u`, and
+    leaves those of angles at 0 and 1. They are non-trainable variables, saved with a flow, which `FlowModel.fit` sets from
+    its rows. `forward` returns values strictly inside of the support. Outside, `inverse` returns NaN, and the log-density of
+    a flow is minus infinity.
 
     Cost per direction and event: `O(D)`. Shapes: `[..., D']` to `[..., D]`; log-det `[...]`.
 

@@ -30,6 +30,7 @@ def real_nvp_template(
     bias_initializer=None,
     kernel_regularizer=None,
     bias_regularizer=None,
+    circular_inputs: Sequence[int] = (),
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
     name: str = "real_nvp_template",
@@ -49,6 +50,7 @@ def real_nvp_template(
       use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
       log_scale_bound: Bound of the log-scale (see `bound_log_scale`); `None` for no bound.
       conditional_size: Size of the `conditional_input`, needed only together with the sizes.
+      circular_inputs: Indices of the inputs that are angles. The network reads their cosines and sines, so it is periodic.
       seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
@@ -71,6 +73,7 @@ def real_nvp_template(
     options = {"activation": activation, "use_bias": use_bias, "seed": seed, "dtype": policy_for(dtype), "name": name}
     initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
     regularizers = {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
+    options["circular_inputs"] = circular_inputs
     network = DenseNetwork(hidden_units, **sizes, **options, **initializers, **regularizers)
     return Conditioner(network, transformer, name=name)
 
@@ -110,6 +113,7 @@ def masked_autoregressive_template(
     bias_initializer=None,
     kernel_regularizer=None,
     bias_regularizer=None,
+    circular_inputs: Sequence[int] = (),
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
     name: str = "masked_autoregressive_template",
@@ -129,6 +133,7 @@ def masked_autoregressive_template(
       conditional_size: Size of the `conditional_input`; `None` for no conditions.
       bias_initializer: Initializer of the hidden biases. `None` is uniform on (-1, 1), the range of standardized data.
       use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
+      circular_inputs: Indices of the inputs that are angles. The network reads their cosines and sines, so it is periodic.
       seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
@@ -153,5 +158,6 @@ def masked_autoregressive_template(
     bias_initializer = spread_biases() if bias_initializer is None else bias_initializer
     options |= {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
     options |= {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
+    options["circular_inputs"] = circular_inputs
     options |= {"output_initializer": "zeros", "seed": seed, "dtype": real_dtype(dtype).name, "name": name}
     return Conditioner(AutoregressiveNetwork(transformer.params, event_size, **options), transformer, name=name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -141,7 +141,7 @@ def recipe(
 
 
 def _resolve_support(options: dict, reads_angles: bool, name: str) -> Support | None:
-    """Replace the options `event_size` and `support` by those of the layers. Return the bijector, or `None` for real columns."""
+    """Replace the options `event_size` and `support` by those of the layers. Return the bijector, `None` for real columns."""
     support, size, dtype = options.pop("support"), options["event_size"], options["dtype"]
     if not isinstance(support, Support):
         support = Support(size, support, dtype=dtype)
@@ -216,7 +216,7 @@ def assemble(
     name: str | None,
 ) -> FlowDistribution:
     """Return the distribution of the base, mapped by the layers in order and then by `support` or `preprocess`."""
-    base = make_base(base, event_size, () if support is None else support.circles, dtype, seed)
+    base = make_base(base, event_size, [] if support is None else _before(layers, support.circles), dtype, seed)
     if preprocess is not None:
         _check_preprocess(preprocess, event_size if support is None else support.event_size, dtype)
         if support is not None and not isinstance(preprocess, Standardize):
@@ -232,6 +232,15 @@ def assemble(
         if conditional_size is not None:
             preprocess_condition = Standardize(conditional_size, dtype=dtype, name="standardize_condition")
     return FlowDistribution(base, tfb.Chain(layers[::-1]), preprocess_condition=preprocess_condition, name=name)
+
+
+def _before(layers: list[tfb.Bijector], dimensions: Sequence[int]) -> list[int]:
+    """Return where the permutations among the layers take dimensions of their output from."""
+    dimensions = list(dimensions)
+    for layer in reversed(layers):
+        if isinstance(layer, tfb.Permute):
+            dimensions = [int(i) for i in np.asarray(layer.permutation)[dimensions]]
+    return dimensions
 
 
 def _check_preprocess(preprocess: tfb.Bijector, event_size: int, dtype: tf.DType) -> None:

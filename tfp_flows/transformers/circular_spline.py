@@ -18,11 +18,12 @@ from tfp_flows.transformers.spline import knots, map_in_bin, positive_slopes, se
 class CircularSplineTransformer(Transformer):
     """Rational-quadratic spline of an angle, and a rotation (Rezende et al. 2020, arXiv:2002.02428, section 2.3).
 
-    `y = s(x) + phase`, where `s` is a spline on `[-period / 2, period / 2)` with `s'(-period / 2) = s'(period / 2)`, so
+    `y = s(x) + phase` with `phase = period / (2 pi) atan2(b, 1 + a)`, where `s` is a spline on `[-period / 2, period / 2)` with `s'(-period / 2) = s'(period / 2)`, so
     that density and slope agree at the seam. `log dy/dx = log s'(x)` (Durkan et al. 2019, arXiv:1906.04032, eq. 5). Angles
     are not wrapped: `y(x + period) = y(x) + period`, so that the map is increasing and has an inverse on the whole line.
-    `tff.Support` wraps them at the end of a flow, and the base is periodic. The `3 num_bins + 1` parameters are widths
-    and heights by a softmax, slopes by a softplus, and the phase. Zero parameters give the identity. `inverse` (data to
+    `tff.Support` wraps them at the end of a flow, and the base is periodic. The `3 num_bins + 2` parameters are widths
+    and heights by a softmax, slopes by a softplus, and `(a, b)`. As a point of the plane, the phase can turn once while a
+    conditioning angle turns once, which no number can. Zero parameters give the identity. `inverse` (data to
     latent) evaluates the spline; `forward` solves a quadratic equation. Cost per direction: `O(num_bins)`.
 
     Flows of angles need networks that are periodic too. With `support="circle"`, recipes such as `tff.spline_coupling`
@@ -38,8 +39,8 @@ class CircularSplineTransformer(Transformer):
     Example:
       >>> spline = tff.CircularSplineTransformer(num_bins=8)
       >>> spline.params
-      25
-      >>> print(spline(tf.zeros([2, 25])).forward(tf.constant([0.5, 4.0])).numpy())
+      26
+      >>> print(spline(tf.zeros([2, 26])).forward(tf.constant([0.5, 4.0])).numpy())
       [0.5 4. ]
     """
 
@@ -56,7 +57,12 @@ class CircularSplineTransformer(Transformer):
 
     @property
     def params(self) -> int:
-        return 3 * self.num_bins + 1
+        return 3 * self.num_bins + 2
+
+    def _phase(self, params):
+        a, b = 1.0 + params[..., -2], params[..., -1]
+        has_angle = a * a + b * b > 1e-12  # the origin has none, and no derivative
+        return self.period / (2.0 * math.pi) * tf.atan2(b, tf.where(has_angle, a, tf.ones_like(a)))
 
     def _apply(self, value, params, latent_to_data: bool):
         k = self.num_bins
@@ -71,8 +77,8 @@ class CircularSplineTransformer(Transformer):
         return result + turns, log_slope
 
     def inverse(self, y, params):
-        return self._apply(y - params[..., -1], params, latent_to_data=False)
+        return self._apply(y - self._phase(params), params, latent_to_data=False)
 
     def forward(self, x, params):
         y, log_slope = self._apply(x, params, latent_to_data=True)
-        return y + params[..., -1], log_slope
+        return y + self._phase(params), log_slope
