@@ -109,9 +109,7 @@ def test_student_t_columns_are_those_of_tfp_and_have_finite_gradients_far_out():
 
 
 def test_bad_bases_are_refused():
-    with pytest.raises(
-        ValueError, match="`base` must be a tfd.Distribution, None or one of \"normal\", .*, got 'student'"
-    ):
+    with pytest.raises(ValueError, match=r"`base` must be a tfd\.Distribution, None or one of .*, got 'student'"):
         tff.maf(2, base="student")
     with pytest.raises(
         ValueError, match='`base="uniform"` is for flows of angles, and 1 columns have another `support`'

@@ -239,7 +239,7 @@ def _before(layers: list[tfb.Bijector], dimensions: Sequence[int]) -> list[int]:
     dimensions = list(dimensions)
     for layer in reversed(layers):
         if isinstance(layer, tfb.Permute):
-            dimensions = [int(i) for i in np.asarray(layer.permutation)[dimensions]]
+            dimensions = [int(i) for i in tf.get_static_value(layer.permutation)[dimensions]]
     return dimensions
 
 

@@ -35,4 +35,4 @@ def adapt_base(
     kwargs = {name: value[::every] for name, value in condition.items() if value is not None}
     nested = distribution.bijector_kwargs(kwargs["conditional_input"]) if kwargs else {}
     rows = tf.cast(events[::every], distribution.dtype)
-    base.adapt(inverse_and_log_det(distribution.bijector, rows, 1, **nested)[0])
+    base.adapt(inverse_and_log_det(distribution.bijector, rows, 1, **nested)[0].numpy())

@@ -18,13 +18,16 @@ from tfp_flows.transformers.spline import knots, map_in_bin, positive_slopes, se
 class CircularSplineTransformer(Transformer):
     """Rational-quadratic spline of an angle, and a rotation (Rezende et al. 2020, arXiv:2002.02428, section 2.3).
 
-    `y = s(x) + phase` with `phase = period / (2 pi) atan2(b, 1 + a)`, where `s` is a spline on `[-period / 2, period / 2)` with `s'(-period / 2) = s'(period / 2)`, so
-    that density and slope agree at the seam. `log dy/dx = log s'(x)` (Durkan et al. 2019, arXiv:1906.04032, eq. 5). Angles
-    are not wrapped: `y(x + period) = y(x) + period`, so that the map is increasing and has an inverse on the whole line.
-    `tff.Support` wraps them at the end of a flow, and the base is periodic. The `3 num_bins + 2` parameters are widths
-    and heights by a softmax, slopes by a softplus, and `(a, b)`. As a point of the plane, the phase can turn once while a
-    conditioning angle turns once, which no number can. Zero parameters give the identity. `inverse` (data to
-    latent) evaluates the spline; `forward` solves a quadratic equation. Cost per direction: `O(num_bins)`.
+    `y = s(x) + phase` with `phase = period / (2 pi) atan2(b, 1 + a)`, where `s` is a spline on
+    `[-period / 2, period / 2)` with equal slopes at both ends, so that density and slope agree at the seam.
+    `log dy/dx = log s'(x)` (Durkan et al. 2019, arXiv:1906.04032, eq. 5). Angles are not wrapped:
+    `y(x + period) = y(x) + period`, so the map is increasing and has an inverse on the whole line. `tff.Support` wraps
+    them at the end of a flow, and the base is periodic.
+
+    The `3 num_bins + 2` parameters are widths and heights by a softmax, slopes by a softplus, and `(a, b)`. As a point of
+    the plane, the phase can turn once while a conditioning angle turns once, which a number cannot. Zero parameters
+    give the identity. `inverse` (data to latent) evaluates the spline; `forward` solves a quadratic equation. Cost per
+    direction: `O(num_bins)`.
 
     Flows of angles need networks that are periodic too. With `support="circle"`, recipes such as `tff.spline_coupling`
     and `tff.spline_autoregressive` use this transformer for the angles, and their networks read cosine and sine.
