@@ -48,7 +48,10 @@ def test_it_is_saved_pickled_and_copied(name):
     np.testing.assert_allclose(base.copy(name="other").log_prob(x), base.log_prob(x), rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["normal", "trainable", "mixture", "student_t", "uniform"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("normal", "trainable", "mixture", "uniform")]
+
+
+@pytest.mark.parametrize("name", ["student_t", *SLOW])
 def test_recipes_take_them_by_name(name, tmp_path):
     support = "circle" if name == "uniform" else ["real", "circle", "real"]
     flow = tff.real_nvp(3, base=name, support=support, num_layers=2, hidden_units=[8], seed=1)

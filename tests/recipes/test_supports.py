@@ -71,7 +71,7 @@ def test_the_density_is_periodic_and_smooth_across_the_seam(name, conditional_si
         np.testing.assert_allclose(sides[0][1], sides[1][1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["spline_coupling", "maf"])
+@pytest.mark.parametrize("name", ["spline_coupling", pytest.param("maf", marks=pytest.mark.slow)])
 def test_flows_of_angles_are_saved_and_pickled(name, tmp_path):
     flow = small(name, MIXED, dtype=tf.float32, base="student_t")
     x = flow.sample(5, seed=(1, 2))
@@ -119,7 +119,10 @@ def rows(n=600):
     return np.column_stack(x).astype("float32")
 
 
-@pytest.mark.parametrize("kind", ["array", "standardize", "dataset", "generator"])
+KINDS = ["array", "standardize", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dataset", "generator"))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_first_fit_standardizes_the_unconstrained_values(kind):
     x, spec = rows(), ["positive", (0.0, 100.0), "real"]
     preprocess = tff.standardize(x) if kind == "standardize" else None
@@ -308,3 +311,27 @@ def test_samples_keep_the_tail_index_of_the_data():
     for column in samples.T:
         top = np.sort(column)[-2001:]
         assert abs(1.0 / np.mean(np.log(top[1:] / top[0])) / df - 1.0) < 0.1  # Hill's estimate
+
+
+def test_tables_have_supports_too():
+    rng = np.random.default_rng(1)
+    columns = [rng.vonmises(2.0, 3.0, 40), rng.lognormal(3.0, 0.5, 40), *rng.dirichlet([2.0, 3.0], 40).T]
+    x, support = np.column_stack(columns), ["circle", "positive", "simplex", "simplex"]
+    flow = tff.table_flow(x, support=support, seed=1)
+    assert np.all(np.isfinite(flow.log_prob(x.astype("float32"))))
+    assert flow.distribution.base.inverse_df.shape == []
+    y = flow.sample(100, seed=(1, 2)).numpy()
+    assert np.all(y[:, 1:] > 0.0)
+    np.testing.assert_allclose(y[:, 2] + y[:, 3], 1.0, rtol=1e-6)
+    x[5, 1] = -1.0
+    with pytest.raises(ValueError, match=r"`x` has -1\.0 in row 5, column 1"):
+        tff.fit_table(x, support=support)
+
+
+@pytest.mark.slow
+def test_a_table_of_shares_is_fitted_in_folds():
+    x = np.random.default_rng(1).dirichlet([2.0, 3.0, 4.0], 200)
+    model, _ = tff.fit_table(x, support="simplex", seed=1, epochs=5)
+    floor = scipy.stats.dirichlet([2.0, 3.0, 4.0]).entropy()
+    held = np.random.default_rng(2).dirichlet([2.0, 3.0, 4.0], 5000)
+    assert model.evaluate(held, verbose=0) < floor + 0.2

@@ -91,6 +91,22 @@ class Support(FlowBijector):
         self.shift = tf.Variable(tf.zeros([self.latent_size], self.dtype), trainable=False, name="shift")
         self.scale = tf.Variable(tf.ones([self.latent_size], self.dtype), trainable=False, name="scale")
 
+    @classmethod
+    def of(cls, support: Any, event_size: int, dtype: tf.DType) -> Support:
+        """Return the bijector for entries of `support`, or `support` itself if it is one.
+
+        Raises:
+          ValueError: If it is for another number of columns or dtype.
+        """
+        if not isinstance(support, Support):
+            return cls(event_size, support, dtype=dtype)
+        if support.event_size != event_size or support.dtype != dtype:
+            raise ValueError(
+                f"`support` must be for {event_size} columns in {dtype.name}, got a Support for {support.event_size} in "
+                f"{support.dtype.name}."
+            )
+        return support
+
     @property
     def is_identity(self) -> bool:
         """Whether all columns are real, so that a flow needs no map for its support."""

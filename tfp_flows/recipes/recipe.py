@@ -142,14 +142,7 @@ def recipe(
 
 def _resolve_support(options: dict, reads_angles: bool, name: str) -> Support | None:
     """Replace the options `event_size` and `support` by those of the layers. Return the bijector, `None` for real columns."""
-    support, size, dtype = options.pop("support"), options["event_size"], options["dtype"]
-    if not isinstance(support, Support):
-        support = Support(size, support, dtype=dtype)
-    elif support.event_size != size or support.dtype != dtype:
-        raise ValueError(
-            f"`support` must be for {size} columns in {dtype.name}, got a Support for {support.event_size} in "
-            f"{support.dtype.name}."
-        )
+    support = Support.of(options.pop("support"), options["event_size"], options["dtype"])
     if support.circles and not reads_angles:
         raise ValueError(
             f"`support` must have no circle in {name}, whose layers are not periodic: use a coupling or an autoregressive "
