@@ -268,9 +268,9 @@ def check_inside(model, support, n=1_000_000):
 def check_integral(model, support, resolution):
     """Integrate the density over the unconstrained values, or over one period of each angle, by the midpoint rule."""
     size = model.distribution.event_shape[0] - (support == "simplex")
-    end = math.pi if support == "circle" else 14.0
-    step = 2.0 * end / resolution
-    u = -end + step * (np.arange(resolution) + 0.5)
+    start, end = {"circle": (-math.pi, math.pi), "simplex": (-20.0, 8.0)}.get(support, (-14.0, 14.0))
+    step = (end - start) / resolution
+    u = start + step * (np.arange(resolution) + 0.5)
     grid = np.stack(np.meshgrid(*[u] * size), axis=-1).reshape(-1, size)
     if support == "circle":
         y, log_slope = grid, 0.0

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfp_flows.bijectors.adapting import deviation_or_one, rows_of
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.checks import positive_int
+from tfp_flows.numerics import wrap
 from tfp_flows.registry import serializable
 
 _SUM_TOLERANCE = 1e-3  # shares are often rounded
@@ -324,14 +325,13 @@ class _Circle(_Group):
         return tf.zeros_like(y, tf.bool)
 
     def forward(self, u):
-        turns = u / (2.0 * math.pi) + 0.5
-        y = self.low + (self.high - self.low) * (turns - tf.floor(turns))
-        return self._inside(y), tf.math.log(self.unit) + tf.zeros_like(u)
+        y = self.low + self.unit * (wrap(u, 2.0 * math.pi)[0] + math.pi)
+        # The high end is the low one.
+        return self._inside(tf.where(y > self.last, self.low, y)), tf.math.log(self.unit) + tf.zeros_like(u)
 
     def inverse(self, y):
-        turns = (y - self.low) / (self.high - self.low)
-        u = 2.0 * math.pi * (turns - tf.floor(turns) - 0.5)
-        return u, -tf.math.log(self.unit) + tf.zeros_like(u)
+        u = (y - self.low) / self.unit - math.pi
+        return wrap(u, 2.0 * math.pi)[0], -tf.math.log(self.unit) + tf.zeros_like(u)
 
 
 class _Simplex(_Group):

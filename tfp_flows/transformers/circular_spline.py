@@ -8,6 +8,7 @@ import math
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
+from tfp_flows.numerics import wrap
 from tfp_flows.registry import serializable
 from tfp_flows.transformers.base import Transformer
 from tfp_flows.transformers.spline import knots, map_in_bin, positive_slopes, select_bin
@@ -72,9 +73,7 @@ class CircularSplineTransformer(Transformer):
         slopes = positive_slopes(params[..., 2 * k : 3 * k])
         ends = tf.concat([slopes[..., 1:], slopes[..., :1]], axis=-1)
         axes = [knots(params[..., i * k : (i + 1) * k], 0.5 * self.period) for i in range(2)]
-        turns = self.period * tf.floor(value / self.period + 0.5)
-        # Rounding may leave the interval by one unit in the last place.
-        within = tf.clip_by_value(value - turns, -0.5 * self.period, 0.5 * self.period)
+        within, turns = wrap(value, self.period)
         selected = select_bin(within, (*axes[0], *axes[1], slopes, ends), latent_to_data)
         result, log_slope = map_in_bin(within, selected, latent_to_data)
         return result + turns, log_slope
