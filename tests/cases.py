@@ -235,7 +235,7 @@ BIJECTORS = [
         np.eye(3, dtype=bool),
     ),
     Case("standardize", "Standardize", _standardize, 3, np.eye(3, dtype=bool)),
-    # Bounds beyond the events of the shared checks; tests/bijectors/test_support.py has the others.
+    # Bounds beyond the events of the shared checks; tests/bijectors/test_support_bijector.py has the others.
     Case(
         "support",
         "Support",

@@ -63,7 +63,6 @@ def test_recipes_take_them_by_name(name, tmp_path):
     model.save(tmp_path / "x.keras")
     again = keras.models.load_model(tmp_path / "x.keras")
     np.testing.assert_allclose(again.log_prob(x), model.log_prob(x), rtol=1e-5)
-    np.testing.assert_array_equal(again.sample(5, seed=1), model.sample(5, seed=1))
     if name == "student_t":
         before = [variable.numpy().copy() for variable in flow.distribution.trainable_variables]
         model.fit(x, batch_size=100, verbose=0)
