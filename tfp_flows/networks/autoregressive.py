@@ -199,8 +199,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self._masks = masks
         self._input_order = self.degrees[0]  # TFP's name, read by code written for its layer
         self._levels = [np.asarray(d, np.int32) for d in self.degrees]
+        self._levels.append(np.repeat(self._levels[0] - 1, self.params))  # the last mask is strict
         self._levels[0] = with_sines(self._levels[0], self.circular_inputs)
-        self._levels.append(np.repeat(self._input_order - 1, self.params))  # the last mask is strict
 
         kernel_start, bias_start, output_start = self._starts
         kernel_starts = seeded_initializers(kernel_start, seeds[0], len(masks))
