@@ -73,9 +73,8 @@ def real_nvp_template(
     options = {"activation": activation, "use_bias": use_bias, "seed": seed, "dtype": policy_for(dtype), "name": name}
     initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
     regularizers = {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
-    options["circular_inputs"] = circular_inputs
-    network = DenseNetwork(hidden_units, **sizes, **options, **initializers, **regularizers)
-    return Conditioner(network, transformer, name=name)
+    options |= {"circular_inputs": circular_inputs, **initializers, **regularizers}
+    return Conditioner(DenseNetwork(hidden_units, **sizes, **options), transformer, name=name)
 
 
 def _sizes(input_units: int | None, output_units: int | None, params: int, conditional_size: int | None) -> dict:
@@ -123,8 +122,7 @@ def masked_autoregressive_template(
     Shift and log-scale of dimension `i` are functions of the dimensions before `i`.
 
     Args:
-      hidden_units: Sizes of the hidden layers.
-      event_size: Size of the last axis. The weights are created at once.
+      hidden_units, event_size: Sizes of the hidden layers, and of the last axis. The weights are created at once.
       shift_only: Whether to return only the shift.
       transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
       activation, kernel_initializer: Activation and initializer of the hidden layers. The last layer starts at zero.
@@ -155,9 +153,8 @@ def masked_autoregressive_template(
         options |= {"conditional": True, "conditional_event_shape": positive_int("conditional_size", conditional_size)}
         # Units of degree 0 see only the condition. Without them, the first dimension would depend on it only linearly.
         options["hidden_degrees"] = [np.arange(n) * event_size // n for n in units]
-    bias_initializer = spread_biases() if bias_initializer is None else bias_initializer
-    options |= {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
-    options |= {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
-    options["circular_inputs"] = circular_inputs
-    options |= {"output_initializer": "zeros", "seed": seed, "dtype": real_dtype(dtype).name, "name": name}
+    options |= {"kernel_initializer": kernel_initializer, "output_initializer": "zeros"}
+    options |= {"bias_initializer": spread_biases() if bias_initializer is None else bias_initializer}
+    options |= {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer, "name": name}
+    options |= {"circular_inputs": circular_inputs, "dtype": real_dtype(dtype).name, "seed": seed}
     return Conditioner(AutoregressiveNetwork(transformer.params, event_size, **options), transformer, name=name)
