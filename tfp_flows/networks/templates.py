@@ -142,8 +142,7 @@ def masked_autoregressive_template(
       ValueError: If a size is not a positive integer, or `input_order` is unknown.
 
     Example:
-      >>> bijector = tfb.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([64, 64], event_size=2))
-      >>> len(bijector.trainable_variables)
+      >>> len(tfb.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([64, 64], event_size=2)).trainable_variables)
       6
     """
     event_size, units = positive_int("event_size", event_size), hidden_sizes(hidden_units)
