@@ -37,7 +37,7 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
     from tfp_flows.dynamics import *
     from tfp_flows.evaluation import diagnostics, plots
     from tfp_flows.inference import *
-    from tfp_flows.inference import calibration
+    from tfp_flows.inference import calibration, mcmc
     from tfp_flows.latent import *
     from tfp_flows.networks import *
     from tfp_flows.numerics import bound_log_scale
@@ -67,6 +67,6 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
     )
 
     # `from tfp_flows.layers import LogProb` works like `tff.layers.LogProb`, wherever the module lies.
-    for _module in (calibration, callbacks, diagnostics, layers, plots, streams):
+    for _module in (calibration, callbacks, diagnostics, layers, mcmc, plots, streams):
         sys.modules[f"{__name__}.{_module.__name__.rsplit('.', 1)[1]}"] = _module
     sys.modules[f"{__name__}.flows"] = flows = recipes  # earlier name

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
+_EQUAL = 1e-3  # nats
+
 
 def _missing(error: ImportError) -> ImportError:
     return ImportError(f'This needs ArviZ: pip install "tfp_flows[diagnostics]" ({error})')
 
 
 def pareto_shape(log_weights: np.ndarray) -> float:
-    """Return the Pareto shape of the largest weights of `log_weights` `[n]`."""
+    """Return the Pareto shape of the largest weights of `log_weights` `[n]`; minus infinity if they are all equal."""
+    if np.ptp(log_weights) < _EQUAL:  # rounding errors have no tail that could be fitted
+        return -np.inf
     try:
         from arviz_stats.base import array_stats
     except ImportError:

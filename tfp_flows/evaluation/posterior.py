@@ -121,11 +121,11 @@ def posterior_diagnostics(
     Example:
       >>> q = tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2))
       >>> far = tfd.MultivariateNormalDiag([9.0, 9.0], tf.ones(2))
-      >>> found = tff.diagnostics.posterior_diagnostics(q, q.log_prob, seed=1)
+      >>> found = posterior_diagnostics(q, q.log_prob, seed=1)
       >>> print(round(found.elbo, 4), round(found.effective_sample_size, 4), found.coverage > 0.99)
       0.0 1.0 True
       >>> two = tfd.Mixture(tfd.Categorical(probs=[0.5, 0.5]), [q, far])
-      >>> print(round(tff.diagnostics.posterior_diagnostics(q, two.log_prob, seed=1).coverage, 1))
+      >>> print(round(posterior_diagnostics(q, two.log_prob, seed=1).coverage, 1))
       0.5
     """
     n, seed = positive_int("num_samples", num_samples, 100), resolve_seed(seed) % 2**31

@@ -251,9 +251,14 @@ def _indices(shape: list[int]) -> list[str]:
     return [str(list(index)) if index else "" for index in np.ndindex(*shape)]
 
 
+def is_model(model: Any) -> bool:
+    """Return whether `ModelTarget` may take the argument: a pinned distribution or a pair."""
+    return isinstance(model, (_Pinned, tuple))
+
+
 def as_target(target: Any) -> Any:
     """Return a `ModelTarget` for a model, or for the log-density of several or named parts of a pinned distribution."""
-    if isinstance(target, (_Pinned, tuple)):
+    if is_model(target):
         return ModelTarget(target)
     owner, name = getattr(target, "__self__", None), getattr(target, "__name__", "")
     if not isinstance(owner, _Pinned) or name != "unnormalized_log_prob":
