@@ -86,6 +86,8 @@ TRANSFORMERS = {
     "deep_sigmoidal": tff.DeepSigmoidalTransformer(num_units=4, num_layers=2),
     "gaussian_mixture": tff.GaussianMixtureTransformer(num_components=3),
     "quantile_spline": tff.QuantileSplineTransformer(num_bins=5),
+    "bernstein": tff.BernsteinTransformer(order=6, bound=3.0),
+    "circular_spline": tff.CircularSplineTransformer(num_bins=5),
 }
 
 # A transformer that is not listed is tested with its defaults.
@@ -233,7 +235,22 @@ BIJECTORS = [
         np.eye(3, dtype=bool),
     ),
     Case("standardize", "Standardize", _standardize, 3, np.eye(3, dtype=bool)),
+    # Bounds beyond the events of the shared checks; tests/bijectors/test_support_bijector.py has the others.
+    Case(
+        "support",
+        "Support",
+        lambda dtype: tff.Support(3, [(-20.0, 20.0), (-10.0, np.inf), (-np.inf, 10.0)], dtype=dtype),
+        3,
+        np.eye(3, dtype=bool),
+    ),
 ]
+
+BASES = {
+    "mixture": lambda dtype: tff.GaussianMixture(2, num_components=3, seed=1, dtype=dtype),
+    "student_t": lambda dtype: tff.StudentT(2, dtype=dtype),
+    "uniform": lambda dtype: tff.UniformAngles(2, dtype=dtype),
+    "uniform_and_student_t": lambda dtype: tff.UniformAngles(2, [1], tff.StudentT(1, dtype=dtype), dtype=dtype),
+}
 
 # Small values of the arguments of recipes, by name; a recipe that is registered is in the shared suite.
 _SMALL = {

@@ -49,6 +49,19 @@ def sum_log_det(log_slope: tf.Tensor, like: tf.Tensor, event_ndims: int = 1) -> 
     return tf.reduce_sum(log_slope, axis=list(range(-event_ndims, 0)))
 
 
+def wrap(value: tf.Tensor, period: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return `value` modulo `period`, on `[-period / 2, period / 2]`, and the multiple of `period` that was subtracted.
+
+    XLA may compute cheap operations more than once, and round each copy in another way. At the seam, copies of
+    `floor(value / period)` would differ by one. A remainder is computed once, so it alone decides.
+    """
+    half = 0.5 * period
+    remainder = tf.math.floormod(value + half, period)
+    turns = tf.stop_gradient(period * tf.round((value + half - remainder) / period))
+    within = tf.where(tf.equal(turns, 0.0), value, remainder - half)
+    return tf.clip_by_value(within, -half, half), turns
+
+
 def sech_squared(a: tf.Tensor) -> tf.Tensor:
     """Return `1 - tanh(a)^2` without cancellation for large `|a|`."""
     e = tf.exp(-2.0 * tf.abs(a))

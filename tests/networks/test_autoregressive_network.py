@@ -87,11 +87,11 @@ def test_autoregressive_whatever_the_weights_are(name):
         assert np.all(np.any(jacobian != 0, axis=0)[~forbidden])
 
 
-def test_large_masks_are_the_same_in_graphs():
+@pytest.mark.parametrize("circular_inputs", [(), (0, 7)])
+def test_large_masks_are_the_same_in_graphs(circular_inputs):
     """Graphs compute them from degrees."""
-    network = tff.AutoregressiveNetwork(
-        2, 40, hidden_units=[512], input_order="random", hidden_degrees="random", activation="tanh", seed=1
-    )
+    options = {"input_order": "random", "hidden_degrees": "random", "activation": "tanh", "seed": 1}
+    network = tff.AutoregressiveNetwork(2, 40, hidden_units=[512], circular_inputs=circular_inputs, **options)
     x = tf.random.stateless_normal([5, 40], [1, 2])
     np.testing.assert_allclose(tf.function(network)(x), network(x), rtol=1e-5, atol=1e-5)
 
@@ -230,3 +230,24 @@ def test_missing_unexpected_and_wrong_conditions():
             network(tf.zeros([1, 4]), **kwargs)
     with pytest.raises(ValueError, match=r"\[..., 4\]"):
         tff.AutoregressiveNetwork(2, [4])(tf.zeros([1, 5]))
+
+
+@pytest.mark.parametrize("hidden_units", [[], [16, 16]])
+def test_angles_are_read_periodically_and_only_by_later_dimensions(hidden_units):
+    options = {"hidden_units": hidden_units, "input_order": [2, 3, 1], "circular_inputs": [1, 2], "activation": "tanh"}
+    network = tff.AutoregressiveNetwork(2, 3, bias_initializer="normal", seed=1, **options)
+    x = tf.random.stateless_normal([4, 3], [1, 2])
+    turned = x + tf.constant([0.0, 2.0 * np.pi, -4.0 * np.pi])
+    np.testing.assert_allclose(network(turned), network(x), atol=1e-5)
+    jacobian = _jacobian(network, x)
+    for i, degree in enumerate(options["input_order"]):
+        for j, other in enumerate(options["input_order"]):
+            assert np.any(jacobian[:, i, :, :, j] != 0) == (other < degree)
+
+
+def _jacobian(network, x):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = network(x)
+    found = tape.jacobian(y, x).numpy()  # [N, D, P, N, D]
+    return np.einsum("ndpne->ndpe", found)[:, :, :, np.newaxis]

@@ -197,7 +197,7 @@ def test_base_and_its_variables(name):
         ("event_size", 2.5),
         ("num_layers", -1),
         ("seed", -1),
-        ("base", "normal"),
+        ("base", "gaussian"),
         ("base", tfd.MultivariateNormalDiag(tf.zeros(3))),
         ("preprocess", tff.Standardize(3)),
         ("preprocess", 3),

@@ -18,6 +18,7 @@ from tfp_flows.bijectors.real_nvp import RealNVP
 from tfp_flows.bijectors.rotation import Rotation
 from tfp_flows.bijectors.squeeze import Squeeze, get_preprocess_bijector
 from tfp_flows.bijectors.standardize import Standardize, standardize
+from tfp_flows.bijectors.support import Support
 from tfp_flows.bijectors.sylvester import SylvesterFlow
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Rotation",
     "Squeeze",
     "Standardize",
+    "Support",
     "SylvesterFlow",
     "channel_binary_mask",
     "checkerboard_binary_mask",

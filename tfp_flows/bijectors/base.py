@@ -22,6 +22,8 @@ class FlowBijector(tfp.bijectors.Bijector):
     - pass `event_size` to `__init__`, so that inputs are checked;
     - define `adapt(data)`, which initializes variables from a batch `[..., D]` on the data side, or from an iterator of
       batches, and ends with `self.set_adapted()`. `FlowModel.fit` calls it once, unless `adapts_in_fit` is false;
+    - define `into_range(y)`, if its range is bounded. It returns the events with those outside of the range replaced by
+      a point inside, and booleans of the batch shape that mark them. The flow's density is zero there;
     - set `is_affine = True`, so that a flow derives its mean and covariance from those of its base;
     - set `gains_by_jit = False`, if XLA takes longer to compile it than it saves.
 

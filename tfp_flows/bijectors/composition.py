@@ -15,8 +15,8 @@ def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None
     """Run `value` through one direction. Return the result, its log-det, and the rank of its events.
 
     `visit(part, value, inverse)` is called for each single bijector before it is evaluated. With a list `outside`, each
-    TFP bijector that may have a bounded domain appends a mask of the events outside of it. Those events continue from a
-    point inside, so that gradients stay finite.
+    TFP bijector that may have a bounded domain, and each bijector with a method `into_range`, appends a mask of the
+    events outside of it. Those events continue from a point inside, so that gradients stay finite.
     """
     while isinstance(bijector, _compat_tfp.Invert):
         bijector, inverse = bijector.bijector, not inverse
@@ -36,6 +36,9 @@ def walk(bijector, value, event_ndims, inverse, kwargs, visit=None, outside=None
         return value, log_det, (bijector.inverse_event_ndims if inverse else bijector.forward_event_ndims)(event_ndims)
     if visit is not None:
         visit(bijector, value, inverse)
+    if inverse and outside is not None and hasattr(bijector, "into_range"):
+        value, mask = bijector.into_range(value)
+        outside.append(mask)
     direction = "inverse" if inverse else "forward"
     event_ndims_after = getattr(bijector, f"{direction}_event_ndims")(event_ndims)
     both = getattr(bijector, f"{direction}_and_log_det", None)

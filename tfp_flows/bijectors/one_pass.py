@@ -34,8 +34,12 @@ class _Plan(NamedTuple):
 
 
 def supports(network) -> bool:
-    """Return whether a network can be evaluated in one pass: an `AutoregressiveNetwork` whose activation has no weights."""
+    """Return whether a network can be evaluated in one pass: an `AutoregressiveNetwork` without angles among its inputs,
+    whose activation has no weights.
+    """
     if not isinstance(network, AutoregressiveNetwork) or isinstance(network.activation, keras.Layer):
+        return False
+    if network.circular_inputs:
         return False
     own = (AutoregressiveNetwork.call, AutoregressiveNetwork.masked_weights)
     return (type(network).call, type(network).masked_weights) == own  # a subclass may override these

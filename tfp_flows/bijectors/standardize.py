@@ -15,6 +15,8 @@ from tfp_flows.data.moments import moments
 from tfp_flows.data.streams import Stream
 from tfp_flows.registry import serializable
 
+_EXAMPLES = 8192  # rows that are kept
+
 
 @serializable
 class Standardize(FlowBijector):
@@ -39,6 +41,7 @@ class Standardize(FlowBijector):
 
     is_affine = True
     adapts_in_fit = False  # `fit` adapts by its first batch; standardization needs all rows
+    examples: np.ndarray | None = None  # rows of an array, by which a `Support` standardizes its unconstrained values
 
     def __init__(
         self, event_size: int, *, dtype: tf.DType = tf.float32, validate_args: bool = False, name: str = "standardize"
@@ -120,4 +123,6 @@ def standardize(data, *, dtype: tf.DType = tf.float32, name: str = "standardize"
         raise ValueError(f"`data` must have shape [N, D], got {shape}.")
     bijector = Standardize(shape[1], dtype=dtype, name=name)
     bijector.adapt(data)
+    if isinstance(data, np.ndarray):
+        bijector.examples = data[:: -(-len(data) // _EXAMPLES)].copy()
     return bijector

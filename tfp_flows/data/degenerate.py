@@ -87,6 +87,7 @@ def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[
         return [
             f"the rows sum to {np.mean(total):.4g}, so the last column follows from the others and the likelihood is "
             "unbounded: leave one column out"
+            + (', or give support="simplex"' if abs(np.mean(total) - 1.0) < 1e-3 else "")
         ]
     standardized = (part - part.mean(axis=0)) / part.std(axis=0)
     _, first = np.unique(standardized, axis=1, return_index=True)  # equal columns are reported elsewhere

@@ -39,7 +39,8 @@ def rhat_and_ess(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         return tuple(np.array([float(measure(x)) for x in columns]) for measure in measures)
     columns = np.moveaxis(draws, -1, 0)
     rhat = np.array([float(array_stats.rhat(x)) for x in columns])
-    bulk, tail = (np.array([float(array_stats.ess(x, method=kind)) for x in columns]) for kind in ("bulk", "tail"))
+    bulk = np.array([float(array_stats.ess(x, method="bulk")) for x in columns])
+    tail = np.array([float(array_stats.ess(x, method="tail", prob=(0.05, 0.95))) for x in columns])
     return rhat, bulk, tail
 
 

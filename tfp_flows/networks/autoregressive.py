@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import hidden_sizes, keras_3_inputs, one_of, positive_int
+from tfp_flows.networks.angles import angle_inputs, read_angles, with_sines
 from tfp_flows.networks.broadcasting import check_condition, flatten_batch, unflatten
 from tfp_flows.networks.dense import activation_of, seeded_initializers
 from tfp_flows.registry import serializable
@@ -109,6 +110,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
       kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: Keras regularizers and constraints.
       validate_args: Accepted for compatibility; arguments are always checked.
       output_initializer: Initializer of kernel and bias of the last layer, if it differs.
+      circular_inputs: Indices of the inputs that are angles. The network reads their cosines and sines, so it is periodic.
       seed: Integer seed of the initial weights, and of random degrees.
 
     Call arguments: `x` of shape `[..., D]`, and `conditional_input` of shape `[..., C]`, whose leading axes broadcast
@@ -144,6 +146,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         validate_args: bool = False,
         *,
         output_initializer=None,
+        circular_inputs: Sequence[int] = (),
         seed: int | None = None,
         **kwargs,
     ):
@@ -168,6 +171,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self._starts = (kernel_initializer, bias_initializer, output_initializer)
         self._regularizers = [keras.regularizers.get(r) for r in (kernel_regularizer, bias_regularizer)]
         self._constraints = [keras.constraints.get(c) for c in (kernel_constraint, bias_constraint)]
+        self.circular_inputs = list(circular_inputs)
         self._seed = resolve_seed(seed)
         self.event_size: int | None = None
         if event_shape is not None:
@@ -188,12 +192,15 @@ class AutoregressiveNetwork(keras.layers.Layer):
         self.event_size = positive_int("event_shape", x_shape[-1])
         degree_seed, *seeds = split_seed(structure_seed(self._seed), 1) + split_seed(self._seed, 4)[1:]
         self.degrees = made_degrees(self.event_size, self.hidden_units, *self._orders, seed=degree_seed)
+        self.circular_inputs = angle_inputs(self.circular_inputs, self.event_size)
         masks = made_masks(self.degrees)
+        masks[0] = with_sines(masks[0], self.circular_inputs)
         masks[-1] = np.repeat(masks[-1], self.params, axis=1)
         self._masks = masks
         self._input_order = self.degrees[0]  # TFP's name, read by code written for its layer
         self._levels = [np.asarray(d, np.int32) for d in self.degrees]
         self._levels.append(np.repeat(self._levels[0] - 1, self.params))  # the last mask is strict
+        self._levels[0] = with_sines(self._levels[0], self.circular_inputs)
 
         kernel_start, bias_start, output_start = self._starts
         kernel_starts = seeded_initializers(kernel_start, seeds[0], len(masks))
@@ -252,7 +259,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
             raise ValueError(f"`x` must have shape [..., {self.event_size}], got {x.shape}.")
         check_condition(conditional_input, self.conditional_size)
         x, conditional_input, batch_shape = flatten_batch(x, conditional_input)
-        h = x
+        h = read_angles(x, self.circular_inputs)
         for i in range(len(self.kernels)):
             h = tf.linalg.matmul(h if i == 0 else self.activation(h), self._masked_kernel(i))
             if self.use_bias:

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfp_flows.checks import hidden_sizes, keras_3_inputs, positive_int
+from tfp_flows.networks.angles import angle_inputs, read_angles
 from tfp_flows.networks.broadcasting import check_condition, flatten_batch, unflatten
 from tfp_flows.numerics import real_dtype
 from tfp_flows.registry import serializable
@@ -68,6 +69,7 @@ class DenseNetwork(keras.layers.Layer):
       activation, kernel_initializer: Activation and initializer of the hidden layers.
       bias_initializer: Initializer of the hidden biases; uniform on (-1, 1) if `None`.
       use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
+      circular_inputs: Indices of the inputs that are angles. The network reads their cosines and sines, so it is periodic.
       seed: Integer seed of the initial weights.
 
     Call arguments: `x` of shape `[..., inputs]`, and `conditional_input` of shape `[..., conditions]`, which is
@@ -87,6 +89,7 @@ class DenseNetwork(keras.layers.Layer):
         bias_initializer=None,
         kernel_regularizer=None,
         bias_regularizer=None,
+        circular_inputs: Sequence[int] = (),
         seed: int | None = None,
         **kwargs,
     ):
@@ -99,6 +102,7 @@ class DenseNetwork(keras.layers.Layer):
         self.bias_initializer = spread_biases() if bias_initializer is None else bias_initializer
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
         self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.circular_inputs = list(circular_inputs)
         self.seed = resolve_seed(seed)
         self.conditional_size: int | None = None
         self._dense: list = []
@@ -116,6 +120,8 @@ class DenseNetwork(keras.layers.Layer):
         self.output_units = positive_int("output_units", output_units)
         self.conditional_size = conditional_size
         size = positive_int("input_units", input_units)
+        self.circular_inputs = angle_inputs(self.circular_inputs, size)
+        size += len(self.circular_inputs)  # a cosine and a sine for each angle
         if conditional_size is not None:
             size += positive_int("conditional_size", conditional_size)
         common = {"kernel_regularizer": self.kernel_regularizer, "bias_regularizer": self.bias_regularizer}
@@ -136,6 +142,7 @@ class DenseNetwork(keras.layers.Layer):
         keras_3_inputs(self, x=x, conditional_input=conditional_input)
         check_condition(conditional_input, self.conditional_size)
         x, conditional_input, batch_shape = flatten_batch(x, conditional_input)
+        x = read_angles(x, self.circular_inputs)
         if conditional_input is not None:
             rows = tf.concat([tf.shape(x)[:1], tf.shape(conditional_input)[1:]], axis=0)
             x = tf.concat([x, tf.broadcast_to(conditional_input, rows)], axis=-1)

@@ -30,6 +30,7 @@ def real_nvp_template(
     bias_initializer=None,
     kernel_regularizer=None,
     bias_regularizer=None,
+    circular_inputs: Sequence[int] = (),
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
     name: str = "real_nvp_template",
@@ -49,6 +50,7 @@ def real_nvp_template(
       use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
       log_scale_bound: Bound of the log-scale (see `bound_log_scale`); `None` for no bound.
       conditional_size: Size of the `conditional_input`, needed only together with the sizes.
+      circular_inputs: Indices of the inputs that are angles. The network reads their cosines and sines, so it is periodic.
       seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
@@ -71,8 +73,8 @@ def real_nvp_template(
     options = {"activation": activation, "use_bias": use_bias, "seed": seed, "dtype": policy_for(dtype), "name": name}
     initializers = {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
     regularizers = {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
-    network = DenseNetwork(hidden_units, **sizes, **options, **initializers, **regularizers)
-    return Conditioner(network, transformer, name=name)
+    options |= {"circular_inputs": circular_inputs, **initializers, **regularizers}
+    return Conditioner(DenseNetwork(hidden_units, **sizes, **options), transformer, name=name)
 
 
 def _sizes(input_units: int | None, output_units: int | None, params: int, conditional_size: int | None) -> dict:
@@ -110,6 +112,7 @@ def masked_autoregressive_template(
     bias_initializer=None,
     kernel_regularizer=None,
     bias_regularizer=None,
+    circular_inputs: Sequence[int] = (),
     seed: int | None = None,
     dtype: tf.DType = tf.float32,
     name: str = "masked_autoregressive_template",
@@ -119,8 +122,7 @@ def masked_autoregressive_template(
     Shift and log-scale of dimension `i` are functions of the dimensions before `i`.
 
     Args:
-      hidden_units: Sizes of the hidden layers.
-      event_size: Size of the last axis. The weights are created at once.
+      hidden_units, event_size: Sizes of the hidden layers, and of the last axis. The weights are created at once.
       shift_only: Whether to return only the shift.
       transformer: A `Transformer` instead of the affine map. The template then is a `bijector_fn`.
       activation, kernel_initializer: Activation and initializer of the hidden layers. The last layer starts at zero.
@@ -129,6 +131,7 @@ def masked_autoregressive_template(
       conditional_size: Size of the `conditional_input`; `None` for no conditions.
       bias_initializer: Initializer of the hidden biases. `None` is uniform on (-1, 1), the range of standardized data.
       use_bias, kernel_regularizer, bias_regularizer: Whether layers have biases, and Keras regularizers, for all layers.
+      circular_inputs: Indices of the inputs that are angles. The network reads their cosines and sines, so it is periodic.
       seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the template.
 
     Returns:
@@ -139,8 +142,7 @@ def masked_autoregressive_template(
       ValueError: If a size is not a positive integer, or `input_order` is unknown.
 
     Example:
-      >>> bijector = tfb.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([64, 64], event_size=2))
-      >>> len(bijector.trainable_variables)
+      >>> len(tfb.MaskedAutoregressiveFlow(tff.masked_autoregressive_template([64, 64], event_size=2)).trainable_variables)
       6
     """
     event_size, units = positive_int("event_size", event_size), hidden_sizes(hidden_units)
@@ -150,8 +152,8 @@ def masked_autoregressive_template(
         options |= {"conditional": True, "conditional_event_shape": positive_int("conditional_size", conditional_size)}
         # Units of degree 0 see only the condition. Without them, the first dimension would depend on it only linearly.
         options["hidden_degrees"] = [np.arange(n) * event_size // n for n in units]
-    bias_initializer = spread_biases() if bias_initializer is None else bias_initializer
-    options |= {"kernel_initializer": kernel_initializer, "bias_initializer": bias_initializer}
-    options |= {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer}
-    options |= {"output_initializer": "zeros", "seed": seed, "dtype": real_dtype(dtype).name, "name": name}
+    options |= {"kernel_initializer": kernel_initializer, "output_initializer": "zeros"}
+    options |= {"bias_initializer": spread_biases() if bias_initializer is None else bias_initializer}
+    options |= {"kernel_regularizer": kernel_regularizer, "bias_regularizer": bias_regularizer, "name": name}
+    options |= {"circular_inputs": circular_inputs, "dtype": real_dtype(dtype).name, "seed": seed}
     return Conditioner(AutoregressiveNetwork(transformer.params, event_size, **options), transformer, name=name)

@@ -9,11 +9,18 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import MaskedAutoregressiveFlow
-from tfp_flows.checks import one_of, positive_int
+from tfp_flows.bijectors import MaskedAutoregressiveFlow, Support
+from tfp_flows.checks import positive_int
 from tfp_flows.networks import masked_autoregressive_template
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
-from tfp_flows.recipes.mixing import MIXINGS, each_layer, mixing_layer, normalization_layers
+from tfp_flows.recipes.mixing import (
+    angles_of,
+    each_layer,
+    mixing_for,
+    mixing_layer,
+    normalization_layers,
+    spline_of_angles,
+)
 from tfp_flows.recipes.recipe import recipe
 from tfp_flows.seeds import split_seed, structure_seed
 from tfp_flows.transformers import (
@@ -23,6 +30,7 @@ from tfp_flows.transformers import (
     SplineTransformer,
     Transformer,
 )
+from tfp_flows.transformers.columns import for_columns
 
 
 def autoregressive_layers(
@@ -36,12 +44,18 @@ def autoregressive_layers(
     normalization: str | None = None,
     inverse: bool = False,
     conditional_size: int | None = None,
+    support: Support | None = None,
     seed: int,
     dtype: tf.DType = tf.float32,
 ) -> list[tfb.Bijector]:
-    """Return masked autoregressive layers. Reversals and permutations are input orders, not separate layers."""
-    one_of("mixing", mixing, MIXINGS)
+    """Return masked autoregressive layers. Reversals and permutations are input orders, not separate layers.
+
+    With angles in `support`, networks read cosines and sines, sampling takes `D` passes, and permutations replace `"lu"`.
+    """
+    is_angle = angles_of(support, event_size, normalization)
+    mixing = mixing_for(mixing, is_angle)
     transformers = each_layer(transformer, positive_int("num_layers", num_layers))
+    transformers = [for_columns(t, is_angle, spline_of_angles(t)) for t in transformers]
     if event_size == 1 and all(isinstance(t, AffineTransformer) for t in transformers):
         warnings.warn(
             "In one dimension an affine autoregressive flow is a Gaussian, whatever its networks: for event_size=1 take "
@@ -51,6 +65,7 @@ def autoregressive_layers(
     orders = ("left-to-right", "right-to-left") if mixing == "reverse" else ("left-to-right",)
     seeds, mixing_seeds = (split_seed(s, 2 * num_layers)[::2] for s in (seed, structure_seed(seed)))
     shared = {"activation": activation, "conditional_size": conditional_size, "dtype": dtype}
+    shared["circular_inputs"] = np.flatnonzero(is_angle).tolist()
     layers: list[tfb.Bijector] = []
     for i in range(num_layers):
         order = orders[i % len(orders)]

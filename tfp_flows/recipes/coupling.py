@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
-from tfp_flows.bijectors import RealNVP
-from tfp_flows.checks import one_of, positive_int
+from tfp_flows.bijectors import RealNVP, Support
+from tfp_flows.checks import positive_int
 from tfp_flows.networks import real_nvp_template
 from tfp_flows.numerics import DEFAULT_LOG_SCALE_BOUND
-from tfp_flows.recipes.mixing import MIXINGS, each_layer, mixing_layer, normalization_layers
+from tfp_flows.recipes.mixing import (
+    angles_of,
+    before_each_layer,
+    each_layer,
+    mixing_for,
+    mixing_layer,
+    mixing_order,
+    normalization_layers,
+    spline_of_angles,
+)
 from tfp_flows.recipes.recipe import recipe
 from tfp_flows.seeds import split_seed, structure_seed
 from tfp_flows.transformers import AffineTransformer, ShiftTransformer, SplineTransformer, Transformer
+from tfp_flows.transformers.columns import for_columns
 
 
 def coupling_layers(
@@ -27,32 +38,40 @@ def coupling_layers(
     mixing: str = "permute",
     normalization: str | None = None,
     conditional_size: int | None = None,
+    support: Support | None = None,
     seed: int,
     dtype: tf.DType = tf.float32,
 ) -> list[tfb.Bijector]:
     """Return coupling layers that condition on the first and the last half of the dimensions in turn.
+
+    With angles in `support`, networks read cosines and sines, and permutations replace `"lu"`.
 
     Args:
       mixing: Map between successive pairs of layers, to mix the halves: `"reverse"`, `"permute"` (fixed and random) or
         `"lu"`, a trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
     """
     positive_int("event_size", event_size, 2)
-    one_of("mixing", mixing, MIXINGS)
+    is_angle = angles_of(support, event_size, normalization)
+    mixing = mixing_for(mixing, is_angle)
     transformers = each_layer(transformer, positive_int("num_layers", num_layers, 2))
     first = event_size // 2
     seeds, mixing_seed = split_seed(seed, num_layers + 1)[:-1], split_seed(structure_seed(seed), num_layers + 1)[-1]
     mixing_seeds = split_seed(mixing_seed, num_layers)
     shared = {"activation": activation, "conditional_size": conditional_size, "dtype": dtype}
     layers: list[tfb.Bijector] = []
-    for i in range(num_layers):
+    mixed = {i for i in range(1, num_layers - 1, 2) if event_size > 2 or mixing == "lu"}
+    orders = [mixing_order(mixing, event_size, mixing_seeds[i]) if i in mixed else None for i in range(num_layers)]
+    for i, angles in enumerate(before_each_layer(is_angle, orders)):
         num_masked = first if i % 2 == 0 else first - event_size
         sizes = {"input_units": abs(num_masked), "output_units": event_size - abs(num_masked)}
-        own = {"transformer": transformers[i], "seed": seeds[i], "name": f"coupling_{i}"}
+        read, moved = (angles[:first], angles[first:]) if i % 2 == 0 else (angles[first:], angles[:first])
+        own = {"transformer": for_columns(transformers[i], moved, spline_of_angles(transformers[i]))}
+        own |= {"circular_inputs": np.flatnonzero(read).tolist(), "seed": seeds[i], "name": f"coupling_{i}"}
         conditioner = real_nvp_template(hidden_units, **sizes, **own, **shared)
         constant = isinstance(transformers[i], ShiftTransformer)
         layers.append(RealNVP(num_masked, None, conditioner, is_constant_jacobian=constant, name=f"coupling_{i}"))
         layers += normalization_layers(normalization, event_size, dtype, str(i))
-        if i % 2 == 1 and i < num_layers - 1 and (event_size > 2 or mixing == "lu"):
+        if i in mixed:
             layers.append(mixing_layer(mixing, event_size, mixing_seeds[i], dtype, f"mixing_{i}"))
     return layers
 
@@ -87,6 +106,8 @@ def nice(event_size: int, *, num_layers: int = 8, dtype: tf.DType = tf.float32, 
       >>> tff.nice(3, num_layers=2).sample(5).shape
       TensorShape([5, 3])
     """
+    if (support := options.get("support")) is not None and support.circles:
+        raise ValueError("`support` must have no circle in nice, which scales each column: use spline_coupling.")
     layers = coupling_layers(event_size, ShiftTransformer(), num_layers=num_layers, dtype=dtype, **options)
     log_scale = tf.Variable(tf.zeros([event_size], dtype), name="log_scale")
     return [*layers, tfb.Scale(log_scale=log_scale, name="scale")]

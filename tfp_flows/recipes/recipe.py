@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import Standardize
+from tfp_flows.bases import make_base
+from tfp_flows.bijectors import Standardize, Support
 from tfp_flows.checks import positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.numerics import real_dtype
@@ -48,11 +49,15 @@ OPTIONS = {
         exchanged.""",
     "normalization": """Map after each layer: `"actnorm"` (a trainable shift and scale of each dimension, adapted to the
         first batch of `FlowModel.fit`), `"batch_norm"` (batch normalization), or `None`.""",
-    "base": """Distribution of the latent values. `None` is a standard normal distribution, and `"trainable"` a normal
-        distribution with a trainable mean and scale for each dimension. Any other must have event shape `[D]` and the
-        flow's dtype.""",
+    "base": """Distribution of the latent values. `None` or `"normal"` is a standard normal distribution, and `"trainable"` a
+        normal distribution with a trainable mean and scale for each dimension. `"mixture"` is a `GaussianMixture` and
+        `"student_t"` a `StudentT`, which the first `FlowModel.fit` fits to its rows. `"uniform"` is for angles, which are
+        uniform with every name. Any other distribution must have event shape `[D]` and the flow's dtype.""",
+    "support": """Support of the columns: `"real"`, `"positive"`, `(low, high)` with infinite ends allowed, `"circle"`,
+        `("circle", low, high)` or `"simplex"`. One entry for all columns, a list with one for each, or a `Support`.""",
     "preprocess": """Bijector between the layers and the data, such as `standardize(x_train)`. Its `inverse` is applied to the
-        data first, and its `forward` to samples last.""",
+        data first, and its `forward` to samples last. With `support`, `standardize(x_train)` standardizes the unconstrained
+        values, which the first `FlowModel.fit` does in any case.""",
     "conditional_size": """Length `C` of each condition, such as the number of classes for one-hot labels. `log_prob` and
         `sample` then require `conditional_input`. `None` for no conditions.""",
     "preprocess_condition": """`"standardize"` (default): the first `FlowModel.fit` measures mean and standard deviation of
@@ -63,8 +68,8 @@ OPTIONS = {
     "dtype": "`tf.float32` or `tf.float64`.",
     "name": "Name of the distribution.",
 }
-_LAST = ("base", "preprocess", "conditional_size", "preprocess_condition", "seed", "dtype", "name")
-_DEFAULTS = {"preprocess_condition": "standardize"}
+_LAST = ("base", "support", "preprocess", "conditional_size", "preprocess_condition", "seed", "dtype", "name")
+_DEFAULTS = {"preprocess_condition": "standardize", "support": "real"}
 
 
 class Facts(NamedTuple):
@@ -105,6 +110,7 @@ def recipe(
 
     def decorate(fn: Callable) -> Callable[..., FlowDistribution]:
         signature = _complete_signature(fn, like)
+        reads_angles = any("support" in inspect.signature(f).parameters for f in (fn, like) if f is not None)
         facts = Facts(paper, arxiv, density, sampling, "image_shape" in signature.parameters)
 
         @functools.wraps(fn)
@@ -114,13 +120,16 @@ def recipe(
             options = bound.arguments
             outer = {key: options.pop(key, None) for key in ("base", "preprocess", "preprocess_condition", "name")}
             options["dtype"] = real_dtype(options["dtype"])
+            support = None
             if "event_size" in options:
                 options["event_size"] = positive_int("event_size", options["event_size"])
+                support = _resolve_support(options, reads_angles, fn.__name__)
             if options["conditional_size"] is not None:
                 positive_int("conditional_size", options["conditional_size"])
             layers = fn(**options)
             size = options["event_size"] if "event_size" in options else int(np.prod(options["image_shape"]))
-            return assemble(layers, size, options["conditional_size"], dtype=options["dtype"], **outer)
+            shared = {key: options[key] for key in ("conditional_size", "dtype", "seed")}
+            return assemble(layers, size, support=support, **shared, **outer)
 
         made.__signature__ = signature
         made.__doc__ = _complete_doc(fn, like, signature, facts)
@@ -133,13 +142,29 @@ def recipe(
     return decorate
 
 
+def _resolve_support(options: dict, reads_angles: bool, name: str) -> Support | None:
+    """Replace the options `event_size` and `support` by those of the layers. Return the bijector, `None` for real columns."""
+    support = Support.of(options.pop("support"), options["event_size"], options["dtype"])
+    if support.circles and not reads_angles:
+        raise ValueError(
+            f"`support` must have no circle in {name}, whose layers are not periodic: use a coupling or an autoregressive "
+            "flow, such as spline_coupling or spline_autoregressive."
+        )
+    support = None if support.is_identity else support
+    if support is not None:
+        options["event_size"] = support.latent_size
+    if reads_angles:
+        options["support"] = support
+    return support
+
+
 def _complete_signature(fn: Callable, like: Callable | None) -> inspect.Signature:
     own = {p.name: p for p in inspect.signature(fn).parameters.values() if p.kind is not p.VAR_KEYWORD}
     shared = {} if like is None else inspect.signature(like).parameters
     parameters = {**own, **{k: p for k, p in shared.items() if k not in own and p.kind is p.KEYWORD_ONLY}}
     defaults = {**_DEFAULTS, "name": fn.__name__}
     for name in _LAST:
-        if name == "preprocess" and "image_shape" in own:
+        if name in ("preprocess", "support") and "image_shape" in own:
             continue
         given = parameters.pop(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None))
         default = defaults.get(name, None if given.default is given.empty else given.default)
@@ -179,35 +204,45 @@ def assemble(
     conditional_size: int | None = None,
     *,
     base: tfd.Distribution | str | None = None,
+    support: Support | None = None,
     preprocess: tfb.Bijector | None = None,
     preprocess_condition: tfb.Bijector | str | None = None,
+    seed: int,
     dtype: tf.DType,
     name: str | None,
 ) -> FlowDistribution:
-    """Return the distribution of the base, mapped by the layers in order and then by `preprocess`."""
-    zeros, ones = tf.zeros([event_size], dtype), tf.ones([event_size], dtype)
-    if base is None:
-        base = tfd.MultivariateNormalDiag(zeros, ones)
-    if isinstance(base, str) and base == "trainable":
-        scale = tfp.util.TransformedVariable(ones, tfb.Exp(), name="scale_diag")
-        base = tfd.MultivariateNormalDiag(tf.Variable(zeros, name="loc"), scale)
-    if not isinstance(base, tfd.Distribution):
-        raise ValueError(f'`base` must be a tfd.Distribution, None or "trainable", got {base!r}.')
-    if base.event_shape.as_list() != [event_size] or base.dtype != dtype:
-        raise ValueError(
-            f"`base` must have event shape [{event_size}] and dtype {dtype.name}, "
-            f"got event shape {base.event_shape} and dtype {tf.as_dtype(base.dtype).name}."
-        )
+    """Return the distribution of the base, mapped by the layers in order and then by `support` or `preprocess`."""
+    base = make_base(base, event_size, [] if support is None else _before(layers, support.circles), dtype, seed)
     if preprocess is not None:
-        if not isinstance(preprocess, tfb.Bijector):
-            raise ValueError(f"`preprocess` must be a tfb.Bijector such as standardize(x), got {preprocess!r}.")
-        if preprocess.dtype not in (None, dtype):
-            raise ValueError(f"`preprocess` has dtype {tf.as_dtype(preprocess.dtype).name}, the flow {dtype.name}.")
-        if isinstance(preprocess, Standardize) and preprocess.event_size != event_size:
-            raise ValueError(f"`preprocess` standardizes {preprocess.event_size} columns, the flow has {event_size}.")
-        layers = [*layers, preprocess]
+        _check_preprocess(preprocess, event_size if support is None else support.event_size, dtype)
+        if support is not None and not isinstance(preprocess, Standardize):
+            raise ValueError(
+                f"`preprocess` must be standardize(x) or None together with `support`, got {preprocess!r}."
+            )
+        if support is not None and preprocess.examples is not None:
+            support.fit_scale(preprocess.examples)
+    last = preprocess if support is None else support
+    layers = layers if last is None else [*layers, last]
     if isinstance(preprocess_condition, str) and preprocess_condition == "standardize":
         preprocess_condition = None
         if conditional_size is not None:
             preprocess_condition = Standardize(conditional_size, dtype=dtype, name="standardize_condition")
     return FlowDistribution(base, tfb.Chain(layers[::-1]), preprocess_condition=preprocess_condition, name=name)
+
+
+def _before(layers: list[tfb.Bijector], dimensions: Sequence[int]) -> list[int]:
+    """Return where the permutations among the layers take dimensions of their output from."""
+    dimensions = list(dimensions)
+    for layer in reversed(layers):
+        if isinstance(layer, tfb.Permute):
+            dimensions = [int(i) for i in tf.get_static_value(layer.permutation)[dimensions]]
+    return dimensions
+
+
+def _check_preprocess(preprocess: tfb.Bijector, event_size: int, dtype: tf.DType) -> None:
+    if not isinstance(preprocess, tfb.Bijector):
+        raise ValueError(f"`preprocess` must be a tfb.Bijector such as standardize(x), got {preprocess!r}.")
+    if preprocess.dtype not in (None, dtype):
+        raise ValueError(f"`preprocess` has dtype {tf.as_dtype(preprocess.dtype).name}, the flow {dtype.name}.")
+    if isinstance(preprocess, Standardize) and preprocess.event_size != event_size:
+        raise ValueError(f"`preprocess` standardizes {preprocess.event_size} columns, the flow has {event_size}.")

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bases import MultivariateStudentT
-from tfp_flows.bijectors import standardize
+from tfp_flows.bases import MultivariateStudentT, UniformAngles
+from tfp_flows.bijectors import Support, standardize
 from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import to_array
 from tfp_flows.distribution import FlowDistribution
@@ -57,17 +57,19 @@ def settings_for(
 
 
 def table_flow(
-    x, *, seed: int | None = None, dtype: tf.DType = tf.float32, name: str = "table_flow"
+    x, *, support="real", seed: int | None = None, dtype: tf.DType = tf.float32, name: str = "table_flow"
 ) -> FlowDistribution:
     """Return the default flow for a table: autoregressive splines over a base that is fitted to the rows.
 
-    Columns are standardized. The base is the maximum-likelihood `MultivariateStudentT`, so that the untrained flow is a
-    full-covariance Gaussian or has heavier tails (Jaini et al. 2020, arXiv:1907.04481). Outside of the splines'
+    Columns, or with `support` their unconstrained values, are standardized. The base is the maximum-likelihood
+    `MultivariateStudentT`, so that the untrained flow is a full-covariance Gaussian or has heavier tails (Jaini et al.
+    2020, arXiv:1907.04481). Outside of the splines'
     interval (Durkan et al. 2019, arXiv:1906.04032), the flow keeps the tails of the base. Cost: as for
     `spline_autoregressive`, `log_prob` takes one pass of each network, and sampling about one pass, in `D` steps.
 
     Args:
       x: Training rows `[N, D]`: array or data frame.
+      support: Support of the columns: one entry for all, a list with one for each, or a `Support` (see there).
       seed, dtype, name: Integer seed of the initial weights, dtype of weights and computation, and name of the distribution.
 
     Raises:
@@ -85,8 +87,15 @@ def table_flow(
     rows = to_array("x", x)
     preprocess = standardize(rows, dtype=dtype)
     size = rows.shape[1]
-    base = MultivariateStudentT(size, dtype=dtype)
-    flow = spline_autoregressive(size, base=base, preprocess=preprocess, seed=seed, dtype=dtype, name=name)
+    support = Support.of(support, size, dtype)
+    if not support.is_identity:
+        support.adapt(rows)
+    num_others = support.latent_size - len(support.circles)
+    base = MultivariateStudentT(num_others, dtype=dtype) if num_others else None
+    if support.circles:
+        base = UniformAngles(support.latent_size, support.circles, base, dtype=dtype)
+    options = {"base": base, "support": support, "preprocess": preprocess, "seed": seed, "dtype": dtype}
+    flow = spline_autoregressive(size, **options, name=name)
     adapt_table_flow(flow, rows)
     return flow
 

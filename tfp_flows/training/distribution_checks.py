@@ -9,7 +9,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.bijectors import Standardize
+from tfp_flows.bijectors import Standardize, Support
 from tfp_flows.bijectors.composition import is_affine, layers_of
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.training.validation import look_at_conditions
@@ -63,6 +63,9 @@ def check_support(name: str, events: np.ndarray | None, distribution: tfp.distri
     if not np.all(np.isfinite(value)):
         return  # other checks report it
     for layer in layers_of(distribution.bijector):
+        if isinstance(layer, Support):
+            layer.check(name, value)
+            return
         if hasattr(layer, "inverse_and_log_det") and not is_affine(layer):
             return  # our layers have all real numbers as their range
         try:

@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
-from tfp_flows.bijectors import ActNorm, BatchNormalization, Standardize
+from tfp_flows.bijectors import ActNorm, BatchNormalization, Standardize, Support
 from tfp_flows.bijectors.adapting import adapt_layers, adapt_layers_by_all, waits_for_data
 from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import to_array
@@ -26,6 +26,7 @@ from tfp_flows.training.distribution_checks import (
     prepare_conditions,
     warn_of_shared_networks,
 )
+from tfp_flows.training.first_fit import adapt_base, adapt_support
 from tfp_flows.training.inputs import Inputs, first_of_pairs_checked
 from tfp_flows.training.resuming import step_seed
 from tfp_flows.training.savable import SavableModel
@@ -97,8 +98,12 @@ class FlowModel(SavableModel):
             self._log_means("bits_per_dim")
         event_shape = tuple(distribution.event_shape.as_list())
         levels = None if dequantize is None else dequantize.levels
-        scaled = any(isinstance(m, (Standardize, ActNorm, BatchNormalization)) for m in distribution.submodules)
-        self._inputs = Inputs(event_shape, self._event_dtype, self.conditional_size, levels, scaled=scaled)
+        scaled = any(
+            isinstance(m, (Standardize, Support, ActNorm, BatchNormalization)) for m in distribution.submodules
+        )
+        dependent = tuple(j for m in distribution.submodules if isinstance(m, Support) for j in m.dependent)
+        options = {"scaled": scaled, "dependent": dependent}
+        self._inputs = Inputs(event_shape, self._event_dtype, self.conditional_size, levels, **options)
         self._compiled_log_prob, self._compiled_sample = own_graph(distribution.log_prob), own_graph(self._draw)
         self._adopt(*variables_of(distribution))
         warn_of_shared_networks(distribution)
@@ -212,7 +217,11 @@ class FlowModel(SavableModel):
             check_support("validation_data", self._inputs.validation_events(validation), self.distribution)
         if self.conditional_size is not None:  # after all checks, so that a refused fit changes nothing
             prepare_conditions(self.distribution, glance.conditions, None if self.dequantize else glance.events)
+        if self._steps_done() == 0 and self.dequantize is None:
+            adapt_support(self.distribution, glance.events)
         self._adapt_layers(data)
+        if self._steps_done() == 0 and self.dequantize is None:
+            adapt_base(self.distribution, glance.events, self._condition(glance.conditions))
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):

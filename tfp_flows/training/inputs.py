@@ -43,6 +43,7 @@ class Inputs(NamedTuple):
     levels: int | None = None  # number of levels of integer data that the model dequantizes
     density: bool = True  # whether the model fits the density of the events
     scaled: bool = False  # whether the distribution normalizes its data
+    dependent: tuple[int, ...] = ()  # columns that follow from others, such as the last share of a whole
 
     def _events(self, name: str, x: Any) -> np.ndarray:
         if self.levels is not None:
@@ -194,14 +195,14 @@ class Inputs(NamedTuple):
         if isinstance(data, (tf.data.Dataset, Stream)) and looks:
             rows = None if glance is None else glance.events
             if rows is not None and (len(rows) > 1 or glance.whole) and np.all(np.isfinite(rows)):
-                look_at_rows("x", rows, rows.astype(self.dtype.as_numpy_dtype), self.scaled)
+                look_at_rows("x", rows, rows.astype(self.dtype.as_numpy_dtype), self.scaled, dependent=self.dependent)
         validation = kwargs.pop("validation_data", None)
         if validation is not None:
             validation = self.check_validation(validation)
         if isinstance(data, tuple):
             if looks:
                 name, given = ("x", x) if self.conditional_size is None else ("y", y)
-                look_at_rows(name, given, data[-1], self.scaled, column_names(given))
+                look_at_rows(name, given, data[-1], self.scaled, column_names(given), dependent=self.dependent)
             split, rows = kwargs.pop("validation_split", 0.0), len(data[0])
             if split and validation is None:
                 kept = int(rows * (1.0 - split))  # the last rows, as in Keras

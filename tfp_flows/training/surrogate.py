@@ -17,7 +17,18 @@ tfd = tfp.distributions
 
 
 class SurrogatePosterior(tfd.TransformedDistribution):
-    """A flow mapped to the unknown parts of a model. `distribution` is the flow, and `target` the model's `ModelTarget`."""
+    """A flow mapped to the unknown parts of a model, as returned by `surrogate_posterior`.
+
+    Args:
+      flow: The flow over unconstrained vectors, the attribute `distribution`.
+      target: The `ModelTarget` of the model.
+      name: Name of the distribution.
+
+    Example:
+      >>> target = tff.ModelTarget((tfd.HalfNormal(1.0), lambda scale: tfd.Normal(0.0, scale).log_prob(0.5)))
+      >>> tff.SurrogatePosterior(tff.planar_flow(1), target).sample(5).shape
+      TensorShape([5])
+    """
 
     def __init__(self, flow: tfd.Distribution, target: ModelTarget, name: str = "surrogate_posterior"):
         parameters = dict(locals())

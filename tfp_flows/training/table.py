@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfp_flows.bijectors import Standardize
+from tfp_flows.bijectors import Standardize, Support
 from tfp_flows.data.arrays import to_array
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.recipes.table import TableTraining, adapt_table_flow, settings_for, table_flow
@@ -32,6 +32,7 @@ class TableFit(NamedTuple):
 def fit_table(
     x,
     *,
+    support="real",
     validation_data=None,
     seed: int | None = None,
     epochs: int | None = None,
@@ -47,6 +48,7 @@ def fit_table(
 
     Args:
       x: Rows `[N, D]`, at least 10: array or data frame.
+      support: Support of the columns: one entry for all, a list with one for each, or a `Support` (see there).
       validation_data: Rows for early stopping; 15 % of `x` if `None`. Below 1000 rows in all, they are added to `x`.
       seed: Integer seed of the weights and of the choice of rows.
       epochs: Maximal number of epochs; that of `table_training` if `None`.
@@ -66,6 +68,8 @@ def fit_table(
     x = to_array("x", x)
     if x.ndim != 2 or len(x) < 10:
         raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {list(x.shape)}.")
+    support = Support.of(support, x.shape[1], tf.float32)
+    support.check("x", x)
     seed = resolve_seed(seed)
     rng = np.random.default_rng(split_seed(seed, 2)[1])
     if validation_data is None and len(x) >= FEW_ROWS:
@@ -79,7 +83,7 @@ def fit_table(
     parts = (np.arange(len(rows)) % NUM_FOLDS)[rng.permutation(len(rows))]
     fitted = len(rows) - int(np.max(np.bincount(parts))) if few else len(x)
     settings = settings_for(fitted, epochs, batch_size, learning_rate)
-    flow = table_flow(rows if few else x, seed=seed)
+    flow = table_flow(rows if few else x, support=support, seed=seed)
     model = FlowModel(flow, name="flow")
     compile_for(model, settings, fitted)
     if not few:
@@ -119,7 +123,7 @@ def _fit_in_folds(model, flow: FlowDistribution, rows, parts, settings, seed, ve
     start = [w.numpy() for w in weights]
     sums = [np.zeros(w.shape, np.float64) for w in start]
     history: dict[str, list[float]] = {}
-    standardize = next(layer for layer in flow.bijector.bijectors if isinstance(layer, Standardize))
+    standardize = next(layer for layer in flow.bijector.bijectors if isinstance(layer, (Standardize, Support)))
 
     def begin(fitted):
         for weight, value in zip(weights, start, strict=True):

@@ -73,9 +73,17 @@ def check_finite(name: str, array: np.ndarray) -> None:
 
 
 def look_at_rows(
-    name: str, given: Any, array: np.ndarray, scaled: bool, columns: Sequence[str] | None = None, stacklevel: int = 4
+    name: str,
+    given: Any,
+    array: np.ndarray,
+    scaled: bool,
+    columns: Sequence[str] | None = None,
+    stacklevel: int = 4,
+    dependent: Sequence[int] = (),
 ) -> None:
     """Warn if no density can be fitted to rows `[N, D]` of training data; `given` may have a higher precision than `array`.
+
+    Columns with an index in `dependent` follow from the others, and are not looked at.
 
     Raises a `ValueError` for a single row, and for columns whose variation is lost in the dtype of `array`.
     """
@@ -85,8 +93,9 @@ def look_at_rows(
         )
     if array.ndim != 2:
         return
-    labels = [str(j) for j in range(array.shape[1])] if columns is None else [repr(c) for c in columns]
-    exact = to_array(name, given)
+    columns, free = range(array.shape[1]) if columns is None else columns, np.delete(range(array.shape[1]), dependent)
+    columns = [columns[j] for j in free]
+    labels, array, exact = [repr(c) for c in columns], array[:, free], to_array(name, given)[:, free]
     found = moments(f"`{name}`", array.shape[1], (exact[i : i + 65536] for i in range(0, len(exact), 65536)))
     _check_precision(name, found, array.dtype, labels)
     spread, constant = found.deviation, array.min(axis=0) == array.max(axis=0)

@@ -64,6 +64,8 @@ class ShiftTransformer(Transformer):
       [1.5]
     """
 
+    is_circular = True
+
     @property
     def params(self) -> int:
         return 1

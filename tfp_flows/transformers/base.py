@@ -16,7 +16,8 @@ class Transformer(abc.ABC):
     `transformer(params)` is the map for given parameters as a `tfb.Bijector`, for the `bijector_fn` of TFP's bijectors.
 
     A new transformer is a frozen dataclass without variables. It MUST define `params`, `forward` and `inverse`. Zero
-    parameters SHOULD give the identity. It CAN define `adapt`. It must be hashable, since equal instances share compiled code.
+    parameters SHOULD give the identity. It CAN define `adapt`, or set
+    `is_circular`. It must be hashable, since equal instances share compiled code.
 
     Example:
       >>> affine = tff.AffineTransformer()
@@ -26,6 +27,8 @@ class Transformer(abc.ABC):
       >>> print(y.numpy(), log_slope.numpy())
       [6. 7.] [0. 0.]
     """
+
+    is_circular = False  # whether `forward(x + 2 pi) = forward(x) + 2 pi`, so that it maps angles to angles
 
     @property
     @abc.abstractmethod

@@ -52,19 +52,12 @@ class SplineTransformer(Transformer):
     def params(self) -> int:
         return 3 * self.num_bins - 1
 
-    def _knots(self, raw):
-        """Return left ends and widths of the bins on one axis."""
-        widths = _MIN_BIN + (1.0 - _MIN_BIN * self.num_bins) * tf.nn.softmax(raw)
-        left = 2.0 * self.bound * tf.cumsum(widths, axis=-1, exclusive=True) - self.bound
-        return left, 2.0 * self.bound * widths
-
     def _apply(self, value, params, latent_to_data: bool):
         k = self.num_bins
-        # softplus(raw + offset) = 1 - _MIN_SLOPE at raw = 0
-        slopes = _MIN_SLOPE + tf.math.softplus(params[..., 2 * k :] + math.log(math.expm1(1.0 - _MIN_SLOPE)))
         ends = tf.ones_like(params[..., :1])
-        slopes = tf.concat([ends, slopes, ends], axis=-1)
-        bins = (*self._knots(params[..., :k]), *self._knots(params[..., k : 2 * k]), slopes[..., :-1], slopes[..., 1:])
+        slopes = tf.concat([ends, positive_slopes(params[..., 2 * k :]), ends], axis=-1)
+        x_axis, y_axis = knots(params[..., :k], self.bound), knots(params[..., k : 2 * k], self.bound)
+        bins = (*x_axis, *y_axis, slopes[..., :-1], slopes[..., 1:])
         inside = tf.abs(value) < self.bound
         clipped = tf.clip_by_value(value, -self.bound, self.bound)
         result, log_slope = map_in_bin(clipped, select_bin(clipped, bins, latent_to_data), latent_to_data)
@@ -75,6 +68,18 @@ class SplineTransformer(Transformer):
 
     def forward(self, x, params):
         return self._apply(x, params, latent_to_data=True)
+
+
+def knots(raw, bound: float):
+    """Return left ends and widths of the bins that divide `[-bound, bound]`; equal bins for zeros."""
+    widths = _MIN_BIN + (1.0 - _MIN_BIN * raw.shape[-1]) * tf.nn.softmax(raw)
+    left = 2.0 * bound * tf.cumsum(widths, axis=-1, exclusive=True) - bound
+    return left, 2.0 * bound * widths
+
+
+def positive_slopes(raw):
+    """Return slopes at the knots, 1 for zeros."""
+    return _MIN_SLOPE + tf.math.softplus(raw + math.log(math.expm1(1.0 - _MIN_SLOPE)))
 
 
 def select_bin(value, bins, latent_to_data: bool):
