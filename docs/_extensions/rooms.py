@@ -39,7 +39,11 @@ METHODS = {
     "Uniformity": "p_value, plot",
     "VariationalFlow": "from_model, compile, fit, evaluate, diagnose",
 }
-DATA = {"densities": "Functions that return a `Density`, by name."}
+DATA = {
+    "DATA_COLOR": "Color of data in all plots.",
+    "SAMPLE_COLOR": "Color of samples in all plots.",
+    "densities": "Functions that return a `Density`, by name.",
+}
 JOINT = "&"
 ROOM = re.compile(r"^\.\. room:: ([\w.]+)((?: \w+)*)$", re.M)
 
