@@ -67,7 +67,9 @@ def entries(room: str, names: list[str] | None = None) -> dict[str, str]:
     module = importlib.import_module(f"tfp_flows.{room}")
     found = {}
     for name in names or public_names(room):
-        if name not in tfp_flows.__all__:
+        if getattr(tfp_flows, name, None) is not getattr(
+            module, name
+        ):  # `plots.layers` is not the module `layers`
             found[name] = f"tfp_flows.{room}.{name}"
         elif room != "course":  # which repeats names of other rooms
             found[name] = f"tfp_flows.{name}"
