@@ -141,6 +141,9 @@ print("loss of one device: ", np.round(single_history["loss"], 4))
 print("loss of two devices:", np.round(parallel_history["loss"], 4))
 
 # %% [markdown]
+# The losses of the first epoch agree. Sums in another order round differently, and such differences grow with the steps of
+# the optimizer.
+#
 # ## Train on more data than memory
 #
 # A stream reads rows from files, block by block, in shuffled order. Pass it in place of an array.
