@@ -12,7 +12,7 @@ author = "the tfp_flows authors"
 copyright = "2026, the tfp_flows authors"
 release = version = tfp_flows.__version__
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -34,4 +34,5 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True  # attributes as a list
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # `docs/tutorials/build.py` runs the notebooks
 nitpicky = True

@@ -39,7 +39,11 @@ METHODS = {
     "Uniformity": "p_value, plot",
     "VariationalFlow": "from_model, compile, fit, evaluate, diagnose",
 }
-DATA = {"densities": "Functions that return a `Density`, by name."}
+DATA = {
+    "DATA_COLOR": "Color of data in all plots.",
+    "SAMPLE_COLOR": "Color of samples in all plots.",
+    "densities": "Functions that return a `Density`, by name.",
+}
 JOINT = "&"
 ROOM = re.compile(r"^\.\. room:: ([\w.]+)((?: \w+)*)$", re.M)
 
@@ -63,7 +67,9 @@ def entries(room: str, names: list[str] | None = None) -> dict[str, str]:
     module = importlib.import_module(f"tfp_flows.{room}")
     found = {}
     for name in names or public_names(room):
-        if name not in tfp_flows.__all__:
+        if getattr(tfp_flows, name, None) is not getattr(
+            module, name
+        ):  # `plots.layers` is not the module `layers`
             found[name] = f"tfp_flows.{room}.{name}"
         elif room != "course":  # which repeats names of other rooms
             found[name] = f"tfp_flows.{name}"

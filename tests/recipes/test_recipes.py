@@ -224,3 +224,13 @@ def test_splines_are_mixed_by_lu_maps_by_default(recipe, count):
         return sum(isinstance(layer, tff.LULinear) for layer in layers)
 
     assert (mixing(), mixing(mixing="permute")) == (count, 0)
+
+
+def test_iaf_is_the_inverse_of_maf():
+    """The networks of an IAF read latent values, so that its forward map is the inverse map of a MAF."""
+    iaf, maf = (recipe(3, num_layers=1, hidden_units=[8], seed=1).bijector for recipe in (tff.iaf, tff.maf))
+    for bijector in (iaf, maf):
+        tff.testing.redraw_weights(bijector, seed=1)
+    z = tf.constant([[0.3, -0.4, 1.2]])
+    np.testing.assert_allclose(iaf.forward(tf.identity(z)), maf.inverse(tf.identity(z)), rtol=1e-5)
+    assert not np.allclose(iaf.forward(tf.identity(z)), maf.forward(tf.identity(z)))

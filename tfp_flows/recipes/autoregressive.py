@@ -121,7 +121,14 @@ def maf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None =
     density="1 pass, in D steps",
     sampling="1 pass",
 )
-def iaf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND, **options):
+def iaf(
+    event_size: int,
+    *,
+    num_layers: int = 5,
+    log_scale_bound: float | None = DEFAULT_LOG_SCALE_BOUND,
+    inverse: bool = True,
+    **options,
+):
     """Build an inverse autoregressive flow (Kingma et al. 2016): a MAF whose networks read the latent values in place of the
     data, so that sampling is the fast direction.
 
@@ -130,7 +137,7 @@ def iaf(event_size: int, *, num_layers: int = 5, log_scale_bound: float | None =
       TensorShape([5, 3])
     """
     affine = AffineTransformer(log_scale_bound)
-    return autoregressive_layers(event_size, affine, num_layers=num_layers, **{"inverse": True, **options})
+    return autoregressive_layers(event_size, affine, num_layers=num_layers, inverse=inverse, **options)
 
 
 @recipe(
