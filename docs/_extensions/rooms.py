@@ -28,6 +28,7 @@ METHODS = {
     "FlowVAE": "compile, fit, evaluate, encode, sample, reconstruct, log_likelihood",
     "MarginalGaussianization": "adapt",
     "MixtureBijector": "adapt",
+    "MCMCResult": "warnings, to_inference_data",
     "ModelTarget": "sample_prior, parameters",
     "MultivariateStudentT": "adapt",
     "NeuralPosterior": "fit, sample, log_prob, given, simulate, calibrate",
