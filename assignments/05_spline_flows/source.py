@@ -26,7 +26,7 @@
 #
 # **Prerequisites.** Assignments 01 and 04 (change of variables, coupling layers). For part 6: what a VAE is.
 #
-# **Time.** About 4 hours of work (an estimate). The finished notebook runs in a few minutes.
+# **Time.** About 4 hours of work (an estimate). The finished notebook runs in about 4 minutes on two busy cores (251 s at a load of 9, of which 75 s of processor time), with 1.3 GB of memory.
 #
 # **Points.** 20 in total: 15 by tests, 5 by hand.
 #
