@@ -1,7 +1,7 @@
-"""Makes the student's notebook of each assignment: `python assignments/build.py` writes `<name>/release/<name>.ipynb`.
+"""Make the student's notebook of each assignment: `python assignments/build.py` writes `<name>/release/<name>.ipynb`.
 
-The sources are scripts in jupytext's percent format with nbgrader's cell metadata. What stands between `### BEGIN SOLUTION` and
-`### END SOLUTION` is replaced, and hidden tests are cut, as nbgrader does it: the files can be graded by nbgrader itself.
+The sources are scripts in jupytext's percent format with nbgrader's cell metadata. Like nbgrader, `release` replaces the text between
+`### BEGIN SOLUTION` and `### END SOLUTION` and removes hidden tests, so nbgrader can grade the files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HIDDEN = re.compile(r"^### BEGIN HIDDEN TESTS\n.*?^### END HIDDEN TESTS[ \t]*\n?
 
 
 def source(folder: pathlib.Path) -> nbformat.NotebookNode:
-    """The notebook of an assignment, with its solutions."""
+    """Return the notebook of an assignment, with its solutions."""
     notebook = jupytext.read(folder / "source.py")
     for i, cell in enumerate(notebook.cells):
         cell["id"] = cell.metadata.get("nbgrader", {}).get("grade_id", f"cell-{i}")  # so that builds are equal
@@ -27,7 +27,7 @@ def source(folder: pathlib.Path) -> nbformat.NotebookNode:
 
 
 def release(folder: pathlib.Path) -> nbformat.NotebookNode:
-    """The student's notebook."""
+    """Return the student's notebook."""
     notebook = source(folder)
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -14,17 +14,41 @@
 # # Change of variables
 #
 # A normalizing flow is a simple density, pushed through an invertible map. In this assignment you compute such densities by hand,
-# check them by numbers that cannot lie (an integral, a finite difference, a Jacobian), turn a normal distribution into one with two
+# check them by an integral, a finite difference and a Jacobian, turn a normal distribution into one with two
 # modes, and compose maps until they give a banana.
 #
-# Write your code in the cells that say `YOUR CODE HERE`. Do not change the names or arguments of the functions: the
-# cells after them test what you wrote, and say nothing if all is well.
+# **Learning goals.** After this assignment you can
+#
+# - compute the density of a transformed variable from the inverse map and its log-det;
+# - check any log-det by an integral, a finite difference and a Jacobian;
+# - explain how a monotone map turns one mode into two;
+# - write a TFP bijector and compose several.
+#
+# **Prerequisites.** Derivatives, determinants, the normal distribution. Python and NumPy.
+#
+# **Time.** About 2 to 3 hours of work (an estimate). The finished notebook runs in less than a minute on two busy cores (11 s at a load of 7, of which 6 s of processor time), with 0.9 GB of memory.
+#
+# **Points.** 17 in total: 15 by tests, 2 by hand.
+#
+# Write your code in the cells that say `YOUR CODE HERE`. Do not change the names or arguments of the functions. The cells after them
+# test your code and print nothing if it is correct.
 #
 # What you need to know: if $x = f(z)$ with an invertible $f$, and $z$ has the density $p_z$, then
 #
 # $$\log p_x(x) = \log p_z(f^{-1}(x)) + \log \left| \det \frac{\partial f^{-1}(x)}{\partial x} \right|.$$
 #
 # A review with all the formulas: Papamakarios et al., Normalizing Flows for Probabilistic Modeling and Inference, arXiv:1912.02762.
+
+# %% nbgrader={"grade": false, "grade_id": "install", "locked": true, "schema_version": 3, "solution": false, "task": false}
+#### INSTALL ####
+# Installs the package if it is missing. On another machine, let `CLONE` be the path to your clone of the repository.
+import importlib.util
+import subprocess
+import sys
+
+CLONE = "../../.."
+if importlib.util.find_spec("tfp_flows") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"{CLONE}[plots,ica,matching]"], check=True)
 
 # %% nbgrader={"grade": false, "grade_id": "imports", "locked": true, "schema_version": 3, "solution": false, "task": false}
 #### PACKAGE IMPORTS ####
@@ -44,8 +68,8 @@ tfb, tfd = tfp.bijectors, tfp.distributions
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-1", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 1. One dimension
 #
-# Let $z \sim N(0, 1)$ and $x = f(z)$. Complete `log_prob_of`, which knows the map by its inverse and by the log of the
-# derivative of the inverse.
+# Let $z \sim N(0, 1)$ and $x = f(z)$. Complete `log_prob_of`. Its arguments are the inverse of the map and the log of
+# the derivative of the inverse.
 
 
 # %% nbgrader={"grade": false, "grade_id": "log-prob-of", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -78,8 +102,8 @@ np.testing.assert_allclose(
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-2", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 2. Two checks
 #
-# A density integrates to one, and a derivative is a limit of differences. Whoever writes flows needs both checks all the time: a wrong
-# sign in a log-det gives a model that trains, and whose likelihoods mean nothing.
+# A density integrates to one, and a derivative is a limit of differences. You need both checks whenever you write a flow: with a wrong
+# sign in a log-det, a model still trains, but its likelihoods are wrong.
 #
 # Complete `integral`, by the trapezoidal rule, and `numerical_log_det`, by a central difference.
 
@@ -158,8 +182,16 @@ np.testing.assert_allclose(Softsign().forward(np.array([-1.0, 0.0, 3.0])), [-0.5
 ### END HIDDEN TESTS
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-3-why", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# Push a normal distribution of standard deviation $s$ through it. The result has *two* modes, although the map is monotone and the
-# normal distribution has one: where $f$ is flat, many $z$ end up close together. Run the cell and look.
+# The next cell pushes normal distributions of standard deviation $s = 0.3, 1, 3$ through the map.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "predict-modes", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# **Predict, then run.** The map is monotone, and a normal distribution has one mode. How many modes does the result have, and does that
+# depend on s?
+#
+# ### BEGIN SOLUTION
+# Two, for every s. At zero the density of z is flat, but the slope of the map falls on both sides, so the density of x rises there. Many z end
+# up close together where the map is flat. With a larger s the modes are farther apart.
+# ### END SOLUTION
 
 # %% nbgrader={"grade": false, "grade_id": "softsign-figure", "locked": true, "schema_version": 3, "solution": false, "task": false}
 grid = np.linspace(-0.9999, 0.9999, 2001)
@@ -233,7 +265,7 @@ np.testing.assert_allclose(jacobian_log_det(tf.exp, x2), x2.sum(axis=-1), rtol=1
 # ## 5. Composing maps
 #
 # Flows are compositions: $x = f_K(\dots f_2(f_1(z)))$. To evaluate the density of $x$, undo the maps from the last to the first, and add
-# up the log-dets on the way. Complete `log_prob_of_chain`. Do not use `tfb.Chain`: that is what you are writing.
+# up the log-dets on the way. Complete `log_prob_of_chain`. Do not use `tfb.Chain`, because this function replaces it.
 
 
 # %% nbgrader={"grade": false, "grade_id": "log-prob-of-chain", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -261,7 +293,7 @@ reference = tfd.TransformedDistribution(base, tfb.Chain(parts[::-1]))  # TFP's C
 np.testing.assert_allclose(log_prob_of_chain(inside2, parts, base), reference.log_prob(inside2), rtol=1e-9)
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "banana-text", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# With two maps you get the banana of the MAF paper: $x_2 \sim N(0, 4)$, and $x_1 \sim N(x_2^2 / 4, 1)$ given $x_2$. Complete the second
+# Two maps give the banana of the MAF paper: $x_2 \sim N(0, 4)$, and $x_1 \sim N(x_2^2 / 4, 1)$ given $x_2$. Complete the second
 # map, `Bend`: it adds $z_2^2 / 4$ to the first of two coordinates. What is the determinant of its Jacobian?
 
 
@@ -296,6 +328,14 @@ banana = tff.data.banana()
 some = banana.sample(50, seed=1).astype(np.float64)
 np.testing.assert_allclose(log_prob_of_chain(some, [stretch, Bend()], base), banana.log_prob(some), rtol=1e-6)
 
+# %% [markdown] nbgrader={"grade": true, "grade_id": "predict-banana", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# **Predict, then run.** The log-det of `Bend` is zero. What does that say about areas, and where is the density of the banana largest?
+#
+# ### BEGIN SOLUTION
+# Bend preserves areas, so each density value is that of the stretched normal distribution at the unbent point. The largest value is at the image of the
+# origin, which is the origin.
+# ### END SOLUTION
+
 # %% nbgrader={"grade": false, "grade_id": "banana-figure", "locked": true, "schema_version": 3, "solution": false, "task": false}
 flow = tfd.TransformedDistribution(base, tfb.Chain([Bend(), stretch]))
 samples = flow.sample(3000, seed=1)
@@ -309,4 +349,4 @@ axes[1].set(title="density", aspect="equal", xlim=(-5, 9), ylim=(-6, 6))
 plt.show()
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "end", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# Nothing here was trained. In the next assignments the maps get parameters, and the data or an energy says which map it should be.
+# Nothing here was trained. In the next assignments the maps have parameters, and training chooses them from data or an energy.

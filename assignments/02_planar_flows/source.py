@@ -20,10 +20,34 @@
 # In this assignment you write it, with its log-det and the constraint that keeps it invertible, compose $K = 2, 8, 32$ of them, and
 # fit them to the four energies of the paper's figure 3. You measure how good the fits are, in nats.
 #
-# Write your code in the cells that say `YOUR CODE HERE`. Do not change the names or arguments of the functions: the
-# cells after them test what you wrote, and say nothing if all is well.
+# **Learning goals.** After this assignment you can
+#
+# - write the planar map, its log-det and the constraint that keeps it invertible;
+# - estimate the evidence lower bound (ELBO) by Monte Carlo;
+# - fit a flow to an unnormalized density, and measure the fit in nats;
+# - say which shapes a few planar layers cannot make.
+#
+# **Prerequisites.** Assignment 01. The Kullback-Leibler divergence.
+#
+# **Time.** About 3 hours of work (an estimate). The finished notebook runs in about 8 minutes on two busy cores (500 s at a load of 8, of which 236 s of processor time), with 2.8 GB of memory.
+#
+# **Points.** 13 in total: 11 by tests, 2 by hand.
+#
+# Write your code in the cells that say `YOUR CODE HERE`. Do not change the names or arguments of the functions. The cells after them
+# test your code and print nothing if it is correct.
 #
 # The paper: Variational Inference with Normalizing Flows, arXiv:1505.05770.
+
+# %% nbgrader={"grade": false, "grade_id": "install", "locked": true, "schema_version": 3, "solution": false, "task": false}
+#### INSTALL ####
+# Installs the package if it is missing. On another machine, let `CLONE` be the path to your clone of the repository.
+import importlib.util
+import subprocess
+import sys
+
+CLONE = "../../.."
+if importlib.util.find_spec("tfp_flows") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"{CLONE}[plots,ica,matching]"], check=True)
 
 # %% nbgrader={"grade": false, "grade_id": "imports", "locked": true, "schema_version": 3, "solution": false, "task": false}
 #### PACKAGE IMPORTS ####
@@ -41,7 +65,7 @@ import tfp_flows as tff
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 keras.utils.set_random_seed(0)
-# The tests of this notebook run it in a small size; leave this as it is.
+# The tests of this notebook run it at a small size. Leave this line as it is.
 SMOKE = bool(os.environ.get("TFP_FLOWS_SMOKE"))
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-1", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -88,7 +112,7 @@ np.testing.assert_allclose(planar(z, w, u, b)[0][0], z[0] + u * np.tanh(np.dot(w
 # ## 2. The constraint
 #
 # Along $w$ the map is $s \mapsto s + (w \cdot u) \tanh(s)$, up to a shift. It increases everywhere if and only if $w \cdot u > -1$;
-# otherwise it folds, and is no flow. The paper's appendix A.1 moves $u$ along $w$ until it fits:
+# otherwise it folds, and has no inverse. The paper's appendix A.1 moves $u$ along $w$ until it fits:
 #
 # $$\hat u = u + \left(m(w \cdot u) - w \cdot u\right) \frac{w}{|w|^2}, \qquad m(x) = -1 + \log(1 + e^x).$$
 #
@@ -113,7 +137,14 @@ for _ in range(50):
     assert np.dot(constrain(u_random, w_random), w_random) > -1.0
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "fold-text", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# What happens without it? The cell draws the map along $w$, for products $w \cdot u$ above and below the limit.
+# The next cell draws the map along $w$ for several products $w \cdot u$.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "predict-fold", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# **Predict, then run.** What does the map look like for a product below -1, and why is that no flow?
+#
+# ### BEGIN SOLUTION
+# It falls around zero and rises on both sides. Three points have the same image, so there is no inverse.
+# ### END SOLUTION
 
 # %% nbgrader={"grade": false, "grade_id": "fold-figure", "locked": true, "schema_version": 3, "solution": false, "task": false}
 s = np.linspace(-4.0, 4.0, 300)
@@ -134,7 +165,7 @@ plt.show()
 # \qquad U_2(z) = \frac{1}{2} \left(\frac{z_2 - w_1(z)}{0.4}\right)^2.$$
 #
 # Complete `energy_1` and `energy_2`. The other two come with the package: `tff.data.targets.u3()` and `u4()`. Energies 2 to 4 are flat
-# along the wave, so that they normalize only within a box: the package's have steep walls around $[-4, 4]^2$.
+# along the wave, so they can be normalized only within a box. Those of the package have steep walls around $[-4, 4]^2$.
 
 
 # %% nbgrader={"grade": false, "grade_id": "energy-1", "locked": false, "schema_version": 3, "solution": true, "task": false}
@@ -166,7 +197,7 @@ np.testing.assert_allclose(-energy_2(some), tff.data.targets.u2().log_prob(some)
 # ## 4. The bound
 #
 # A flow $q$ is fitted by maximizing the evidence lower bound, $\mathrm{ELBO} = E_q[\log p(z) - \log q(z)]$. It is at most $\log Z$, the
-# logarithm of $\int p$, and what is missing is the Kullback-Leibler divergence of $q$ from $p / Z$.
+# logarithm of $\int p$. The difference is the Kullback-Leibler divergence of $q$ from $p / Z$.
 #
 # Complete `elbo`, by Monte Carlo. `flow.experimental_sample_and_log_prob(n, seed=seed)` returns samples and their log-density from
 # one pass.
@@ -216,11 +247,19 @@ np.testing.assert_allclose(flow.log_prob(tf.identity(z)), log_q, rtol=1e-3, atol
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "fit-text", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # `tff.VariationalFlow` minimizes the divergence, with any Keras optimizer. As in the paper, the target is annealed: $\beta \log p$ with
-# $\beta$ from 0.01 to 1. The cell takes a few minutes.
+# $\beta$ from 0.01 to 1. The cell takes most of the time of this notebook.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "predict-layers", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# **Predict, then run.** How does the divergence change from 2 to 8 to 32 layers, and on which energy are two layers worst?
+#
+# ### BEGIN SOLUTION
+# It falls with the number of layers. Each layer bends space along one direction, so curved and split targets need many. The
+# prediction counts if it is reasoned; the printed table shows which energy is worst.
+# ### END SOLUTION
 
 # %% nbgrader={"grade": false, "grade_id": "fit", "locked": true, "schema_version": 3, "solution": false, "task": false}
 layers = (1, 2) if SMOKE else (2, 8, 32)
-steps = 20 if SMOKE else 4000
+steps = 20 if SMOKE else 2000
 names = ["u1", "u4"] if SMOKE else ["u1", "u2", "u3", "u4"]
 fitted = {}
 for name in names:
@@ -240,7 +279,7 @@ for name in names:
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-6", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 6. How good are they?
 #
-# In two dimensions the divergence needs no Monte Carlo: it is an integral over the plane. Complete `table`, which returns the reverse KL
+# In two dimensions you can compute the divergence without Monte Carlo, as an integral over the plane. Complete `table`, which returns the reverse KL
 # divergence of each fit in a dictionary with the same keys. `tff.diagnostics.reverse_kl(flow, target).kl` computes one.
 
 

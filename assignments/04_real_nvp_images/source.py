@@ -14,14 +14,37 @@
 # # RealNVP for images
 #
 # In this assignment you build RealNVP (Dinh et al. 2016, arXiv:1605.08803) from its parts: checkerboard and channel masks, the affine
-# coupling layer, the squeeze, a block, and the multi-scale architecture. You put a logit in front, train the model on images of
-# handwritten digits, and look at what it dreams up.
+# coupling layer, the squeeze, a block, and the multi-scale architecture. You add a logit for the pixels, train the model on images of
+# handwritten digits, and look at its samples.
 #
-# Write your code in the cells that say `YOUR CODE HERE`. Do not change the names or arguments of the functions: the
-# cells after them test what you wrote, and say nothing if all is well.
+# **Learning goals.** After this assignment you can
+#
+# - write masks, an affine coupling layer and a squeeze for images;
+# - assemble the multi-scale architecture of RealNVP;
+# - dequantize images, and read bits per dimension.
+#
+# **Prerequisites.** Assignment 01, and convolutions. Assignment 03 helps.
+#
+# **Time.** About 3 to 4 hours of work (an estimate). The finished notebook runs in about 3 minutes on two busy cores (198 s at a load of 7, of which 125 s of processor time), with 3.0 GB of memory.
+#
+# **Points.** 15 in total: 13 by tests, 2 by hand.
+#
+# Write your code in the cells that say `YOUR CODE HERE`. Do not change the names or arguments of the functions. The cells after them
+# test your code and print nothing if it is correct.
 #
 # As in the paper, the bijectors here go *forward* from the image to the latent values. The distribution of images therefore uses
 # `tfb.Invert` of them.
+
+# %% nbgrader={"grade": false, "grade_id": "install", "locked": true, "schema_version": 3, "solution": false, "task": false}
+#### INSTALL ####
+# Installs the package if it is missing. On another machine, let `CLONE` be the path to your clone of the repository.
+import importlib.util
+import subprocess
+import sys
+
+CLONE = "../../.."
+if importlib.util.find_spec("tfp_flows") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "-q", f"{CLONE}[plots,ica,matching]"], check=True)
 
 # %% nbgrader={"grade": false, "grade_id": "imports", "locked": true, "schema_version": 3, "solution": false, "task": false}
 #### PACKAGE IMPORTS ####
@@ -40,7 +63,7 @@ import tfp_flows as tff
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 keras.utils.set_random_seed(0)
-# The tests of this notebook run it in a small size; leave this as it is.
+# The tests of this notebook run it at a small size. Leave this line as it is.
 SMOKE = bool(os.environ.get("TFP_FLOWS_SMOKE"))
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-1", "locked": true, "schema_version": 3, "solution": false, "task": false}
@@ -109,7 +132,7 @@ def forward(x, b, fn):
 # %% nbgrader={"grade": false, "grade_id": "coupling-inverse", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #### GRADED CELL ####
 def inverse(y, b, fn):
-    """x from y: what the network saw is still there."""
+    """x from y. The masked values, which the network reads, are unchanged."""
     ### BEGIN SOLUTION
     shift, log_scale = fn(b * y)
     return b * y + (1.0 - b) * (y - shift) * tf.exp(-log_scale)
@@ -142,8 +165,8 @@ np.testing.assert_allclose(
 )
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "coupling-note", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# `tff.AffineCouplingLayer(fn, "checkerboard", orientation)` is the same as a bijector, with variables that TFP and Keras see. From here on you
-# use it. `tff.get_conv_resnet(input_shape, filters)` is the network: convolutions, batch normalization, residual connections.
+# `tff.AffineCouplingLayer(fn, "checkerboard", orientation)` is this layer as a bijector, with variables that TFP and Keras track. Use it from
+# here on. `tff.get_conv_resnet(input_shape, filters)` is the network: convolutions, batch normalization, residual connections.
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-3", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 3. The squeeze
@@ -173,8 +196,8 @@ np.testing.assert_array_equal(squeeze(numbers), tff.Squeeze().forward(numbers))
 # ## 4. A block
 #
 # A block has three couplings with checkerboard masks of orientation 0, 1, 0, an `ActNorm` (which takes the place of the paper's batch
-# normalization), a squeeze, three couplings with channel masks of orientation 0, 1, 0, and another `ActNorm`. Complete `realnvp_block`. It is
-# given six networks, the last three of which see squeezed images, and returns a `tfb.Chain`, forward from the image. Mind the order in
+# normalization), a squeeze, three couplings with channel masks of orientation 0, 1, 0, and another `ActNorm`. Complete `realnvp_block`. Its
+# arguments are six networks, of which the last three see squeezed images, and it returns a `tfb.Chain`, forward from the image. Mind the order in
 # which a chain lists its parts.
 #
 # `tff.ActNorm(channels)` goes forward to the image, as all of the package's bijectors; here you need `tfb.Invert` of it.
@@ -205,8 +228,8 @@ assert len(block.bijectors) == 9
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-5", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 5. The multi-scale architecture
 #
-# After a block, half of the channels are done: they are latent. The other half goes through another block. `tff.MultiScale` takes the blocks, from the
-# image's side, and does the splitting and joining; its own forward goes to the image, so it is given `tfb.Invert` of your blocks.
+# After a block, half of the channels become latent values. The other half passes through another block. `tff.MultiScale` takes the
+# blocks, beginning at the image, and splits and joins the channels. Its own forward goes to the image, so pass `tfb.Invert` of your blocks.
 #
 # Complete `realnvp_multiscale` with two scales: your block, and then four couplings with checkerboard masks of orientation 0, 1, 0, 1 for
 # images of shape `(H / 2, W / 2, 2 C)`. All networks are `tff.get_conv_resnet(shape, filters)`. Give the two blocks different names:
@@ -239,7 +262,7 @@ np.testing.assert_allclose(multi_scale.forward(tf.identity(latent)), images, ato
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-6", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 6. The model
 #
-# Pixels lie in [0, 1], and a normal distribution does not: a logit stands in front. `tff.get_preprocess_bijector(alpha)` is
+# Pixels lie in [0, 1], while a normal variable is unbounded. A logit maps one to the other. `tff.get_preprocess_bijector(alpha)` is
 # $\mathrm{logit}(\alpha + (1 - 2 \alpha) x)$, forward from the image.
 #
 # Complete `realnvp_model`: a `tfd.TransformedDistribution` over images, with a `tfd.MultivariateNormalDiag` of size `H W C` as its base, your
@@ -268,8 +291,16 @@ assert len(small_model.trainable_variables) > 100
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-7", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # ## 7. Training
 #
-# The digits have 17 levels. A density of discrete values has no bound, so `dequantize=17` adds uniform noise of one level. The result is
-# reported in **bits per dimension**: what it takes to write down one pixel. Guessing needs $\log_2 17 = 4.09$.
+# The digits have 17 levels. The likelihood of a density on discrete values is unbounded, so `dequantize=17` adds uniform noise of one level. The result is
+# in **bits per dimension**, the number of bits that encode one pixel. Uniform guessing needs $\log_2 17 = 4.09$.
+
+# %% [markdown] nbgrader={"grade": true, "grade_id": "predict-bits", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# **Predict, then run.** How many bits per dimension do you expect on test images, and does the test curve or the training curve end lower?
+#
+# ### BEGIN SOLUTION
+# Less than 4.09, because the borders of the images are almost always empty. The training curve usually ends lower: 1500 images are few for this
+# network. A reasoned number counts.
+# ### END SOLUTION
 
 # %% nbgrader={"grade": false, "grade_id": "train", "locked": true, "schema_version": 3, "solution": false, "task": false}
 digits = load_digits().images.astype("uint8")[..., np.newaxis]
@@ -291,6 +322,13 @@ axis.set(xlabel="epoch", ylabel="bits per dimension")
 axis.legend()
 plt.show()
 
+# %% [markdown] nbgrader={"grade": true, "grade_id": "predict-samples", "locked": false, "points": 1, "schema_version": 3, "solution": true, "task": false}
+# **Predict, then run.** Do samples look like digits, and which property of the images does the model get right first?
+#
+# ### BEGIN SOLUTION
+# Local structure comes first: dark borders, smooth strokes. The global shape is harder, since a coupling sees few pixels at a time.
+# ### END SOLUTION
+
 # %% nbgrader={"grade": false, "grade_id": "samples-figure", "locked": true, "schema_version": 3, "solution": false, "task": false}
 canvas = plt.figure(figsize=(9, 4.8), layout="constrained")
 parts = canvas.subfigures(1, 2)
@@ -302,3 +340,6 @@ plt.show()
 # %% [markdown] nbgrader={"grade": false, "grade_id": "question", "locked": true, "schema_version": 3, "solution": false, "task": false}
 # What do the samples have in common with digits, and what not? Train for longer, with more filters, or with a third scale, and watch the
 # test curve.
+#
+# **Advice for small data.** There are 1500 training images. If the test curve rises while the training curve falls, the model overfits. Use fewer
+# filters, stop early, or add shifted copies of the images.
