@@ -76,3 +76,15 @@ def test_one_unknown_number_has_a_flow_too():
 def test_unknown_options_reach_the_recipe_which_refuses_them():
     with pytest.raises(TypeError, match="number_of_layers"):
         tff.VariationalFlow.from_model(PINNED, number_of_layers=3)
+
+
+def test_a_saved_flow_is_the_same_posterior_again(tmp_path):
+    posterior = tff.surrogate_posterior(PINNED, num_layers=1, hidden_units=[8], seed=1)
+    for i, variable in enumerate(posterior.trainable_variables):
+        variable.assign_add(0.3 * tf.random.stateless_normal(variable.shape, (i, 1)))
+    tff.FlowModel(posterior.distribution).save(tmp_path / "posterior.keras")
+    loaded = keras.models.load_model(tmp_path / "posterior.keras")
+    again = tff.SurrogatePosterior(loaded.distribution, tff.ModelTarget(PINNED))
+    draws = posterior.sample(5, seed=(1, 2))
+    np.testing.assert_allclose(again.sample(5, seed=(1, 2)).w, draws.w, rtol=1e-5)
+    np.testing.assert_allclose(again.log_prob(draws), posterior.log_prob(draws), rtol=1e-5)

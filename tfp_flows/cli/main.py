@@ -68,8 +68,11 @@ def score(args: argparse.Namespace) -> int:
     print(f"{len(values)} rows: mean log-likelihood {np.mean(log_prob):.4f} nats (standard error {error:.4f})")
     print(f"least likely: data row {worst + 1}, log-density {log_prob[worst]:.4f}")
     if args.out:
-        data.write_csv(args.out, log_prob[:, None], ["log_prob"])
-        print(f"wrote the log-density of each row to {args.out}")
+        from tfp_flows.evaluation.levels import density_level
+
+        columns = np.stack([log_prob, density_level(model, values, seed=0)], axis=1)
+        data.write_csv(args.out, columns, ["log_prob", "density_level"])
+        print(f"wrote log-density and density level (the p-value of a row) of each row to {args.out}")
     return 0
 
 

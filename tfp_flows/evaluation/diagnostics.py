@@ -12,6 +12,7 @@ import tensorflow_probability as tfp
 from tfp_flows.checks import positive_int
 from tfp_flows.data.targets import Target
 from tfp_flows.evaluation.arviz import pareto_shape
+from tfp_flows.evaluation.levels import density_level
 from tfp_flows.evaluation.posterior import PosteriorDiagnostics, posterior_diagnostics
 from tfp_flows.seeds import resolve_seed
 
@@ -21,6 +22,7 @@ __all__ = [
     "ImportanceDiagnostics",
     "PosteriorDiagnostics",
     "QuadratureKL",
+    "density_level",
     "energy_score",
     "importance_diagnostics",
     "pareto_k",

@@ -62,7 +62,7 @@ class PosteriorDiagnostics:
                 f"The approximation misses about {100 * (1 - self.coverage):.0f} % of the target: train with "
                 'objective="forward_kl", or anneal `beta`.'
             )
-        if self.pareto_k > 0.7:
+        if self.pareto_k > 0.7 and self.effective_sample_size < 0.99:  # nearly equal weights have no tail to speak of
             found.append(
                 f"The importance weights have a heavy tail (k = {self.pareto_k:.2f}, above 0.7): moments after weighting are "
                 "unreliable. Train longer, or use a larger flow."

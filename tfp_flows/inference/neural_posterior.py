@@ -21,7 +21,7 @@ from tfp_flows.recipes import spline_autoregressive
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.training.callbacks import EarlyStopping
 from tfp_flows.training.flow_model import FlowModel
-from tfp_flows.training.model_target import ModelTarget
+from tfp_flows.training.model_target import ModelTarget, without_warnings_of_loops
 
 tfd = tfp.distributions
 
@@ -118,7 +118,8 @@ class NeuralPosterior:
                 theta = self._prior.sample(n, seed=_pair(seeds[0]))
                 x = _call(self._simulator, theta, _pair(seeds[1]))
             else:
-                theta = self._prior.sample(n, seed=_pair(seeds[0]))
+                with without_warnings_of_loops():
+                    theta = self._prior.sample(n, seed=_pair(seeds[0]))
                 theta = dict(theta if isinstance(theta, dict) else theta._asdict())
                 x = theta.pop(self._observed)
                 theta = tf.nest.pack_sequence_as(self._structure(), [theta[name] for name in self._names()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -97,8 +98,7 @@ class ModelTarget(tf.Module):
         """Return vectors `[n, D]` whose parts are drawn from the prior, with pinned parts held fixed."""
         draw = getattr(self._prior, "sample_unpinned", None) or self._prior.sample
         if self._batched:
-            with warnings.catch_warnings():  # TFP warns that stateless sampling of auto-batched models takes a loop
-                warnings.simplefilter("ignore", UserWarning)
+            with without_warnings_of_loops():
                 return self.bijector.inverse(draw(num_samples, seed=seed))
         seeds = tf.random.experimental.stateless_split(tfp.random.sanitize_seed(seed), num_samples)
         return tf.stack([self.bijector.inverse(draw(seed=each)) for each in tf.unstack(seeds)])
@@ -107,6 +107,14 @@ class ModelTarget(tf.Module):
         """Return the unknown parts of vectors `[n, D]` as an array `[n, len(labels)]`."""
         flat = tf.nest.flatten(self.bijector.forward(z))
         return np.concatenate([np.reshape(part, [len(z), -1]) for part in flat], axis=-1)
+
+
+@contextlib.contextmanager
+def without_warnings_of_loops():
+    """Silence TFP's warning that stateless sampling of auto-batched models takes a loop, which nobody can change."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*stateless sampling", category=UserWarning)
+        yield
 
 
 def _unpack(model: Any) -> tuple[Any, Callable, list[str], list[list[tuple[tfd.Distribution, Any]]]]:
@@ -135,7 +143,8 @@ def _unpack(model: Any) -> tuple[Any, Callable, list[str], list[list[tuple[tfd.D
             found = [_parts(part, names) for part in prior.sample_distributions(seed=seed)]
             draws.append(list(zip(*found, strict=True)))
     else:
-        names, draws = [prior.name], [[(prior, prior.sample(seed=seed))] for seed in _SEEDS]
+        name = "theta" if prior.name[:1].isupper() else prior.name  # TFP's default names are those of classes
+        names, draws = [name], [[(prior, prior.sample(seed=seed))] for seed in _SEEDS]
     return prior, lambda parts: prior.log_prob(parts) + log_likelihood(parts), names, draws
 
 
