@@ -10,7 +10,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import dynamics, gallery, images, neutra, planar, process, report, scaling, vae
+from benchmarks import dynamics, gallery, images, neutra, planar, posterior, process, report, scaling, vae
 from benchmarks.libraries import LIBRARIES, Case, installed
 
 SPEED = [
@@ -119,7 +119,19 @@ def quality(options) -> list[dict]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", choices=("speed", "quality", "planar", "neutra", "vae", "images", "scaling", "dynamics", "gallery")
+        "what",
+        choices=(
+            "speed",
+            "quality",
+            "planar",
+            "neutra",
+            "posterior",
+            "vae",
+            "images",
+            "scaling",
+            "dynamics",
+            "gallery",
+        ),
     )
     parser.add_argument(
         "--libraries", nargs="+", choices=[*LIBRARIES, "normflows"], help="default: all that are installed"
@@ -157,6 +169,7 @@ def main() -> None:
         "quality": quality,
         "planar": planar.measure,
         "neutra": neutra.measure,
+        "posterior": posterior.measure,
         "vae": vae.measure,
         "images": images.measure,
         "scaling": scaling.measure,
