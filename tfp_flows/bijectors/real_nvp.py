@@ -16,7 +16,7 @@ from tfp_flows.registry import serializable
 
 @serializable
 class RealNVP(FlowBijector, tfb.RealNVP):
-    """Coupling flow `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (arXiv:1605.08803, eq. 4-5).
+    """Coupling layer `y[:k] = x[:k]`, `y[k:] = x[k:] exp(log_scale(x[:k])) + shift(x[:k])` (arXiv:1605.08803, eq. 4-5).
 
     `log |det dy/dx| = sum(log_scale(x[:k]))` (eq. 6). A drop-in replacement for `tfb.RealNVP`, with the same arguments.
     `shift_and_log_scale_fn` may also be a Keras 3 or tf_keras network, or a function that calls one (see `as_template`), and
@@ -27,7 +27,7 @@ class RealNVP(FlowBijector, tfb.RealNVP):
 
     Args:
       num_masked: Number `k` of leading dimensions that stay and condition the others. If negative, the last `|k|` dimensions
-        stay instead, and `x[:k]` here means these.
+        stay instead; read `x[:k]` here as these, and `x[k:]` as the rest.
       fraction_masked: `k` as a fraction of the event size, in (-1, 1), rounded to the nearest integer; instead of `num_masked`.
       shift_and_log_scale_fn: Network or callable `(x[:k], output_units, **condition_kwargs)` that returns
         `(shift, log_scale)`, or one tensor of shifts and then log-scales on its last axis.

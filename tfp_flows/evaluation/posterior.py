@@ -26,8 +26,8 @@ class PosteriorDiagnostics:
     """Diagnostics of an approximation `q` of a target `p`, in nats. `print` shows them as a table.
 
     Attributes:
-      elbo, elbo_error: Mean of `log p - log q` over samples of `q`, a lower bound of `log Z`, and its standard error.
-      iwelbo, iwelbo_error: Importance-weighted bound of `log Z`, the log of the mean weight, and its standard error.
+      elbo, elbo_error: Mean of `log p - log q` over samples of `q`, a lower bound on `log Z`, and its standard error.
+      iwelbo, iwelbo_error: Importance-weighted bound on `log Z`, the log of the mean weight, and its standard error.
       effective_sample_size: Fraction of the samples that the importance weights leave; 1 if `q` equals `p`.
       pareto_k: Tail shape of the weights. Above 0.7, importance weighting from `q` is unreliable.
       coverage: Estimated fraction of `p` where `q` is not smaller by a factor of 20 or more. Unlike the weights, it comes
@@ -102,7 +102,7 @@ def posterior_diagnostics(
     num_samples: int = 10_000,
     seed: int | None = None,
 ) -> PosteriorDiagnostics:
-    """Return bounds of `log Z`, importance weights, lost modes and moments of an approximation.
+    """Return bounds on `log Z`, importance weights, lost modes and moments of an approximation.
 
     Cost: `num_samples` evaluations of `q` and of the target, twice, and a few thousand gradients of the target.
 

@@ -145,7 +145,7 @@ def iaf(
     paper="Germain et al. 2015, MADE: Masked Autoencoder for Distribution Estimation",
     arxiv="1502.03509",
     density="1 pass",
-    sampling="1 pass, in D steps, with scalar solves for a mixture",
+    sampling="1 pass, in D steps, with scalar solves if `num_components` > 1",
 )
 def made(event_size: int, *, num_components: int = 1, num_layers: int = 1, **options):
     """Build a MADE (Germain et al. 2015): one autoregressive density with Gaussian or Gaussian-mixture conditionals.

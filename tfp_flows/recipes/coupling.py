@@ -47,7 +47,9 @@ def coupling_layers(
     With angles in `support`, networks read cosines and sines, and permutations replace `"lu"`.
 
     Args:
-      mixing: Map between successive pairs of layers, to mix the halves: `"reverse"`, `"permute"` (fixed and random) or
+      event_size: Size `D` of the events, at least 2.
+      num_layers: Number of layers, at least 2.
+      mixing: Map after every second layer except the last, to mix the halves: `"reverse"`, `"permute"` (fixed and random) or
         `"lu"`, a trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
     """
     positive_int("event_size", event_size, 2)
@@ -143,10 +145,10 @@ def real_nvp(
 def spline_coupling(
     event_size: int, *, num_layers: int = 4, num_bins: int = 8, bound: float = 5.0, mixing: str = "lu", **options
 ):
-    """Build a neural spline flow with coupling layers (Durkan et al. 2019): rational-quadratic splines.
+    """Build a neural spline flow (Durkan et al. 2019): coupling layers with rational-quadratic splines.
 
-    Splines act on `[-bound, bound]`. The trainable linear maps between successive pairs of layers can bring other values into
-    it.
+    Splines act on `[-bound, bound]`. With `mixing="lu"`, the trainable linear maps after every second layer can bring other
+    values into this interval.
 
     Example:
       >>> tff.spline_coupling(3, num_layers=2).sample(5).shape

@@ -30,7 +30,7 @@ def amortized_layers(
     """Return layers of one kind, each with its own seed.
 
     Args:
-      num_layers: Number of layers; with 0, the flow is the base, followed by `preprocess`.
+      num_layers: Number of layers; with 0, the flow is the base, followed by `support` or `preprocess`.
       hidden_units: Sizes of the hidden layers of the networks that read a condition; unused without one.
     """
     options = {"hidden_units": hidden_units, "activation": activation, "conditional_size": conditional_size, **options}
@@ -46,7 +46,7 @@ def amortized_layers(
     sampling="O(D), no network",
 )
 def planar_flow(event_size: int, **options):
-    """Build a sequence of planar flows (Rezende and Mohamed 2015).
+    """Build a flow of planar layers (Rezende and Mohamed 2015).
 
     Example:
       >>> flow = tff.planar_flow(2, num_layers=4, seed=1)

@@ -26,9 +26,9 @@ RECIPES: dict[str, Callable[..., FlowDistribution]] = {}  # each recipe has its 
 
 # Documentation of options that the docstring of a recipe does not describe.
 OPTIONS = {
-    "event_size": "Size `D` of the events; at least 2 for coupling flows.",
+    "event_size": "Size `D` of the events.",
     "image_shape": "`(H, W, C)`.",
-    "num_layers": "Number of layers; at least 2 for coupling flows.",
+    "num_layers": "Number of layers.",
     "hidden_units": "Sizes of the hidden layers of each network.",
     "activation": "Activation of the hidden layers.",
     "log_scale_bound": """The log-scale of a layer is bounded smoothly to `(-bound, bound)`, so that no scale overflows;
@@ -51,18 +51,19 @@ OPTIONS = {
         first batch of `FlowModel.fit`), `"batch_norm"` (batch normalization), or `None`.""",
     "base": """Distribution of the latent values. `None` or `"normal"` is a standard normal distribution, and `"trainable"` a
         normal distribution with a trainable mean and scale for each dimension. `"mixture"` is a `GaussianMixture` and
-        `"student_t"` a `StudentT`, which the first `FlowModel.fit` fits to its rows. `"uniform"` is for angles, which are
-        uniform with every name. Any other distribution must have event shape `[D]` and the flow's dtype.""",
+        `"student_t"` a `StudentT`, and the first `FlowModel.fit` fits either to
+        the latent values of its data. With each of these names, angles have a uniform base; `"uniform"` requires that all
+        columns are angles. Any other distribution must have event shape `[D]`, one less per simplex, and the flow's dtype.""",
     "support": """Support of the columns: `"real"`, `"positive"`, `(low, high)` with infinite ends allowed, `"circle"`,
         `("circle", low, high)` or `"simplex"`. One entry for all columns, a list with one for each, or a `Support`.""",
     "preprocess": """Bijector between the layers and the data, such as `standardize(x_train)`. Its `inverse` is applied to the
-        data first, and its `forward` to samples last. With `support`, `standardize(x_train)` standardizes the unconstrained
-        values, which the first `FlowModel.fit` does in any case.""",
+        data first, and its `forward` to samples last. With a `support` other than `"real"`, `standardize(x_train)`
+        standardizes the unconstrained values; the first `FlowModel.fit` then does so even without it.""",
     "conditional_size": """Length `C` of each condition, such as the number of classes for one-hot labels. `log_prob` and
         `sample` then require `conditional_input`. `None` for no conditions.""",
-    "preprocess_condition": """`"standardize"` (default): the first `FlowModel.fit` measures mean and standard deviation of
-        the conditions, which are saved with the flow and standardize them from then on. Columns of zeros and ones stay as they
-        are. Or a bijector whose `inverse` is applied to `conditional_input` first, or `None`.""",
+    "preprocess_condition": """`"standardize"` (default): the first `FlowModel.fit` measures the mean and standard deviation of
+        the conditions. They are saved with the flow, and standardize all later conditions. Columns of zeros and ones
+        stay as they are. Or a bijector whose `inverse` is applied to `conditional_input` first, or `None`.""",
     "seed": """Integer seed of the initial weights, and of random orders and permutations. With `None`,
         `keras.utils.set_random_seed` determines the weights, and orders and permutations are always the same.""",
     "dtype": "`tf.float32` or `tf.float64`.",
@@ -168,7 +169,8 @@ def _complete_signature(fn: Callable, like: Callable | None) -> inspect.Signatur
             continue
         given = parameters.pop(name, inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None))
         default = defaults.get(name, None if given.default is given.empty else given.default)
-        annotation = "int | None" if name == "seed" else given.annotation
+        # The layers get a `Support`; a user may give its description.
+        annotation = {"seed": "int | None", "support": given.empty}.get(name, given.annotation)
         parameters[name] = given.replace(default=default, annotation=annotation)
     return inspect.Signature(list(parameters.values()), return_annotation="FlowDistribution")
 
@@ -187,7 +189,7 @@ def _complete_doc(fn: Callable, like: Callable | None, signature: inspect.Signat
     lines += [f"  {name}: {' '.join(texts[name].split())}" for name in signature.parameters]
     cost = ""
     if facts.density is not None:
-        cost = f" Cost per event and layer, without conditions: {facts.density} for `log_prob`, {facts.sampling} for sampling."
+        cost = f" Cost per event and layer of an unconditional flow. `log_prob`: {facts.density}. Sampling: {facts.sampling}."
         cost += " A pass is one evaluation of the layer's network." if "pass" in cost else ""
         cost += " A scalar solve inverts a monotone function of one number." if "scalar solve" in cost else ""
     lines += ["", "Returns:", "  A transformed distribution." + cost]

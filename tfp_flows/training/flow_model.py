@@ -51,15 +51,15 @@ class FlowModel(SavableModel):
     - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second.
       `evaluate(x, y)` and `predict(x, y=y)` take the same order. `log_prob` and `sample`, of the flow and of the model,
       take conditions as a keyword: `log_prob(y, conditional_input=x)` and `sample(len(x), conditional_input=x)`.
-    - `fit` adapts data-dependent bijectors, such as `tff.ActNorm`, to its first batch, unless the data is a generator.
+    - `fit` adapts `tff.ActNorm` and `tff.BatchNormalization` to its first batch, unless the data is a generator.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
 
     Args:
       distribution: A `tfd.Distribution` over one tensor of real numbers, with trainable variables and batch shape `[]`,
-        such as the flow of a recipe.
-      dequantize: The number of levels, a `UniformDequantization` or a `VariationalDequantization`, for integer data
-        `0 .. levels - 1` such as images of bytes. For a number `n`, the model adds uniform noise `u` in [0, 1)
-        and trains on `(x + u) / n`, events in [0, 1]. The loss is then an upper bound on the NLL of the integers, in
+        such as `tff.maf(2)`.
+      dequantize: For integer data `0 .. n - 1`, such as images of bytes: the number `n`, or a `UniformDequantization` or
+        `VariationalDequantization`. With a number, the model adds uniform noise `u` in [0, 1)
+        and trains on `(x + u) / n`, events in [0, 1]. The loss then estimates an upper bound on the NLL of the integers, in
         nats; `history.history` has `bits_per_dim` too (bits per dimension), and `sample` returns integers.
       seed: Seed of the noise of `dequantize`, or of a subclass's objective.
       name: Name of the model.
@@ -186,20 +186,20 @@ class FlowModel(SavableModel):
 
         Args:
           x: Array or data frame of events `[N, *event_shape]`, or of conditions `[N, C]` if the distribution is
-            conditional. Also a `tf.data.Dataset`, a `tff.streams.Stream` or a generator of batches: of events, or of pairs
-            `(conditions, events)`. A generator yields tuples, `(events,)` or `(conditions, events)`.
+            conditional. Also a `tf.data.Dataset` or a `tff.streams.Stream` of batches, `events` or `(conditions, events)`,
+            or a generator of tuples, `(events,)` or `(conditions, events)`.
           y: Array of events, for a conditional distribution only.
           batch_size: Rows in a step; 32 if `None`.
           epochs, verbose, callbacks, kwargs: Options of `keras.Model.fit`. `validation_data` is an array, a tuple
-            `(x, y)` or a dataset. `class_weight` works only if `x` holds classes: one-hot rows, or one integer per row.
+            `(x, y)` or a dataset. `class_weight` works only if `x` holds classes: one-hot rows, or integers `[N, 1]`.
 
         Returns:
           The Keras `History`; the losses in its `history` are in nats.
 
         Raises:
           ValueError: For data that cannot be trained on; the message names what is wrong and where.
-          FloatingPointError: If the loss, its gradient or the updated weights are not finite. The message gives epoch and step,
-            and the weights keep their values from before that step.
+          FloatingPointError: If the loss, its gradient or the updated weights are not finite. The message gives the epoch and
+            the step, and the weights keep their values from before that step.
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
@@ -284,7 +284,7 @@ class FlowModel(SavableModel):
         """Return the log-density, in nats, of `x` with shape `[..., *event_shape]`. Compiled at the first call.
 
         `conditional_input` holds the conditions `[..., C]` of a conditional flow. With `dequantize`, the events are in [0, 1];
-        `predict` returns a lower bound on the log-probability of integers.
+        `predict` returns an estimate of a lower bound on the log-probability of integers.
         """
         try:
             x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
@@ -319,10 +319,10 @@ class FlowModel(SavableModel):
     def sample(
         self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
     ) -> tf.Tensor:
-        """Return samples of shape `[*sample_shape, *event_shape]`, equal for equal `seed`. Compiled at the first call.
+        """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
 
         Without a seed, samples depend on TensorFlow's global seed, which `keras.utils.set_random_seed` sets. The leading axes
-        of `conditional_input` broadcast to `sample_shape`: for one sample of each of N conditions, `sample_shape` is N.
+        of `conditional_input` broadcast to `sample_shape`: for one sample per condition, with N conditions, it is N.
 
         Raises:
           ValueError: If `sample_shape` is not a non-negative integer, or a tuple of them.

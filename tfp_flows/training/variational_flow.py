@@ -38,25 +38,27 @@ class VariationalFlow(TrainedModel):
     Args:
       flow: A flow, or any distribution of one tensor with reparameterized samples.
       target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p`, up to a constant, in TensorFlow. A target
-        of `tff.data.targets` sets `log_normalizer`. A model is allowed too (see `ModelTarget`, and `from_model`).
+        of `tff.data.targets` sets `log_normalizer`. A pinned joint distribution or a pair `(prior, log_likelihood)` is allowed
+        too (see `ModelTarget`, and `from_model`).
       objective: The divergence that training minimizes.
 
         - `"reverse_kl"`: `E_q[log q - log p]`. It may lose modes of `p`.
-        - `"importance_weighted"`: minus the bound `E_q[log 1/K sum_k p(z_k) / q(z_k)]` of `log Z` (Burda et al. 2015,
+        - `"importance_weighted"`: minus the bound `E_q[log 1/K sum_k p(z_k) / q(z_k)]` on `log Z` (Burda et al. 2015,
           arXiv:1509.00519), for `q` as the proposal of importance sampling.
         - A number `alpha`: minus the Renyi bound `1 / (1 - alpha) E_q[log 1/K sum_k (p(z_k) / q(z_k))^(1 - alpha)]` (Li
           and Turner 2016, arXiv:1602.02311). It is the bound above for 0 and the ELBO for 1.
         - `"forward_kl"`: `E_p[log p - log q]`, with self-normalized importance weights of the samples (Bornschein and
           Bengio 2014, arXiv:1406.2751). It covers all modes that `proposal` reaches.
-      proposal: Distribution of a quarter of the samples of `"forward_kl"`, which should reach all of the target. By default,
-        a normal distribution with the mean and three times the deviations of the untrained flow.
+      proposal: Distribution from which `"forward_kl"` draws a quarter of its samples; it should reach all of the target. By
+        default, a normal distribution with the mean and three times the standard deviations of the untrained flow.
       num_importance_samples: Number `K` of samples in each term of a bound; it must divide `sample_size`.
       sample_size: Number of samples that each replica draws in a step. Each costs one pass through the flow with its log-det,
-        and one evaluation of the target.
+        and one evaluation of the target; with `"forward_kl"`, a `log_prob` of the flow in addition.
       beta: Inverse temperature of the target: a number, or a function of the step such as `linear_annealing()`. Small
         initial values help to keep a flow from collapsing to one mode.
-      path_derivative: Whether to drop the gradient's score term, which has expectation zero ("sticking the landing", Roeder
-        et al. 2017, arXiv:1703.09194; for bounds, Tucker et al. 2018, arXiv:1810.04152). With `beta = 1`, the
+      path_derivative: Whether to use the gradient without its score term, which has expectation zero for the ELBO ("sticking
+        the landing", Roeder et al. 2017, arXiv:1703.09194) and is reparameterized for the bounds (Tucker et al. 2018,
+        arXiv:1810.04152). With `beta = 1`, the
         gradient's variance then vanishes as `q` approaches the normalized `p`. Each step costs an additional
         `log_prob` of the samples, in the inverse direction.
       log_normalizer: `log Z` in nats, if known.
@@ -138,9 +140,10 @@ class VariationalFlow(TrainedModel):
     def from_model(
         cls, model, recipe: Callable | None = None, *, seed: int | None = None, **options
     ) -> VariationalFlow:
-        """Return a `VariationalFlow` for the posterior of a model, whose draws have the model's names and shapes.
+        """Return a `VariationalFlow` for the posterior of a probabilistic model.
 
-        Its attribute `posterior` is the distribution of the unknown parts (see `surrogate_posterior`).
+        The attribute `posterior` is the distribution of the unknown parts; its draws have the names and shapes of that model
+        (see `surrogate_posterior`).
 
         Args:
           model: A pinned joint distribution, or a pair `(prior, log_likelihood)` (see `ModelTarget`).
@@ -257,7 +260,7 @@ class VariationalFlow(TrainedModel):
         return super().evaluate(numbers, verbose=verbose, **kwargs)
 
     def diagnose(self, num_samples: int = 10_000, seed: int | None = None) -> PosteriorDiagnostics:
-        """Return bounds, importance weights, lost modes and moments of the flow, as a table (see `posterior_diagnostics`).
+        """Return the `PosteriorDiagnostics` of the flow: bounds, weights, coverage and moments; `print` shows a table.
 
         Args:
           num_samples: Number of samples.
