@@ -71,3 +71,12 @@ def test_draws_go_on_into_arviz_with_names_and_shapes():
 def test_too_few_samples_are_refused():
     with pytest.raises(ValueError, match="`num_samples` must be"):
         diagnose(normal(2), normal(2).log_prob, num_samples=10)
+
+
+def test_targets_with_hard_bounds_have_diagnostics_and_nan_is_an_error():
+    q = normal(2)
+    found = diagnose(q, lambda z: tf.where(z[:, 0] > 0, q.log_prob(z), -np.inf), num_samples=2000, seed=1)
+    np.testing.assert_allclose(found.iwelbo, np.log(0.5), atol=0.1)
+    np.testing.assert_allclose(found.effective_sample_size, 0.5, atol=0.05)
+    with pytest.raises(ValueError, match="must not be NaN"):
+        diagnose(q, lambda z: tf.where(z[:, 0] > -2, q.log_prob(z), np.nan), num_samples=2000, seed=1)

@@ -148,3 +148,14 @@ def test_wrong_shapes_and_values_are_refused():
         calibration.c2st(theta, theta[:10])
     with pytest.raises(ValueError, match="`labels` must have 2 names"):
         calibration.sbc_ranks(theta, draws, labels=["a"])
+
+
+def test_a_value_that_is_not_finite_is_an_error_and_a_constant_parameter_is_none():
+    flow = tff.maf(2, num_layers=1, seed=1)
+    y = np.array(flow.sample(50, seed=1))
+    y[3, 1] = np.nan
+    with pytest.raises(ValueError, match="must be finite"):
+        calibration.pit(flow, y)
+    theta, draws = simulated()
+    theta[:, 1], draws[..., 1] = 2.0, 2.0
+    assert calibration.tarp(theta, draws, seed=1).p_value > 0.01

@@ -127,3 +127,34 @@ def test_wrong_arguments_are_refused():
             tff.mcmc.sample(NORMAL.log_prob, **{"event_size": 2, **options})
     with pytest.raises(ValueError, match="`model` must be"):
         tff.mcmc.sample(3.0)
+
+
+def test_chains_start_inside_of_the_support_or_not_at_all():
+    half = lambda z: tf.where(z[:, 0] > 0, -0.5 * tf.reduce_sum(tf.square(z), -1), -np.inf)  # noqa: E731
+    options = {"event_size": 2, "num_chains": 8, "num_samples": 50, "num_warmup": 50, "kernel": "hmc", "seed": 1}
+    result = tff.mcmc.sample(half, None, **options)
+    assert np.all(result.values[..., 0] > 0)
+    with pytest.raises(ValueError, match="`model` is finite at 0 of"):
+        tff.mcmc.sample(lambda z: tf.fill(tf.shape(z)[:1], -np.inf) + 0.0 * z[:, 0], None, **options)
+
+
+def test_constant_parameters_are_named():
+    values = np.stack([np.random.default_rng(0).normal(size=[4, 200]), np.ones([4, 200])], axis=-1)
+    nan = np.array([1.0, np.nan])
+    result = tff.mcmc.MCMCResult(
+        None, ["a", "b"], values, nan, 900 * nan, 900 * nan, 0, {"warmup": 1, "sampling": 1}, 0.8
+    )
+    assert "R-hat of b" in str(result)
+    assert "b has 0 effective samples" in str(result)
+
+
+def test_draws_depend_on_the_seed_alone():
+    def draws():
+        flow = tff.real_nvp(2, num_layers=2, hidden_units=[4], seed=1)
+        options = {"event_size": 2, "num_chains": 4, "num_samples": 25, "num_warmup": 50, "kernel": "hmc"}
+        return tff.mcmc.sample(NORMAL.log_prob, flow, training_steps=60, seed=1, **options).values
+
+    tf.random.set_seed(1)
+    first = draws()
+    tf.random.set_seed(2)
+    np.testing.assert_array_equal(first, draws())

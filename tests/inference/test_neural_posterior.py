@@ -152,3 +152,35 @@ def test_wrong_input_is_refused():
     for call, message in cases:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_held_out_rows_of_a_dataset_are_never_trained_on_and_steps_are_its_own():
+    posterior = small()
+    theta, x = posterior.simulate(200)
+    rows = tf.data.Dataset.from_tensor_slices((theta, x))
+    with pytest.raises(ValueError, match="same order in each pass"):
+        posterior.fit(rows.shuffle(200).batch(20), epochs=1, verbose=0)
+    with pytest.raises(ValueError, match="at least two batches"):
+        posterior.fit(rows.batch(200), epochs=1, verbose=0)
+    posterior.fit(rows.batch(10), epochs=2, verbose=0)
+    assert posterior.model.optimizer.learning_rate < 1e-5  # the cosine ends with the last step
+    assert int(posterior.model.optimizer.iterations) == 2 * 18
+
+
+def test_simulations_of_neighboring_seeds_differ_and_global_generators_are_left_alone():
+    posterior = small(encoder="set", simulator=lambda theta, seed: tf.random.stateless_normal([len(theta), 3, 1], seed))
+    many, few = posterior.simulate(2000, seed=0)[0], posterior.simulate(1000, seed=1000)[0]
+    assert not np.any(np.isin(np.asarray(many), np.asarray(few)))
+    np.random.seed(5)  # noqa: NPY002
+    expected = np.random.uniform(size=2)  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    posterior.fit(num_simulations=40, epochs=1, verbose=0)
+    np.testing.assert_array_equal(np.random.uniform(size=2), expected)  # noqa: NPY002
+
+
+def test_densities_are_zero_outside_of_the_prior():
+    posterior = small(tfd.Uniform(0.0, 1.0, name="a"), lambda a: np.asarray(a)[:, None] + np.zeros([1, 2]))
+    posterior.fit(num_simulations=60, epochs=1, verbose=0)
+    values = posterior.log_prob(np.array([-0.5, 0.5, 1.5], "f4"), [0.5, 0.5])
+    np.testing.assert_array_equal(np.isfinite(values), [False, True, False])
+    assert values[0] == -np.inf

@@ -151,3 +151,19 @@ def test_an_unmappable_part_names_the_version_of_numpy(monkeypatch):
     joint = tfd.JointDistributionNamed({"p": tfd.Dirichlet([1.0, 1.0]), "y": lambda p: tfd.Normal(p[..., 0], 1.0)})
     with pytest.raises(ValueError, match=r"numpy<2\.4"):
         tff.ModelTarget(joint.experimental_pin(y=1.0))
+
+
+def test_a_bound_that_depends_on_another_part_in_few_draws_is_not_frozen():
+    """In two of three draws the bound is 1: two draws may agree on it."""
+    joint = tfd.JointDistributionNamed(
+        {
+            "a": tfd.Normal(0.0, 1.0),
+            "b": lambda a: tfd.Uniform(0.0, tf.maximum(1.0, a)),
+            "y": lambda b: tfd.Normal(b, 0.2),
+        }
+    )
+    target = tff.ModelTarget(joint.experimental_pin(y=1.3))
+    z = target.sample_prior(500, seed=(1, 2))
+    assert np.all(np.isfinite(z))
+    assert np.max(target.parameters(z)[:, 1]) > 1.5
+    assert np.all(np.isfinite(target(z)))

@@ -16,7 +16,8 @@ def _missing(error: ImportError) -> ImportError:
 
 def pareto_shape(log_weights: np.ndarray) -> float:
     """Return the Pareto shape of the largest weights of `log_weights` `[n]`; minus infinity if they are all equal."""
-    if np.ptp(log_weights) < _EQUAL:  # rounding errors have no tail that could be fitted
+    finite = log_weights[np.isfinite(log_weights)]
+    if len(finite) == 0 or np.ptp(finite) < _EQUAL:  # rounding errors have no tail that could be fitted
         return -np.inf
     try:
         from arviz_stats.base import array_stats

@@ -115,7 +115,7 @@ def posterior_diagnostics(
       seed: Integer seed of the samples.
 
     Raises:
-      ValueError: If `num_samples` is less than 100.
+      ValueError: If `num_samples` is less than 100, or the target is NaN at a sample.
       ImportError: If ArviZ is not installed (`pip install "tfp_flows[diagnostics]"`).
 
     Example:
@@ -131,6 +131,8 @@ def posterior_diagnostics(
     n, seed = positive_int("num_samples", num_samples, 100), resolve_seed(seed) % 2**31
     z, log_q = distribution.experimental_sample_and_log_prob(n, seed=(seed, 0))
     log_w = np.asarray(target_log_prob_fn(z), np.float64) - np.asarray(log_q, np.float64)
+    if np.any(np.isnan(log_w)):
+        raise ValueError(f"`target_log_prob_fn` must not be NaN, and is at {np.isnan(log_w).sum()} of {n} samples.")
     top = np.max(log_w)
     w = np.exp(log_w - top)
     share = w / np.sum(w)

@@ -90,6 +90,8 @@ class Uniformity:
 
 
 def _uniformity(values: np.ndarray, labels: list[str] | None) -> Uniformity:
+    if not np.all(np.isfinite(values)):
+        raise ValueError("The values must be finite: a value is NaN, or outside of the support of the density.")
     count, columns = values.shape
     x = 2.0 * values - 1.0
     means = []
@@ -266,7 +268,8 @@ def tarp(theta, draws, *, seed: int | None = None) -> CalibrationCurve:
     """Return the coverage of balls around random reference points (TARP; Lemos et al. 2023, arXiv:2302.03026).
 
     Needs draws only, and no densities. The reference points are uniform in the range of the true parameters, in units of
-    their standard deviation. Each parameter counts, unlike in marginal ranks, and so do dependences.
+    their standard deviation. Each parameter counts, unlike in marginal ranks, and so do dependences. The prior passes
+    too, so that a high p-value does not show that a posterior makes use of its data.
 
     Args:
       theta: True parameters, `[M, P]`, at least 20 rows.
@@ -285,6 +288,7 @@ def tarp(theta, draws, *, seed: int | None = None) -> CalibrationCurve:
     theta, draws = _pairs(theta, draws)
     rng = np.random.default_rng(resolve_seed(seed))
     scale = np.std(theta, axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
     references = rng.uniform(theta.min(axis=0), theta.max(axis=0), size=theta.shape)
     truth = np.linalg.norm((theta - references) / scale, axis=-1)
     distance = np.linalg.norm((draws - references) / scale, axis=-1)

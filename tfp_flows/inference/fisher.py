@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows import tracking
+from tfp_flows.bases import log_prob_of
 from tfp_flows.bijectors.composition import forward_and_log_det, inverse_and_log_det
 from tfp_flows.training.base import TrainedModel
 
@@ -17,7 +18,7 @@ class FisherModel(TrainedModel):
     """A model that trains a flow by points and gradients of a log-density, without evaluating the density.
 
     The loss is the Fisher divergence in the flow's coordinates: the squared norm of the difference between the gradient of
-    the target's log-density there and that of a standard normal, `-x` (Seyboldt et al. 2026, arXiv:2603.18845). It does
+    the target's log-density there and that of the flow's base (Seyboldt et al. 2026, arXiv:2603.18845). It does
     not depend on the scales of the target. The mean of `log(1 + loss)` is minimized, which far points cannot dominate.
     """
 
@@ -36,7 +37,8 @@ class FisherModel(TrainedModel):
             tape.watch(x)
             y, log_det = forward_and_log_det(self.flow.bijector, x, 1)
             pulled_back = tf.reduce_sum(y * gradient, axis=-1) + log_det
-        residual = tape.gradient(pulled_back, x) + x
+        slope = tfp.math.value_and_gradient(lambda v: log_prob_of(self.flow.distribution, v), x)[1]
+        residual = tape.gradient(pulled_back, x) - slope
         return {"loss": tf.reduce_mean(tf.square(residual), axis=-1)}
 
     def total_loss(self, terms, training):
@@ -56,8 +58,12 @@ class FisherModel(TrainedModel):
             keep = finite & (losses <= _OUTLIER * np.quantile(losses[finite], 0.98))
             z, gradients = z[keep], gradients[keep]
         batch_size = min(batch_size, len(z))
-        data = tf.data.Dataset.from_tensor_slices((z, gradients)).shuffle(len(z), seed=self.seed).repeat()
-        data = data.batch(batch_size, drop_remainder=True).take(steps)
+        # The order depends on the seed alone, and not on TensorFlow's global one.
+        rng = np.random.default_rng([self.seed, int(self.optimizer.iterations.numpy())])
+        passes = -(-steps * batch_size // len(z))
+        rows = np.concatenate([rng.permutation(len(z)) for _ in range(passes)])[: steps * batch_size]
+        data = tf.data.Dataset.from_tensor_slices(rows.reshape(steps, batch_size))
+        data = data.map(lambda chosen: (tf.gather(z, chosen), tf.gather(gradients, chosen)))
         try:
             return self._fit(data, None, epochs=1, verbose=0, shuffle=False).history["loss"][-1]
         except FloatingPointError:

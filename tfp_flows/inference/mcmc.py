@@ -59,10 +59,11 @@ class MCMCResult:
     def warnings(self) -> list[str]:
         """Sentences about what makes the draws unreliable; an empty list if nothing does."""
         found = []
-        worst = int(np.nanargmax(self.rhat))
-        if not self.rhat[worst] < 1.01:
+        rhat = np.where(np.isfinite(self.rhat), self.rhat, np.inf)  # a constant parameter has none
+        worst = int(np.argmax(rhat))
+        if rhat[worst] >= 1.01:
             found.append(
-                f"The chains did not mix: R-hat of {self.labels[worst]} is {self.rhat[worst]:.3f}, above 1.01. Increase "
+                f"The chains did not mix: R-hat of {self.labels[worst]} is {rhat[worst]:.3f}, above 1.01. Increase "
                 "`num_warmup` and `num_samples`."
             )
         if self.num_divergences:
@@ -70,8 +71,9 @@ class MCMCResult:
                 f"{self.num_divergences} trajectories diverged: the draws may miss a part of the target. Increase "
                 "`num_warmup` or `target_accept`."
             )
-        least = int(np.nanargmin(np.minimum(self.ess_bulk, self.ess_tail)))
-        size = min(self.ess_bulk[least], self.ess_tail[least])
+        sizes = np.nan_to_num(np.minimum(self.ess_bulk, self.ess_tail), nan=0.0)
+        least = int(np.argmin(sizes))
+        size = sizes[least]
         if size < 100 * len(self.values):
             found.append(f"{self.labels[least]} has {size:.0f} effective samples, fewer than 100 for each chain.")
         return found
@@ -249,7 +251,10 @@ class _Chains:
                 )
                 momentum += (size if leap < _LEAPFROGS - 1 else 0.5 * size) * new_slope
             ratio = new - log_prob - 0.5 * tf.reduce_sum(tf.square(momentum) - tf.square(start), axis=-1)
-            ratio = tf.where(tf.math.is_finite(ratio), ratio, tf.cast(-np.inf, dtype))
+            lost = tf.math.is_nan(ratio) | ~tf.math.is_finite(
+                new
+            )  # from outside of the support, any point inside is accepted
+            ratio = tf.where(lost, tf.cast(-np.inf, dtype), ratio)
             keep = tf.math.log(tf.random.stateless_uniform(tf.shape(ratio), seeds[2], dtype=dtype)) < ratio
             accepted += tf.reduce_mean(tf.minimum(tf.exp(ratio), 1.0)) / _WARMUP_STEPS
             x, slope = tf.where(keep[:, tf.newaxis], end, x), tf.where(keep[:, tf.newaxis], new_slope, slope)
@@ -306,7 +311,16 @@ class _Chains:
             z = target.sample_prior(self.count, seed=(self.seed, 0))
             center = np.median(target.sample_prior(200, seed=(self.seed, 1)), axis=0)
             return center + 0.5 * (tf.cast(z, self.flow.dtype) - center)
-        return self.flow.sample(self.count, seed=(self.seed, 0))
+        z = self.flow.sample(50 * self.count, seed=(self.seed, 0))
+        log_prob, gradient = tfp.math.value_and_gradient(target, z)
+        inside = tf.math.is_finite(log_prob) & tf.reduce_all(tf.math.is_finite(gradient), axis=-1)
+        z = tf.boolean_mask(z, inside)[: self.count]
+        if len(z) < self.count:
+            raise ValueError(
+                f"`model` is finite at {len(z)} of {50 * self.count} starting points, fewer than `num_chains`: map its "
+                "parameters to the real line, as ModelTarget does."
+            )
+        return z
 
     @staticmethod
     def _rescale(scale: Standardize, points: np.ndarray, gradients: np.ndarray) -> None:

@@ -45,7 +45,8 @@ class NeuralPosterior:
       recipe: Recipe of the flow; its options are the remaining keywords.
       encoder: Keras layer or model from data `[N, *x_shape]` to features `[N, F]`, for data that are no vectors. `"set"` makes
         one for `n` exchangeable observations `[N, n, D]`, which does not depend on their order.
-      seed: Integer seed of simulations, weights and training.
+      seed: Integer seed of simulations, initial weights and held-out rows. The order of batches follows
+        `keras.utils.set_random_seed`.
       options: Options of the recipe, such as `num_layers`.
 
     Attributes:
@@ -112,8 +113,9 @@ class NeuralPosterior:
             raise ValueError("This posterior has no `simulator`: give `theta` and `x`.")
         seed = self._seeds[0] if seed is None else resolve_seed(seed)
         parts, data = [], []
+        every = split_seed(seed, 2 * -(-count // _CHUNK))
         for i in range(0, count, _CHUNK):
-            n, seeds = min(_CHUNK, count - i), split_seed(seed + i, 2)
+            n, seeds = min(_CHUNK, count - i), every[2 * (i // _CHUNK) :]
             if self._observed is None:
                 theta = self._prior.sample(n, seed=_pair(seeds[0]))
                 x = _call(self._simulator, theta, _pair(seeds[1]))
@@ -174,7 +176,7 @@ class NeuralPosterior:
           ValueError: If parameters and data do not fit, are not finite, or are outside of the prior's support.
         """
         if isinstance(theta, tf.data.Dataset):
-            held, data, rows = self._from_dataset(theta)
+            held, data, rows = self._from_dataset(theta)  # here the number of batches
         else:
             theta, x = self.simulate(num_simulations) if theta is None else (theta, x)
             z, x = self._checked_pairs(theta, x)
@@ -183,7 +185,7 @@ class NeuralPosterior:
             z, x = z[order], x[order]
             held, data, rows = (x[:count], z[:count]), (x[count:], z[count:]), len(z) - count
         self._build(*(held if isinstance(data, tf.data.Dataset) else data))
-        steps = max(1, rows // batch_size)
+        steps = rows if isinstance(data, tf.data.Dataset) else -(-rows // batch_size)
         if optimizer is None:
             rate = keras.optimizers.schedules.CosineDecay(1e-3, epochs * steps)
             optimizer = keras.optimizers.Adam(rate, global_clipnorm=5.0)
@@ -199,7 +201,7 @@ class NeuralPosterior:
         if x is None:
             raise ValueError("`x` must be given with `theta`.")
         z = self._unconstrained(theta).numpy()
-        x = to_array("x", x).astype(np.float32)
+        x = to_array("x", x).astype(self.target.dtype.as_numpy_dtype)
         x = x[:, np.newaxis] if x.ndim == 1 else x
         if z.ndim != 2 or len(z) != len(x) or len(z) < 20:
             raise ValueError(
@@ -214,24 +216,31 @@ class NeuralPosterior:
         return z, x
 
     def _from_dataset(self, pairs: tf.data.Dataset):
-        """Return a held-out array of pairs, the other batches, and the number of rows in them."""
+        """Return held-out arrays of pairs, the other batches, and their number."""
 
         def prepared(theta, x):
-            x = tf.cast(x, tf.float32)
+            x = tf.cast(x, self.target.dtype)
             return tf.reshape(x, [tf.shape(x)[0], -1]), self._unconstrained(theta)
 
         shape = pairs.element_spec[1].shape[1:].as_list() or [1]
         mapped = pairs.map(prepared)
-        rows = sum(len(z) for _, z in mapped.as_numpy_iterator())
-        wanted, found = max(1, round(_HELD_OUT * rows)), 0
+        sizes = [len(z) for _, z in mapped.as_numpy_iterator()]
+        wanted, found = max(1, round(_HELD_OUT * sum(sizes))), 0
         first = []
         for x, z in mapped.as_numpy_iterator():
             first.append((x, z))
             found += len(z)
             if found >= wanted:
                 break
+        if len(first) == len(sizes):
+            raise ValueError("A dataset must have at least two batches: the first ones are held out.")
+        if not np.array_equal(next(mapped.as_numpy_iterator())[1], first[0][1]):
+            raise ValueError(
+                "A dataset must have the same order in each pass, since its first batches are held out: "
+                "shuffle(..., reshuffle_each_iteration=False)."
+            )
         x, z = (np.concatenate(column) for column in zip(*first, strict=True))
-        return (x.reshape([len(x), *shape]), z), mapped.skip(len(first)), rows - len(x)
+        return (x.reshape([len(x), *shape]), z), mapped.skip(len(first)), len(sizes) - len(first)
 
     def _build(self, x: np.ndarray, z: np.ndarray) -> None:
         """Create the flow for the shapes and scales of training data, unless an earlier `fit` did."""
@@ -248,11 +257,7 @@ class NeuralPosterior:
             standardize(x.reshape(-1, shape[-1]), dtype=dtype, name="standardize_x") if encoder is not None else None
         )
         if encoder == "set":
-            keras.utils.set_random_seed(self._seeds[1] % 2**32)
-            dense = [keras.layers.Dense(64, "relu") for _ in range(3)]
-            encoder = keras.Sequential(
-                [*dense[:2], keras.layers.GlobalAveragePooling1D(), dense[2], keras.layers.Dense(32)]
-            )
+            encoder = _set_encoder(self._seeds[1])
         features = size if encoder is None else int(encoder(tf.zeros([1, *shape], dtype)).shape[-1])
         options = {
             "num_layers": 4,
@@ -275,7 +280,7 @@ class NeuralPosterior:
         """Return observations as conditions `[C]` or `[M, C]`."""
         if self.flow is None:
             raise ValueError("Call `fit` first.")
-        x = tf.convert_to_tensor(np.asarray(x, np.float32), self.target.dtype)
+        x = tf.convert_to_tensor(np.asarray(x, self.target.dtype.as_numpy_dtype))
         rank = len(self._x_shape)
         if x.shape.rank not in (rank, rank + 1) or x.shape[x.shape.rank - rank :].as_list() != self._x_shape:
             raise ValueError(f"`x` must have shape {self._x_shape} or {['M', *self._x_shape]}, got {x.shape}.")
@@ -298,7 +303,7 @@ class NeuralPosterior:
         return self.target.bijector.forward(z)
 
     def log_prob(self, theta: Any, x) -> tf.Tensor:
-        """Return the log-density, in nats, of parameters given observations, in the units of the parameters.
+        """Return the log-density, in nats, of parameters given observations; minus infinity outside of the prior's support.
 
         Args:
           theta: Parameters in the structure of the prior, `[n, ...]`, or `[n, M, ...]` for several observations.
@@ -309,8 +314,11 @@ class NeuralPosterior:
         """
         condition = self._conditions(x)
         z = self._unconstrained(theta)
+        inside = tf.reduce_all(tf.math.is_finite(z), axis=-1)
+        z = tf.where(inside[..., tf.newaxis], z, tf.zeros_like(z))
         log_det = self.target.bijector.forward_log_det_jacobian(z, event_ndims=1)
-        return self.model.log_prob(tf.identity(z), conditional_input=condition) - log_det
+        log_prob = self.model.log_prob(tf.identity(z), conditional_input=condition) - log_det
+        return tf.where(inside, log_prob, tf.cast(-np.inf, log_prob.dtype))
 
     def given(self, x) -> tfd.Distribution:
         """Return the posterior of one observation as a `tfd.Distribution` of the prior's structure.
@@ -329,6 +337,15 @@ class NeuralPosterior:
         flat = tf.reshape(draws, [-1, draws.shape[-1]])
         draws = self.target.parameters(flat).reshape([num_samples, len(x), -1])
         return sbc_ranks(self.target.parameters(z), draws, labels=self.target.labels, seed=seed)
+
+
+def _set_encoder(seed: int) -> keras.Sequential:
+    """Return a network of sets `[N, n, D]` that averages the features of their members."""
+    layers = [
+        keras.layers.Dense(units, activation, kernel_initializer=keras.initializers.GlorotUniform(each % 2**31))
+        for units, activation, each in zip((64, 64, 64, 32), ("relu",) * 3 + (None,), split_seed(seed, 4), strict=True)
+    ]
+    return keras.Sequential([*layers[:2], keras.layers.GlobalAveragePooling1D(), *layers[2:]])
 
 
 def _pair(seed: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from tfp_flows.registry import serializable
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 _Pinned = tfp.experimental.distributions.JointDistributionPinned
+_NUM_CHECKS = 100  # prior draws that a fixed map must invert
 _SEEDS = ((1, 2), (3, 4))  # of the two prior draws that show which shapes and bounds depend on other parts
 
 
@@ -200,11 +201,21 @@ def _vector_to_parts(prior: Any, names: list[str], draws: list, event_shape: Any
     parts = _parts(event_shape, names)
     if all(isinstance(part, tf.TensorShape) for part in parts) and all(map(_same_map, *supports, parts)):
         shapes = [s.inverse_event_shape(part).as_list() for s, part in zip(supports[0], parts, strict=True)]
-        return unknown_parts(shapes, supports[0], names, _kind(event_shape))
+        made = unknown_parts(shapes, supports[0], names, _kind(event_shape))
+        if _inverts_prior(made, prior):
+            return made
     to_support = prior.experimental_default_event_space_bijector()
     shapes = [tf.TensorShape(s).as_list() for s in tf.nest.flatten(to_support.inverse_event_shape(event_shape))]
     pack = tfb.Restructure(tf.nest.pack_sequence_as(event_shape, list(range(len(shapes)))))
     return tfb.Chain([to_support, pack, *_pieces(shapes)])
+
+
+def _inverts_prior(bijector: tfb.Bijector, prior: Any) -> bool:
+    """Return whether draws of the prior are inside of a map's range. Two draws may agree on a bound that a third moves."""
+    draw = getattr(prior, "sample_unpinned", None) or prior.sample
+    with without_warnings_of_loops():
+        vectors = [bijector.inverse(draw(seed=(5, i))) for i in range(_NUM_CHECKS)]
+    return bool(np.all(np.isfinite(vectors)))
 
 
 def _pieces(shapes: list[list[int]]) -> list[tfb.Bijector]:

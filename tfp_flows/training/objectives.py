@@ -18,12 +18,12 @@ def check_objective(objective: Objective, path_derivative: bool) -> float | None
     Raises:
       ValueError: If the objective is unknown, or has no path derivative.
     """
-    if isinstance(objective, numbers.Real) and not isinstance(objective, bool) and math.isfinite(objective):
+    if isinstance(objective, numbers.Real) and not isinstance(objective, bool) and 0 <= objective < math.inf:
         return float(objective)
     if objective not in _ALPHAS:
         names = ", ".join(f'"{name}"' for name in _ALPHAS)
         raise ValueError(
-            f"`objective` must be {names} or a finite number, the order of a Renyi bound, got {objective!r}."
+            f"`objective` must be {names} or a finite number >= 0, the order of a Renyi bound, got {objective!r}."
         )
     if objective == "forward_kl" and path_derivative:
         raise ValueError(
@@ -68,10 +68,15 @@ def forward_kl(log_q: tf.Tensor, log_weight: tf.Tensor) -> tf.Tensor:
 
 def _tempered_weights(log_weight: tf.Tensor) -> tf.Tensor:
     """Return normalized weights to the largest power up to 1 that leaves the wanted effective sample size."""
-    wanted = _LEAST_EFFECTIVE * tf.cast(tf.size(log_weight), log_weight.dtype)
+    outside = tf.equal(log_weight, -math.inf)  # of the target's support; NaN stays and is noticed
+    inside = tf.where(outside, tf.zeros_like(log_weight), log_weight)
+    wanted = _LEAST_EFFECTIVE * tf.reduce_sum(tf.cast(~outside, log_weight.dtype))
+
+    def weights(power):
+        return tf.nn.softmax(tf.where(outside, tf.cast(-1e30, log_weight.dtype), power * inside))
 
     def is_enough(power):
-        return 1.0 / tf.reduce_sum(tf.square(tf.nn.softmax(power * log_weight))) >= wanted
+        return 1.0 / tf.reduce_sum(tf.square(weights(power))) >= wanted
 
     low, high = tf.zeros([], log_weight.dtype), tf.ones([], log_weight.dtype)
     whole = is_enough(high)
@@ -79,4 +84,4 @@ def _tempered_weights(log_weight: tf.Tensor) -> tf.Tensor:
         middle = 0.5 * (low + high)
         enough = is_enough(middle)
         low, high = tf.where(enough, middle, low), tf.where(enough, high, middle)
-    return tf.nn.softmax(tf.where(whole, tf.ones_like(low), low) * log_weight)
+    return weights(tf.where(whole, tf.ones_like(low), low))

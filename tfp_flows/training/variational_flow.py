@@ -45,7 +45,7 @@ class VariationalFlow(TrainedModel):
         - `"reverse_kl"`: `E_q[log q - log p]`. It may lose modes of `p`.
         - `"importance_weighted"`: minus the bound `E_q[log 1/K sum_k p(z_k) / q(z_k)]` on `log Z` (Burda et al. 2015,
           arXiv:1509.00519), for `q` as the proposal of importance sampling.
-        - A number `alpha`: minus the Renyi bound `1 / (1 - alpha) E_q[log 1/K sum_k (p(z_k) / q(z_k))^(1 - alpha)]` (Li
+        - A number `alpha >= 0`: minus the Renyi bound `1 / (1 - alpha) E_q[log 1/K sum_k (p(z_k) / q(z_k))^(1 - alpha)]` (Li
           and Turner 2016, arXiv:1602.02311). It is the bound above for 0 and the ELBO for 1.
         - `"forward_kl"`: `E_p[log p - log q]`, with self-normalized importance weights of the samples (Bornschein and
           Bengio 2014, arXiv:1406.2751). It covers all modes that `proposal` reaches.
