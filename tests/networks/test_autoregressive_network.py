@@ -132,7 +132,7 @@ def test_regularizers_constraints_and_initializers():
         hidden_units=[5],
         kernel_regularizer=keras.regularizers.L2(0.1),
         kernel_constraint="unit_norm",
-        bias_constraint=tf.math.abs,
+        bias_constraint=keras.constraints.NonNeg(),
         kernel_initializer=keras.initializers.GlorotNormal(),
         bias_initializer="ones",
         output_initializer="zeros",

@@ -204,10 +204,19 @@ def test_a_constraint_of_a_variable_holds_in_every_kind_of_variable():
     def clip(v):
         return tf.clip_by_value(v, 0.5, 0.8)
 
+    class Clip(keras.constraints.Constraint):
+        def __call__(self, w):
+            return clip(tf.convert_to_tensor(w))
+
+    class Seven(keras.regularizers.Regularizer):
+        def __call__(self, x):
+            del x
+            return 7.0 * tf.ones([])
+
     plain = tf.Variable(1.0, constraint=clip)
     of_keras = keras.Variable(1.0, name="of_keras")
-    of_keras.constraint = clip
-    of_keras.regularizer = lambda v: 7.0 * tf.ones([])
+    of_keras.constraint = Clip()
+    of_keras.regularizer = Seven()
 
     def scale_fn(x, output_units):
         del x, output_units
