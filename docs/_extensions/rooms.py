@@ -29,7 +29,7 @@ METHODS = {
     "MarginalGaussianization": "adapt",
     "MixtureBijector": "adapt",
     "MCMCResult": "warnings, to_inference_data",
-    "ModelTarget": "sample_prior, parameters",
+    "ModelTarget": "labels, sample_prior, parameters",
     "MultivariateStudentT": "adapt",
     "NeuralPosterior": "fit, sample, log_prob, given, simulate, calibrate",
     "PosteriorDiagnostics": "warnings, to_inference_data",

@@ -178,7 +178,7 @@ def test_a_trainable_base_is_trained_and_described():
     for old, variable in zip(before, flow.distribution.trainable_variables, strict=True):
         assert np.all(variable.numpy() != old)
     with pytest.raises(ValueError, match="`base` must be"):
-        tff.planar_flow(2, base="normal")
+        tff.planar_flow(2, base="gaussian")
 
 
 @pytest.mark.slow

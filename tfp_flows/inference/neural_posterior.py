@@ -94,7 +94,7 @@ class NeuralPosterior:
         model = (prior, lambda theta: 0.0)
         if observed is not None:
             example = prior.sample(seed=_pair(self._seeds[0]))
-            values = example if isinstance(example, dict) else example._asdict() if hasattr(example, "_asdict") else {}
+            values = _by_name(example)
             if observed not in values:
                 raise ValueError(f"`observed` must be the name of a part, one of {sorted(values)}, got {observed!r}.")
             model = prior.experimental_pin(**{observed: values[observed]})
@@ -122,7 +122,7 @@ class NeuralPosterior:
             else:
                 with without_warnings_of_loops():
                     theta = self._prior.sample(n, seed=_pair(seeds[0]))
-                theta = dict(theta if isinstance(theta, dict) else theta._asdict())
+                theta = _by_name(theta)
                 x = theta.pop(self._observed)
                 theta = tf.nest.pack_sequence_as(self._structure(), [theta[name] for name in self._names()])
             x = np.asarray(x)
@@ -337,6 +337,11 @@ class NeuralPosterior:
         flat = tf.reshape(draws, [-1, draws.shape[-1]])
         draws = self.target.parameters(flat).reshape([num_samples, len(x), -1])
         return sbc_ranks(self.target.parameters(z), draws, labels=self.target.labels, seed=seed)
+
+
+def _by_name(parts: Any) -> dict[str, Any]:
+    """Return the parts of a joint distribution by name; none if it has no names."""
+    return dict(parts) if isinstance(parts, dict) else dict(zip(getattr(parts, "_fields", ()), parts, strict=False))
 
 
 def _set_encoder(seed: int) -> keras.Sequential:

@@ -34,7 +34,6 @@ class ModelTarget(tf.Module):
     Attributes:
       event_size: Size `D` of the vector.
       bijector: Map from `[..., D]` to the unknown parts, with the model's names and shapes.
-      labels: Name of each number in the unknown parts, such as `"theta[0]"`.
 
     Raises:
       ValueError: If a part is discrete, has an improper prior, or a shape that is unknown or depends on other parts; the
@@ -56,7 +55,8 @@ class ModelTarget(tf.Module):
         self.bijector = _vector_to_parts(prior, names, draws, self._event_shape)
         self.event_size = int(self.bijector.inverse_event_shape(self._event_shape)[-1])
         self.dtype = tf.as_dtype(tf.nest.flatten(prior.dtype)[0])
-        self.labels = [f"{name}{index}" for name, shape in self._named_shapes(names) for index in _indices(shape)]
+        # A tuple, since `tf.Module` replaces lists by its own kind.
+        self._labels = tuple(f"{name}{index}" for name, shape in self._named_shapes(names) for index in _indices(shape))
         self._batched = True
         self._batched = self._takes_batches()
 
@@ -68,6 +68,11 @@ class ModelTarget(tf.Module):
             for flat in [tf.nest.flatten(part)]
             for i, shape in enumerate(flat)
         ]
+
+    @property
+    def labels(self) -> list[str]:
+        """Name of each number in the unknown parts, such as `"theta[0]"`."""
+        return list(self._labels)
 
     def __call__(self, z: tf.Tensor) -> tf.Tensor:
         """Return the unnormalized log-density `[n]` of vectors `[n, D]`, in nats."""
