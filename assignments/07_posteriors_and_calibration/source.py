@@ -334,7 +334,7 @@ np.testing.assert_allclose(coverage(theta, both, 0.8), [1.0, 0.0])
 # %% nbgrader={"grade": false, "grade_id": "verdict", "locked": false, "schema_version": 3, "solution": true, "task": false}
 #### GRADED CELL ####
 def verdict(theta, draws):
-    """What the ranks of the first parameter say: one of the five strings above."""
+    """Return what the ranks of the first parameter say: one of the five strings above."""
     ### BEGIN SOLUTION
     found = tff.calibration.sbc_ranks(theta, draws, seed=1)
     shift, width = found.shift[0] / found.error, found.width[0] / found.error

@@ -57,7 +57,7 @@ def test_ranks_have_their_definition():
 
 
 def test_the_level_of_the_test_is_that_of_its_name():
-    """Of 100 exact posteriors about 95 pass at level 0.05, and of 100 that are 30 % too narrow none."""
+    """About 95 of 100 exact posteriors pass at level 0.05, and none of 100 that are 30 % too narrow."""
     p_values = {
         width: [calibration.sbc_ranks(*simulated(width, seed=s, columns=1), seed=s).p_value for s in range(100)]
         for width in (1.0, 0.7)

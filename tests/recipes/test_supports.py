@@ -89,7 +89,7 @@ def test_flows_of_angles_are_saved_and_pickled(name, tmp_path):
 
 
 def test_a_phase_may_follow_a_conditioning_angle_once_around():
-    """As a number it could not: an angle that follows another would tear the density."""
+    """A phase that is a number could not: an angle that follows another would tear the density."""
     spline = tff.CircularSplineTransformer(4)
     angle = tf.constant(np.linspace(-math.pi, math.pi, 9))
     params = np.zeros([9, spline.params])

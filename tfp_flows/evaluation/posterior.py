@@ -133,11 +133,9 @@ def posterior_diagnostics(
     log_w = np.asarray(target_log_prob_fn(z), np.float64) - np.asarray(log_q, np.float64)
     if np.any(np.isnan(log_w)):
         raise ValueError(f"`target_log_prob_fn` must not be NaN, and is at {np.isnan(log_w).sum()} of {n} samples.")
-    top = np.max(log_w)
-    w = np.exp(log_w - top)
-    share = w / np.sum(w)
-    parameters = getattr(target_log_prob_fn, "parameters", np.asarray)
-    draws = np.asarray(parameters(z), np.float64)
+    w = np.exp(log_w - (top := np.max(log_w)))
+    share, proposal = w / np.sum(w), proposal or wide_normal(distribution)
+    draws = np.asarray(getattr(target_log_prob_fn, "parameters", np.asarray)(z), np.float64)
     labels = list(getattr(target_log_prob_fn, "labels", [f"z[{i}]" for i in range(draws.shape[1])]))
     weighted_mean = share @ draws
     return PosteriorDiagnostics(
@@ -147,7 +145,7 @@ def posterior_diagnostics(
         iwelbo_error=float(np.std(w, ddof=1) / np.mean(w) / math.sqrt(n)),
         effective_sample_size=float(1.0 / np.sum(share**2) / n),
         pareto_k=pareto_shape(log_w),
-        coverage=_coverage(distribution, target_log_prob_fn, proposal or wide_normal(distribution), z, n, seed),
+        coverage=_coverage(distribution, target_log_prob_fn, proposal, z, n, seed),
         labels=labels,
         mean=draws.mean(axis=0),
         deviation=draws.std(axis=0),

@@ -120,8 +120,8 @@ def sample(
 
     A good flow turns a posterior with narrow necks and correlations into nearly a standard normal distribution, in which
     chains move freely (Hoffman et al. 2019, arXiv:1903.03704). By default the flow is trained during warm-up, by the
-    Fisher divergence from all points and gradients of the chains' own trajectories, and then frozen; training needs no
-    further gradients of the target. All chains run as one batch under XLA.
+    Fisher divergence from the points and gradients of the chains' own trajectories, and then frozen. All chains run as one
+    batch under XLA.
 
     Args:
       model: A pinned joint distribution, a pair `(prior, log_likelihood)`, a `ModelTarget`, or a callable from `[n, D]` to
@@ -129,15 +129,12 @@ def sample(
       flow: `"train"` for a RealNVP that warm-up trains; `None` for a diagonal affine map, as in plain NUTS; or a flow with
         events `[D]`, which warm-up trains if it has trainable variables and `training_steps` is positive.
       event_size: Size `D`, for a callable without an attribute `event_size`.
-      num_chains: Number of chains.
-      num_samples: Number of draws of each chain.
+      num_chains, num_samples: Number of chains, and of draws of each chain.
       num_warmup: Number of warm-up steps of each chain, rounded up to multiples of 25; each costs 8 gradients.
-      kernel: `"nuts"` or `"hmc"`, with 8 leapfrog steps, for the draws.
+      kernel, max_tree_depth: `"nuts"`, with at most `2^depth` gradients in a trajectory, or `"hmc"`, with 8, for the draws.
       target_accept: Acceptance probability that the step size aims at.
-      max_tree_depth: Largest depth of a NUTS trajectory; `2^depth` gradients.
       training_steps: Number of training steps of the flow after warm-up; a sixth of it follows each part of warm-up.
-      seed: Integer seed of the chains and the flow.
-      verbose: Whether to print a line for each part of warm-up.
+      seed, verbose: Integer seed of chains and flow; whether to print a line for each part of warm-up.
 
     Raises:
       ValueError: If the model is refused by `ModelTarget`, or for an argument out of range.
@@ -151,30 +148,33 @@ def sample(
       ((4, 100, 2), ['z[0]', 'z[1]'])
     """
     one_of("kernel", kernel, ("nuts", "hmc"))
-    counts = {
-        "num_chains": num_chains,
-        "num_samples": num_samples,
-        "num_warmup": num_warmup,
-        "max_tree_depth": max_tree_depth,
-    }
-    for name, value in counts.items():
-        positive_int(name, value, 4 if name in ("num_samples",) else 1)
-    if not 0.0 < target_accept < 1.0:
-        raise ValueError(f"`target_accept` must be between 0 and 1, got {target_accept!r}.")
+    positive_int("num_chains", num_chains)
+    positive_int("num_warmup", num_warmup)
+    positive_int("num_samples", num_samples, 4)
+    steps = 0 if flow is None else positive_int("training_steps", training_steps, 0)
+    _check_probability("target_accept", target_accept)
     target, size, dtype = _target(model, event_size)
     seed = resolve_seed(seed) % 2**31
     chains = _Chains(target, _flow(flow, size, dtype, seed), size, num_chains, seed)
     scale = chains.flow.bijector.bijectors[0] if flow is None or isinstance(flow, str) else None
-    steps = 0 if flow is None else positive_int("training_steps", training_steps, 0)
     z = chains.warm_up(target, -(-num_warmup // _WARMUP_STEPS), scale, steps, target_accept, verbose)
     warmup = chains.num_gradients
-    draws, acceptance, divergences = chains.draw(z, kernel, num_samples, target_accept, max_tree_depth)
-    flat = tf.reshape(draws, [-1, size])
-    values = target.parameters(flat) if isinstance(target, ModelTarget) else flat.numpy()
-    labels = list(target.labels) if isinstance(target, ModelTarget) else [f"z[{i}]" for i in range(size)]
-    values = np.swapaxes(values.reshape([num_samples, num_chains, -1]), 0, 1).astype(np.float64)
-    parts = target.bijector.forward(draws) if isinstance(target, ModelTarget) else draws
-    gradients = {"warmup": warmup, "sampling": chains.num_gradients - warmup}
+    draws = chains.draw(z, kernel, num_samples, target_accept, max_tree_depth)
+    return _result(target, *draws, {"warmup": warmup, "sampling": chains.num_gradients - warmup})
+
+
+def _check_probability(name: str, value: float) -> None:
+    if not 0.0 < value < 1.0:
+        raise ValueError(f"`{name}` must be between 0 and 1, got {value!r}.")
+
+
+def _result(target: Callable, draws: tf.Tensor, acceptance: float, divergences: int, gradients: dict) -> MCMCResult:
+    samples, chains, size = draws.shape
+    flat, parts, labels = tf.reshape(draws, [-1, size]), draws, [f"z[{i}]" for i in range(size)]
+    values = flat.numpy()
+    if isinstance(target, ModelTarget):
+        values, parts, labels = target.parameters(flat), target.bijector.forward(draws), target.labels
+    values = np.swapaxes(values.reshape([samples, chains, -1]), 0, 1).astype(np.float64)
     return MCMCResult(parts, labels, values, *rhat_and_ess(values), divergences, gradients, acceptance)
 
 

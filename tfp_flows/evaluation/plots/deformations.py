@@ -66,16 +66,14 @@ def layers(
     if data is not None:
         data = check_points("data", data, 2)[:num_samples]
         rows.append((data, True, DATA_COLOR, "base \N{LEFTWARDS ARROW} data"))
-    moved = [
-        trajectory(flow, np.concatenate([x, _grid(x)]), inverse=inverse, conditional_input=conditional_input)
-        for x, inverse, *_ in rows
-    ]
+    given = {"conditional_input": conditional_input}
+    moved = [trajectory(flow, np.concatenate([x, _grid(x)]), inverse=inverse, **given) for x, inverse, *_ in rows]
     count = len(moved[0].names)
     shown = np.unique(np.linspace(0, count - 1, min(count, max_panels)).round().astype(int))
     axes = panels(figure, len(rows), len(shown), (2.1, 2.2))
     for j, k in enumerate(shown):
-        counts, colors = [len(x) for x, *_ in rows], [color for _, _, color, _ in rows]
-        _draw_column(axes[:, j], [m.points[k] for m in moved], counts, colors, num_samples, grid)
+        counts = [len(x) for x, *_ in rows]
+        _draw_column(axes[:, j], [m.points[k] for m in moved], counts, [row[2] for row in rows], num_samples, grid)
         axes[0, j].set_title(_title(moved[0], k), fontsize=9)
     for ax, (*_, label) in zip(axes[:, 0], rows, strict=True):
         ax.set_ylabel(label, fontsize=9)
