@@ -283,7 +283,7 @@ for n in (500, 2000) if SMOKE else (500, 2000, 8000):
     )
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "small-data", "locked": true, "schema_version": 3, "solution": false, "task": false}
-# **Advice for small data.** Use fewer bins and fewer layers: each layer adds noise of its own. With 1000 rows or less, prefer the cross-fitted
+# **Advice for small data.** Use fewer bins and fewer layers: each layer adds noise. With 1000 rows or less, prefer the cross-fitted
 # estimates, pass `num_bins=10`, and report the standard error. A value from a histogram without an error is not a measurement.
 
 # %% [markdown] nbgrader={"grade": false, "grade_id": "part-7", "locked": true, "schema_version": 3, "solution": false, "task": false}

@@ -337,3 +337,13 @@ def test_splines_and_solvers_are_compiled_once():
     done = subprocess.run([sys.executable, "-c", DENSITY], env=env, capture_output=True, text=True, check=True)
     assert done.stderr.count("Instantly compiling for signature") == 2
     assert done.stderr.count("Already Compiled for signature") == 14
+
+
+def test_keywords_for_data_may_be_none_and_are_refused_otherwise(gaussian):
+    target, _, _ = gaussian
+    model = compiled(tff.planar_flow(2, num_layers=1, seed=1), target, sample_size=8)
+    history = model.fit(steps_per_epoch=2, batch_size=None, validation_data=None, shuffle=None, verbose=0)
+    assert len(history.history["loss"]) == 1
+    for options in ({"x": np.zeros([3, 2])}, {"shuffle": True}, {"batch_size": 8}):
+        with pytest.raises(ValueError, match="must be left out"):
+            model.fit(steps_per_epoch=2, verbose=0, **options)

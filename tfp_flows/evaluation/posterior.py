@@ -133,10 +133,10 @@ def posterior_diagnostics(
     log_w = np.asarray(target_log_prob_fn(z), np.float64) - np.asarray(log_q, np.float64)
     if np.any(np.isnan(log_w)):
         raise ValueError(f"`target_log_prob_fn` must not be NaN, and is at {np.isnan(log_w).sum()} of {n} samples.")
-    w = np.exp(log_w - (top := np.max(log_w)))
-    share, proposal = w / np.sum(w), proposal or wide_normal(distribution)
+    top = np.max(log_w)
+    w = np.exp(log_w - top)
+    share = w / np.sum(w)
     draws = np.asarray(getattr(target_log_prob_fn, "parameters", np.asarray)(z), np.float64)
-    labels = list(getattr(target_log_prob_fn, "labels", [f"z[{i}]" for i in range(draws.shape[1])]))
     weighted_mean = share @ draws
     return PosteriorDiagnostics(
         elbo=float(np.mean(log_w)),
@@ -146,7 +146,7 @@ def posterior_diagnostics(
         effective_sample_size=float(1.0 / np.sum(share**2) / n),
         pareto_k=pareto_shape(log_w),
         coverage=_coverage(distribution, target_log_prob_fn, proposal, z, n, seed),
-        labels=labels,
+        labels=list(getattr(target_log_prob_fn, "labels", [f"z[{i}]" for i in range(draws.shape[1])])),
         mean=draws.mean(axis=0),
         deviation=draws.std(axis=0),
         weighted_mean=weighted_mean,
@@ -162,6 +162,7 @@ def _coverage(distribution, target_log_prob_fn, proposal, z, num_samples: int, s
     The mixture has samples of `q`, of the proposal, and of normal distributions around optima of the target (Hesterberg
     1995, Weighted Average Importance Sampling and Defensive Mixture Distributions).
     """
+    proposal = proposal or wide_normal(distribution)
     starts = tf.cast(proposal.sample(_NUM_SEARCHES, seed=(seed, 1)), z.dtype)
     optima = _optima(target_log_prob_fn, starts)
     deviation = tf.cast(np.std(z, axis=0) + 1e-6, z.dtype)

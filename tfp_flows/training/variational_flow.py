@@ -247,8 +247,9 @@ class VariationalFlow(TrainedModel):
             "class_weight",
             "shuffle",
         )
-        for key in data:
-            if {"x": x, **kwargs}.pop(key, None) is not None:
+        given = {key: x if key == "x" else kwargs.pop(key, None) for key in data}
+        for key, value in given.items():
+            if value is not None:
                 raise ValueError(f"`{key}` must be left out: a VariationalFlow trains on samples of the flow.")
         order = Order(positive_int("steps_per_epoch", steps_per_epoch))
         steps = order.batches(lambda seed, skip: self._numbers(steps_per_epoch).skip(skip))

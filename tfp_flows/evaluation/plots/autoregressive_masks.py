@@ -21,8 +21,8 @@ def masks(template: Any, *, figure: Figure | None = None) -> np.ndarray:
     """Plot the masks of an autoregressive network (MADE, arXiv:1502.03509) layer by layer, and their product.
 
     Rows are the units that a layer returns, columns those that it reads. Blue entries are connections, white ones are
-    masked. An entry of the product is the number of paths from input `j` to the parameters of dimension `i`, on a color
-    scale of its own. For the order "left-to-right" the product is strictly lower triangular: the parameters of dimension
+    masked. An entry of the product is the number of paths from input `j` to the parameters of dimension `i`, on another
+    color scale. For the order "left-to-right" the product is strictly lower triangular: the parameters of dimension
     `i` depend only on the dimensions before `i`. All parameters of a dimension have the same mask, which is shown once.
 
     Args:
