@@ -164,3 +164,15 @@ def test_what_no_density_has_is_told_by_the_names_of_the_columns(tmp_path, capsy
     assert "warning" in told
     assert "column 'visits' holds whole numbers" in told
     assert "columns 'length' and 'again' are equal" in told or "'length', column 'again' depend" in told
+
+
+def test_equal_columns_are_told_where_a_gaussian_has_no_density(tmp_path, capsys):
+    rows = np.round(np.column_stack([NORMAL, NORMAL[:, 0]]), 1)
+    report = fit(tmp_path, rows, ["a", "b", "c", "d"], "--epochs", "1", "--flow", "maf")
+    told = capsys.readouterr()
+    assert report["gaussian_nll"] is None
+    assert report["gain_over_gaussian"] is None
+    assert "its covariance is singular" in told.out
+    assert "columns 'a' and 'd' are equal" in told.err
+    assert told.err.count("rounded") == 1
+    assert "columns 'a', 'b', 'c', 'd' are rounded (values 0.1 apart at the least)" in told.err

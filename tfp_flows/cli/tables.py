@@ -52,13 +52,13 @@ def split(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray, np.nda
     return values[order[2 * held :]], values[order[held : 2 * held]], values[order[:held]]
 
 
-def gaussian_nll(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return the NLL of each row of `test` under the full-covariance Gaussian of `train`."""
+def gaussian_nll(train: np.ndarray, test: np.ndarray) -> np.ndarray | None:
+    """Return the NLL of each row of `test` under the full-covariance Gaussian of `train`, `None` if that has no density."""
     size = train.shape[1]
     covariance = np.cov(train, rowvar=False, bias=True).reshape(size, size)
     sign, log_det = np.linalg.slogdet(covariance)
     if sign <= 0:
-        return np.full(len(test), np.nan)  # linearly dependent columns have no density
+        return None  # linearly dependent columns
     d = test - train.mean(axis=0)
     square = np.sum(d * np.linalg.solve(covariance, d.T).T, axis=-1)
     return 0.5 * (square + log_det + size * np.log(2.0 * np.pi))
@@ -142,15 +142,16 @@ class TableTask:
         scores = -np.asarray(model.log_prob(self.test), dtype=np.float64)
         fitted = np.concatenate([self.train, self.validation]) if self.args.flow == "auto" else self.train
         gaussian = gaussian_nll(fitted, self.test)
+        gain = None if gaussian is None else gaussian - scores
         if not np.all(np.isfinite(scores)):
             raise FloatingPointError(f"the held-out rows have NLL {np.mean(scores)}: look for outliers among them.")
         return {
             "columns": self.columns,
             "nll": float(np.mean(scores)),
             "nll_standard_error": float(np.std(scores) / np.sqrt(len(scores))),
-            "gaussian_nll": float(np.mean(gaussian)),
-            "gain_over_gaussian": float(np.mean(gaussian - scores)),
-            "gain_standard_error": float(np.std(gaussian - scores) / np.sqrt(len(scores))),
+            "gaussian_nll": None if gain is None else float(np.mean(gaussian)),
+            "gain_over_gaussian": None if gain is None else float(np.mean(gain)),
+            "gain_standard_error": None if gain is None else float(np.std(gain) / np.sqrt(len(scores))),
             "floor": self.density.entropy() if self.density else None,
             # The NLL of standardized rows is lower by the log of the deviations.
             "standardized_offset": -float(np.sum(np.log(self.train.std(axis=0)))),
@@ -165,11 +166,14 @@ class TableTask:
         if report["floor"] is not None:
             rows.append(("floor (entropy of the density)", report["floor"], ""))
         for label, value, note in rows:
-            print(f"  {label:34s} {value:12.3f} {value + offset:14.3f}{note}")
+            if value is None:
+                print(f"  {label:34s} {'none':>12s}  (its covariance is singular: columns depend on each other)")
+            else:
+                print(f"  {label:34s} {value:12.3f} {value + offset:14.3f}{note}")
         if report["floor"] is not None:
             print(f"  {'flow above the floor':34s} {report['nll'] - report['floor']:12.3f}")
         gain, error = report["gain_over_gaussian"], report["gain_standard_error"]
-        if report["flow"] != "gaussian" and gain < error:
+        if report["flow"] != "gaussian" and gain is not None and gain < error:
             verdict = "is worse than" if gain < -error else "is no better than"
             print(
                 f"\nThe flow {verdict} a Gaussian on these rows (by {-gain:.3f} nats, standard error {error:.3f}): "

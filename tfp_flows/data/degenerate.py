@@ -64,18 +64,26 @@ def _repeated_values(sample: np.ndarray, moving: np.ndarray, labels: Sequence[st
         if lowest >= 0 and levels <= 2**16:
             remedy = f"for levels, use FlowModel(..., dequantize={levels})"
         return [*findings, f"all columns hold whole numbers: the density of discrete values has no bound; {remedy}"]
-    for j, values in whole:
+    no_bound = "the density of discrete values has no bound. Add uniform noise"
+    if whole:
+        verb, it = ("holds", "the column") if len(whole) == 1 else ("hold", "such columns")
         findings.append(
-            f"{labels[j]} holds whole numbers ({len(values)} different ones): the density of discrete values has no bound. Add "
-            "uniform noise from [0, 1), or make the column a condition"
+            f"{_which(whole, labels)} {verb} whole numbers: {no_bound} from [0, 1), or make {it} a condition"
         )
-    for j, values in rounded:
-        step = float(np.min(np.diff(values)))
+    if rounded:
+        verb = "is" if len(rounded) == 1 else "are"
+        steps = sorted({f"{float(np.min(np.diff(values))):.3g}" for _, values in rounded}, key=float)
+        apart = steps[0] if len(steps) == 1 else f"{steps[0]} to {steps[-1]}"
         findings.append(
-            f"{labels[j]} is rounded ({len(values)} different values, {step:.3g} apart at the least): the density of discrete "
-            "values has no bound. Add uniform noise of the size of a step"
+            f"{_which(rounded, labels)} {verb} rounded (values {apart} apart at the least): {no_bound} of the size of a step"
         )
     return findings
+
+
+def _which(found: list[tuple[int, np.ndarray]], labels: Sequence[str]) -> str:
+    """Return `column 'a'`, or `columns 'a', 'b'`."""
+    names = [labels[j].removeprefix("column ") for j, _ in found]
+    return f"column {names[0]}" if len(names) == 1 else f"columns {', '.join(names)}"
 
 
 def _dependent_columns(sample: np.ndarray, moving: np.ndarray, labels: Sequence[str]) -> list[str]:
