@@ -31,8 +31,8 @@ OPTIONS = {
     "num_layers": "Number of layers.",
     "hidden_units": "Sizes of the hidden layers of each network.",
     "activation": "Activation of the hidden layers.",
-    "log_scale_bound": """The log-scale of a layer is bounded smoothly to `(-bound, bound)`, so that no scale overflows;
-        `None` for no bound.""",
+    "log_scale_bound": """Number `b` that keeps the log-scales of a layer between `-b` and `b`, smoothly, so that no scale
+        overflows; `None` for no bound.""",
     "num_bins": "Number of bins of each `SplineTransformer`.",
     "bound": """The splines act on `[-bound, bound]` and are the identity outside. Use standardized data, or
         `preprocess=standardize(x_train)`.""",
@@ -43,29 +43,31 @@ OPTIONS = {
     "network_normalization": '`"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).',
     "alpha": """Pixels in [0, 1] are mapped to the real line by `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
         line.""",
-    "mixing": """Mixing of the dimensions between layers: `"reverse"`, `"permute"` (fixed and random) or `"lu"`, a trainable
-        linear map (see `LULinear`).""",
-    "inverse": """If true, the networks read the latent values, as in `iaf`, and the costs of `log_prob` and sampling are
-        exchanged.""",
+    "mixing": """Mixing of the dimensions between layers: `"reverse"` (reversed order), `"permute"` (a random order, drawn
+        once) or `"lu"`, a trainable linear map (see `LULinear`).""",
+    "inverse": """If true, the networks read latent values instead of data, as in `iaf`. Sampling is then as fast as
+        `log_prob` is otherwise, and `log_prob` as slow as sampling.""",
     "normalization": """Map after each layer: `"actnorm"` (a trainable shift and scale of each dimension, adapted to the
         first batch of `FlowModel.fit`), `"batch_norm"` (batch normalization), or `None`.""",
     "base": """Distribution of the latent values. `None` or `"normal"` is a standard normal distribution, and `"trainable"` a
         normal distribution with a trainable mean and scale for each dimension. `"mixture"` is a `GaussianMixture` and
-        `"student_t"` a `StudentT`, and the first `FlowModel.fit` fits either to
-        the latent values of its data. With each of these names, angles have a uniform base; `"uniform"` requires that all
-        columns are angles. Any other distribution must have event shape `[D]`, one less per simplex, and the flow's dtype.""",
-    "support": """Support of the columns: `"real"`, `"positive"`, `(low, high)` with infinite ends allowed, `"circle"`,
-        `("circle", low, high)` or `"simplex"`. One entry for all columns, a list with one for each, or a `Support`.""",
+        `"student_t"` a `StudentT`, and the first `FlowModel.fit` fits either to the latent values of its data.
+        Columns with the support `"circle"` always have a uniform base. `"uniform"` is allowed if all columns have that
+        support. You can also pass a distribution of event shape `[D]` and the flow's dtype. Each simplex in `support`
+        makes its event shape shorter by 1.""",
+    "support": """Where the columns have values: `"real"`, `"positive"`, `(low, high)` (an end may be infinite), `"circle"`
+        (angles), `("circle", low, high)` or `"simplex"` (positive columns with sum 1). A tuple is one interval, for all
+        columns. Pass a list to give one entry per column, or a `Support`.""",
     "preprocess": """Bijector between the layers and the data, such as `standardize(x_train)`. Its `inverse` is applied to the
-        data first, and its `forward` to samples last. With a `support` other than `"real"`, `standardize(x_train)`
-        standardizes the unconstrained values; the first `FlowModel.fit` then does so even without it.""",
+        data first, and its `forward` to samples last. If `support` is not `"real"`, columns are mapped to the real line
+        first, and standardized there by the first `FlowModel.fit`. You need not pass `standardize(x_train)` then.""",
     "conditional_size": """Length `C` of each condition, such as the number of classes for one-hot labels. `log_prob` and
         `sample` then require `conditional_input`. `None` for no conditions.""",
-    "preprocess_condition": """`"standardize"` (default): the first `FlowModel.fit` measures the mean and standard deviation of
-        the conditions. They are saved with the flow, and standardize all later conditions. Columns of zeros and ones
-        stay as they are. Or a bijector whose `inverse` is applied to `conditional_input` first, or `None`.""",
-    "seed": """Integer seed of the initial weights, and of random orders and permutations. With `None`,
-        `keras.utils.set_random_seed` determines the weights, and orders and permutations are always the same.""",
+    "preprocess_condition": """`"standardize"`, `None`, or a bijector whose `inverse` is applied to each condition first. With
+        `"standardize"`, the first `FlowModel.fit` measures the mean and standard deviation of the conditions. They are
+        saved with the flow, and standardize all later conditions. Columns of zeros and ones stay as they are.""",
+    "seed": """Integer seed of the initial weights and of random permutations. With `None`, `keras.utils.set_random_seed`
+        determines the weights, and the permutations are always the same.""",
     "dtype": "`tf.float32` or `tf.float64`.",
     "name": "Name of the distribution.",
 }
@@ -191,6 +193,7 @@ def _complete_doc(fn: Callable, like: Callable | None, signature: inspect.Signat
     if facts.density is not None:
         cost = f" Cost per event and layer of an unconditional flow. `log_prob`: {facts.density}. Sampling: {facts.sampling}."
         cost += " A pass is one evaluation of the layer's network." if "pass" in cost else ""
+        cost += " The D steps together do about as much arithmetic as one pass." if "in D steps" in cost else ""
         cost += " A scalar solve inverts a monotone function of one number." if "scalar solve" in cost else ""
     lines += ["", "Returns:", "  A transformed distribution." + cost]
     lines += ["", "Raises:", "  ValueError: If an argument is out of range; the message names it."]

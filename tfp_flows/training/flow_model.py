@@ -42,8 +42,8 @@ class FlowModel(SavableModel):
 
     `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes the mean negative
     log-likelihood (NLL), the mean of `-model(x)`, with any Keras optimizer and callbacks. It trains all
-    trainable variables of the distribution, including the weights of Keras networks that a bijector holds as an
-    attribute, in a list, or through a function that it calls.
+    trainable variables of the distribution. These include the weights of Keras networks inside bijectors: in attributes,
+    in lists, and inside functions.
 
     Differences from a bare `keras.Model`:
 
@@ -51,7 +51,8 @@ class FlowModel(SavableModel):
     - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second.
       `evaluate(x, y)` and `predict(x, y=y)` take the same order. `log_prob` and `sample`, of the flow and of the model,
       take conditions as a keyword: `log_prob(y, conditional_input=x)` and `sample(len(x), conditional_input=x)`.
-    - `fit` adapts `tff.ActNorm` and `tff.BatchNormalization` to its first batch, unless the data is a generator.
+    - `fit` initializes `tff.ActNorm` and `tff.BatchNormalization` with its first batch. It cannot do so from a generator:
+      call `adapt` before.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
 
     Args:
@@ -59,13 +60,14 @@ class FlowModel(SavableModel):
         such as `tff.maf(2)`.
       dequantize: For integer data `0 .. n - 1`, such as images of bytes: the number `n`, or a `UniformDequantization` or
         `VariationalDequantization`. With a number, the model adds uniform noise `u` in [0, 1)
-        and trains on `(x + u) / n`, events in [0, 1]. The loss then estimates an upper bound on the NLL of the integers, in
-        nats; `history.history` has `bits_per_dim` too (bits per dimension), and `sample` returns integers.
-      seed: Seed of the noise of `dequantize`, or of a subclass's objective.
+        and trains on `(x + u) / n`, events in [0, 1]. On average over the noise, the loss is an upper bound on the NLL of
+        the integers, in nats. `history.history` has `bits_per_dim` too (bits per dimension), and `sample` returns
+        integers. `VariationalDequantization` learns the noise, which makes the bound tighter.
+      seed: Seed of the noise of `dequantize`.
       name: Name of the model.
 
     Raises:
-      ValueError: If `distribution` is not such a distribution.
+      ValueError: If `distribution` has several parts, a batch shape, or no trainable variable.
 
     Example:
       >>> model = tff.FlowModel(tff.maf(2, num_layers=2, seed=1))
@@ -132,7 +134,7 @@ class FlowModel(SavableModel):
         return self.distribution.log_prob(tf.identity(x), **self._condition(conditional_input))
 
     def unpack(self, data):
-        """Return events, conditions and weights `[N]` of a batch in Keras' order; conditions and weights may be `None`."""
+        """Split a batch `(x, y, weights)` of Keras into events, conditions or `None`, and weights `[N]` or `None`."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if sample_weight is not None:  # Keras allows weights [N, 1] of any dtype
             sample_weight = tf.reshape(tf.cast(sample_weight, self._event_dtype), [-1])
@@ -230,7 +232,10 @@ class FlowModel(SavableModel):
         return super().evaluate(data, verbose=verbose, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", *, y=None, **kwargs):
-        """Return the log-density, in nats, of each row of `x`, or of `y` given `x`. With `dequantize`, return the bound."""
+        """Return the log-density, in nats, of each row of `x`, or of `y` given `x`.
+
+        With `dequantize`, return an estimate of a lower bound on the log-probability of the integers.
+        """
         return super().predict(self._inputs.dataset(x, y, batch_size), verbose=verbose, **kwargs)
 
     def adapt(self, x, y=None, batch_size: int | None = 8192) -> None:
@@ -283,8 +288,8 @@ class FlowModel(SavableModel):
     def log_prob(self, x, conditional_input=None) -> tf.Tensor:
         """Return the log-density, in nats, of `x` with shape `[..., *event_shape]`. Compiled at the first call.
 
-        `conditional_input` holds the conditions `[..., C]` of a conditional flow. With `dequantize`, the events are in [0, 1];
-        `predict` returns an estimate of a lower bound on the log-probability of integers.
+        `conditional_input` holds the conditions `[..., C]` of a conditional flow. With `dequantize`, `log_prob` expects scaled
+        values in [0, 1]. For integers, use `predict`.
         """
         try:
             x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
@@ -321,8 +326,8 @@ class FlowModel(SavableModel):
     ) -> tf.Tensor:
         """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
 
-        Without a seed, samples depend on TensorFlow's global seed, which `keras.utils.set_random_seed` sets. The leading axes
-        of `conditional_input` broadcast to `sample_shape`: for one sample per condition, with N conditions, it is N.
+        Without a seed, samples depend on TensorFlow's global seed, which `keras.utils.set_random_seed` sets. For one
+        sample per condition, with conditions `[N, C]`, pass `sample_shape=N`. For S samples of each, pass `(S, N)`.
 
         Raises:
           ValueError: If `sample_shape` is not a non-negative integer, or a tuple of them.
