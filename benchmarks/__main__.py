@@ -10,20 +10,8 @@ import tempfile
 
 import numpy as np
 
-from benchmarks import dynamics, gallery, images, neutra, planar, posterior, process, report, scaling, vae
-from benchmarks.libraries import LIBRARIES, Case, installed
-
-SPEED = [
-    Case("maf", 2, 5, (64, 64)),
-    Case("maf", 6, 5, (128, 128)),
-    Case("maf", 43, 5, (512, 512)),
-    Case("maf", 784, 1, (1024, 1024)),
-    Case("iaf", 43, 5, (512, 512)),
-    Case("real_nvp", 2, 8, (64, 64)),
-    Case("real_nvp", 6, 8, (128, 128)),
-    Case("real_nvp", 43, 10, (256, 256)),
-    Case("real_nvp", 784, 2, (1024, 1024)),
-]
+from benchmarks import dynamics, first, gallery, images, neutra, planar, posterior, process, report, scaling, vae
+from benchmarks.libraries import CASES, LIBRARIES, Case, chosen_libraries
 
 
 def run(library: str, case: Case, threads: int, data: str | None = None, batch_size: int = 256) -> dict | None:
@@ -32,17 +20,9 @@ def run(library: str, case: Case, threads: int, data: str | None = None, batch_s
     return process.run("benchmarks.worker", task, f"{library}, {case.title}", threads)
 
 
-def chosen_libraries(names: list[str] | None) -> list[str]:
-    libraries = names or [library for library in LIBRARIES if installed(library)]
-    for library in LIBRARIES:
-        if library not in libraries:
-            print(f"without {library}" + ("" if installed(library) else " (not installed)"), file=sys.stderr)
-    return libraries
-
-
 def speed(options) -> list[dict]:
     results = []
-    cases = [c for c in SPEED if not options.cases or f"{c.flow}-{c.event_size}" in options.cases]
+    cases = [case for name, case in CASES.items() if not options.cases or name in options.cases]
     for case in cases:
         libraries = chosen_libraries(options.libraries)
         runs: dict[str, list[dict]] = {library: [] for library in libraries}
@@ -122,6 +102,7 @@ def main() -> None:
         "what",
         choices=(
             "speed",
+            "first",
             "quality",
             "planar",
             "neutra",
@@ -139,8 +120,8 @@ def main() -> None:
     parser.add_argument(
         "--cases",
         nargs="+",
-        help="of the speed runs, such as maf-43, of images, such as glow or step, of scaling, such as maf or workers, of the "
-        "gallery, such as made",
+        help="of the speed and first runs, such as maf-43, of images, such as glow or step, of scaling, such as maf or "
+        "workers, of the gallery, such as made",
     )
     parser.add_argument(
         "--repetitions",
@@ -166,6 +147,7 @@ def main() -> None:
         options.learning_rate = 3e-2 if options.what == "planar" else 3e-3
     measures = {
         "speed": speed,
+        "first": first.measure,
         "quality": quality,
         "planar": planar.measure,
         "neutra": neutra.measure,

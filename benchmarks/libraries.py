@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -28,6 +29,23 @@ class Case:
     @property
     def title(self) -> str:
         return f"{self.flow} D={self.event_size}, {self.num_layers} x {list(self.hidden_units)}"
+
+
+# The flows of the speed runs, by name.
+CASES = {
+    f"{case.flow}-{case.event_size}": case
+    for case in (
+        Case("maf", 2, 5, (64, 64)),
+        Case("maf", 6, 5, (128, 128)),
+        Case("maf", 43, 5, (512, 512)),
+        Case("maf", 784, 1, (1024, 1024)),
+        Case("iaf", 43, 5, (512, 512)),
+        Case("real_nvp", 2, 8, (64, 64)),
+        Case("real_nvp", 6, 8, (128, 128)),
+        Case("real_nvp", 43, 10, (256, 256)),
+        Case("real_nvp", 784, 2, (1024, 1024)),
+    )
+}
 
 
 def batches(x: np.ndarray, size: int, steps: int, seed: int = 0):
@@ -365,3 +383,11 @@ LIBRARIES: dict[str, tuple[str, Callable]] = {
 
 def installed(library: str) -> bool:
     return importlib.util.find_spec(LIBRARIES[library][0]) is not None
+
+
+def chosen_libraries(names: list[str] | None) -> list[str]:
+    libraries = names or [library for library in LIBRARIES if installed(library)]
+    for library in LIBRARIES:
+        if library not in libraries:
+            print(f"without {library}" + ("" if installed(library) else " (not installed)"), file=sys.stderr)
+    return libraries

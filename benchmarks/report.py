@@ -10,7 +10,7 @@ import os
 import pathlib
 import platform
 
-from benchmarks import dynamics, gallery, images, neutra, planar, posterior, scaling, vae
+from benchmarks import dynamics, first, gallery, images, neutra, planar, posterior, scaling, vae
 
 OPERATIONS = {
     "train_step": "train step, batch 100",
@@ -141,6 +141,7 @@ def write(what: str, results: list[dict], folder: pathlib.Path) -> None:
         "planar": planar.table,
         "neutra": neutra.table,
         "posterior": posterior.table,
+        "first": first.tables,
         "vae": vae.table,
         "images": images.table,
         "scaling": scaling.table,
