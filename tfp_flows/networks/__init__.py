@@ -4,6 +4,7 @@ from tfp_flows.networks.autoregressive import AutoregressiveNetwork
 from tfp_flows.networks.conditioner import Conditioner, Template, as_template
 from tfp_flows.networks.conv import conv_resnet_template, get_conv_resnet, glow_template
 from tfp_flows.networks.dense import DenseNetwork
+from tfp_flows.networks.fourier import FourierNetwork
 from tfp_flows.networks.templates import masked_autoregressive_template, real_nvp_template
 
 TransformerTemplate = Conditioner  # earlier name
@@ -12,6 +13,7 @@ __all__ = [
     "AutoregressiveNetwork",
     "Conditioner",
     "DenseNetwork",
+    "FourierNetwork",
     "Template",
     "TransformerTemplate",
     "as_template",
