@@ -159,10 +159,13 @@ class ContinuousFlow(FlowBijector):
         check_condition(conditional_input, self.conditional_size)
         x = tf.convert_to_tensor(x, self.dtype)
         self.check_events(x)
-        return self._derivative(tf.broadcast_to(tf.cast(time, self.dtype), tf.shape(x)[:-1]), x, conditional_input)
+        time = tf.broadcast_to(tf.cast(time, self.dtype), tf.shape(x)[:-1])[..., tf.newaxis]
+        rows, conditional_input, batch_shape = flatten_batch(tf.concat([x, time], axis=-1), conditional_input)
+        result = self._derivative(rows[:, -1], rows[:, :-1], conditional_input)
+        return unflatten(result, batch_shape, [self.event_size])
 
     def _derivative(self, time, state, conditional_input=None):
-        given = tf.cast(time, self.dtype)[..., tf.newaxis]  # one time, or one for each row
+        given = tf.reshape(tf.cast(time, self.dtype), [-1, 1])  # one time, or one for each row
         if conditional_input is not None:
             batch = tf.broadcast_dynamic_shape(tf.shape(conditional_input)[:-1], tf.shape(given)[:-1])
             parts = (tf.cast(conditional_input, self.dtype), given)

@@ -6,6 +6,7 @@ from tfp_flows.networks.conv import conv_resnet_template, get_conv_resnet, glow_
 from tfp_flows.networks.dense import DenseNetwork
 from tfp_flows.networks.fourier import FourierNetwork
 from tfp_flows.networks.templates import masked_autoregressive_template, real_nvp_template
+from tfp_flows.networks.unet import VelocityUNet
 
 TransformerTemplate = Conditioner  # earlier name
 
@@ -16,6 +17,7 @@ __all__ = [
     "FourierNetwork",
     "Template",
     "TransformerTemplate",
+    "VelocityUNet",
     "as_template",
     "conv_resnet_template",
     "get_conv_resnet",
