@@ -86,6 +86,7 @@ def fit(recipe: str, density_name: str, steps: int) -> dict:
 def match(x: np.ndarray, steps: int = 5000, batch: int = 500):
     """A continuous flow and its model after flow matching."""
     import keras
+    import tensorflow as tf
 
     import tfp_flows as tff
 
@@ -94,7 +95,9 @@ def match(x: np.ndarray, steps: int = 5000, batch: int = 500):
     model = tff.FlowMatchingModel(flow, seed=1)
     rate = keras.optimizers.schedules.CosineDecay(1e-2, steps)
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0, use_ema=True, ema_momentum=0.999))
-    model.fit(x, batch_size=batch, epochs=steps * batch // len(x), verbose=0)
+    # Long epochs: each has an overhead of about 20 of these steps.
+    rows = tf.data.Dataset.from_tensor_slices(x.astype(np.float32)).shuffle(len(x), seed=1).repeat().batch(batch)
+    model.fit(rows, epochs=steps // 1000, steps_per_epoch=1000, verbose=0)
     return flow, model
 
 
