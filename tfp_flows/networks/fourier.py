@@ -24,7 +24,15 @@ class FourierNetwork(DenseNetwork):
       num_frequencies: Number `K` of frequencies: `2 K` more inputs for each dimension of `x`, and for the time.
 
     Call arguments: `x` of shape `[..., inputs]`, and `conditional_input` of shape `[..., conditions]`, whose last column is
-    the time in [0, 1].
+    the time in [0, 1]. Returns shape `[..., output_units]`.
+
+    Raises:
+      ValueError: If an argument is out of range.
+
+    Example:
+      >>> network = tff.FourierNetwork([8], 2, num_frequencies=3, input_units=2, conditional_size=1, seed=1)
+      >>> network(tf.ones([5, 2]), tf.fill([5, 1], 0.5)).shape
+      TensorShape([5, 2])
     """
 
     def __init__(
