@@ -275,7 +275,9 @@ def draw_image_continuous_flow(steps=1500):
     labels = np.eye(10, dtype=np.float32)[digits.target]
     keras.utils.set_random_seed(1)
     options = {"filters": 16, "alpha": None, "conditional_size": 10, "seed": 1}
-    flow = tff.image_continuous_flow((8, 8, 1), solver="midpoint", num_steps=10, **options)
+    flow = tff.image_continuous_flow(
+        (8, 8, 1), solver="midpoint", num_steps=10, preprocess_condition=None, **options
+    )
     model = tff.FlowMatchingModel(flow, seed=1)
     rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
     model.compile(keras.optimizers.Adam(rate, use_ema=True))
