@@ -1,8 +1,10 @@
 """`python -m benchmarks gallery`: every recipe for vectors on the same eight densities, in one figure.
 
 Each is fitted to 10,000 rows with its default sizes, 2000 steps of batch 256 (continuous flows: 1000 of 512), Adam from 3e-3
-with a cosine schedule and the global norm clipped to 1, in a process of its own; RBIG is fitted without gradients. The NLL is
-that of 20,000 fresh rows, the floor the entropy. A result that is already in the output folder is not computed again.
+with a cosine schedule and the global norm clipped to 1, in a process of its own; RBIG is fitted without gradients. The row
+`flow_matching` is a continuous flow of three hidden layers with Fourier features, matched in 5000 steps of 500 from 1e-2, with
+an average of the weights (factor 0.999). The NLL is that of 20,000 fresh rows, the floor the entropy. A result that is already
+in the output folder is not computed again.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ COLUMNS = ("mean", "parameters", "fitting, s", "density, ms", "sampling, ms")
 
 
 def recipes() -> list[str]:
-    """Those for vectors, and `rbig`."""
-    return [*recipe_names("event_size"), "rbig"]
+    """Those for vectors, `rbig`, and `flow_matching`: a continuous flow that is trained without solving its equation."""
+    return [*recipe_names("event_size"), "rbig", "flow_matching"]
 
 
 def limits(density) -> tuple[float, float, float, float]:
@@ -45,8 +47,10 @@ def fit(recipe: str, density_name: str, steps: int) -> dict:
     keras.utils.set_random_seed(1)
     density = tff.data.densities[density_name]()
     x, test = density.sample(ROWS, seed=1), density.sample(TEST_ROWS, seed=2)
-    begin = time.perf_counter()
-    if recipe == "rbig":
+    begin, cpu_begin = time.perf_counter(), time.process_time()
+    if recipe == "flow_matching":
+        flow, model = match(x)
+    elif recipe == "rbig":
         flow = tff.rbig(2, seed=1).fit(x, verbose=0)
         model = tff.FlowModel(flow)
     else:
@@ -58,7 +62,7 @@ def fit(recipe: str, density_name: str, steps: int) -> dict:
         model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0))
         per_epoch = ROWS // batch
         model.fit(x, batch_size=batch, epochs=-(-steps // per_epoch), steps_per_epoch=per_epoch, verbose=0)
-    seconds = time.perf_counter() - begin
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
     left, right, low, high = limits(density)
     axes = np.meshgrid(np.linspace(left, right, PIXELS), np.linspace(low, high, PIXELS))
     grid = np.stack(axes, axis=-1).reshape(-1, 2).astype(np.float32)
@@ -72,10 +76,29 @@ def fit(recipe: str, density_name: str, steps: int) -> dict:
         "floor": float(density.entropy()),
         "parameters": int(sum(np.prod(w.shape) for w in model.trainable_weights)),
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "density_ms": milliseconds(lambda: model.log_prob(timed)),
         "sampling_ms": milliseconds(lambda: model.sample(TIMED_ROWS, seed=1)),
         "picture": np.exp(np.asarray(model.log_prob(grid), np.float64)).round(4).tolist(),
     }
+
+
+def match(x: np.ndarray, steps: int = 5000, batch: int = 500):
+    """A continuous flow and its model after flow matching."""
+    import keras
+    import tensorflow as tf
+
+    import tfp_flows as tff
+
+    options = {"hidden_units": [64, 64, 64], "activation": "silu", "num_frequencies": 3}
+    flow = tff.continuous_flow(2, preprocess=tff.standardize(x), seed=1, **options)
+    model = tff.FlowMatchingModel(flow, seed=1)
+    rate = keras.optimizers.schedules.CosineDecay(1e-2, steps)
+    model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0, use_ema=True, ema_momentum=0.999))
+    # Long epochs: each has an overhead of about 20 of these steps.
+    rows = tf.data.Dataset.from_tensor_slices(x.astype(np.float32)).shuffle(len(x), seed=1).repeat().batch(batch)
+    model.fit(rows, epochs=steps // 1000, steps_per_epoch=1000, verbose=0)
+    return flow, model
 
 
 def milliseconds(call, repetitions: int = 7) -> float:

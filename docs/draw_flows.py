@@ -7,6 +7,7 @@ import io
 import pathlib
 import sys
 
+import keras
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -186,6 +187,44 @@ def draw_continuous_flow():
     save(figure, "continuous_flow")
 
 
+def trained_by(kind, x, scale):
+    options = {"activation": "silu", "preprocess": scale, "seed": 1}
+    flow = tff.continuous_flow(2, hidden_units=[64, 64], **options)
+    keras.utils.set_random_seed(1)
+    if kind == "likelihood":
+        model, steps = tff.FlowModel(flow), 200
+    else:
+        model, steps = tff.FlowMatchingModel(flow, pairing=kind, seed=1), 2000
+    rate = keras.optimizers.schedules.CosineDecay(1e-2, steps)
+    model.compile(keras.optimizers.Adam(rate, global_clipnorm=1.0))
+    model.fit(x, batch_size=250, epochs=steps * 250 // len(x), verbose=0)
+    return next(b for b in flow.bijector.bijectors if isinstance(b, tff.ContinuousFlow))
+
+
+def draw_matching_paths():
+    x = tff.data.moons().sample(5000, seed=0)
+    scale = tff.standardize(x)
+    start = tf.random.stateless_normal([120, 2], seed=[1, 2])
+    figure, axes = plt.subplots(1, 3, figsize=(9.2, 3.3), sharex=True, sharey=True)
+    titles = {
+        "likelihood": "maximum likelihood",
+        "independent": "flow matching",
+        "optimal_transport": "with optimal transport",
+    }
+    for ax, (kind, title) in zip(axes, titles.items(), strict=True):
+        layer, path, steps = trained_by(kind, x, scale), [start], 100
+        for i in range(steps):  # Euler's method is good enough for the picture.
+            path.append(path[-1] + layer.velocity(i / steps, path[-1]) / steps)
+        path = np.stack(path)
+        ax.plot(path[..., 0], path[..., 1], color=BLUE, lw=0.5, alpha=0.8)
+        ax.scatter(*path[0].T, s=4, color="black")
+        ax.scatter(*path[-1].T, s=5, color=ORANGE, zorder=3)
+        ax.set_title(title, fontsize=10)
+        ax.set_aspect("equal")
+        ax.tick_params(labelsize=8)
+    save(figure, "matching_paths")
+
+
 def show_image(ax, image, title):
     image = np.squeeze(np.asarray(image))
     ax.imshow(
@@ -226,6 +265,36 @@ def draw_image_real_nvp():
     save(figure, "image_real_nvp")
 
 
+def draw_image_continuous_flow(steps=1500):
+    """Draws scikit-learn's digits, and samples of a matched flow for each digit."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    noise = np.random.default_rng(0).uniform(size=digits.images.shape)
+    x = ((digits.images + noise) / 17 * 4 - 1.5)[..., np.newaxis].astype(np.float32)
+    labels = np.eye(10, dtype=np.float32)[digits.target]
+    keras.utils.set_random_seed(1)
+    options = {"filters": 16, "alpha": None, "conditional_size": 10, "seed": 1}
+    flow = tff.image_continuous_flow(
+        (8, 8, 1), solver="midpoint", num_steps=10, preprocess_condition=None, **options
+    )
+    model = tff.FlowMatchingModel(flow, seed=1)
+    rate = keras.optimizers.schedules.CosineDecay(3e-3, steps)
+    model.compile(keras.optimizers.Adam(rate, use_ema=True))
+    rows = (
+        tf.data.Dataset.from_tensor_slices((labels, x)).shuffle(len(x), seed=1).repeat().batch(128)
+    )
+    model.fit(rows, epochs=1, steps_per_epoch=steps, verbose=0)
+    samples = model.sample([3, 10], conditional_input=np.eye(10, dtype=np.float32), seed=1)
+    first = [x[digits.target == digit][0] for digit in range(10)]
+    figure, axes = plt.subplots(4, 10, figsize=(6.4, 2.8))
+    for row, images in zip(axes, [first, *samples], strict=True):
+        for ax, image in zip(row, images, strict=True):
+            ax.imshow(np.squeeze(image), cmap="gray", vmin=-1.5, vmax=2.5)
+            ax.set_axis_off()
+    save(figure, "image_continuous_flow")
+
+
 def as_color(x):
     return np.clip(0.5 + 0.25 * np.asarray(x), 0.0, 1.0)
 
@@ -259,6 +328,8 @@ SPECIAL = {
     "rbig": draw_rbig,
     "gaussianization_flow": draw_gaussianization_flow,
     "continuous_flow": draw_continuous_flow,
+    "matching_paths": draw_matching_paths,
+    "image_continuous_flow": draw_image_continuous_flow,
     "image_real_nvp": draw_image_real_nvp,
     "glow": draw_glow,
 }

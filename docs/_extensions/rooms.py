@@ -18,7 +18,7 @@ METHODS = {
     "BoxBijector": "set_boxes",
     "CalibrationCurve": "plot",
     "Conditioner": "parameters",
-    "ContinuousFlow": "velocity",
+    "ContinuousFlow": "velocity, with_solver",
     "Density": "sample, log_prob, entropy, standardized_entropy, mean, stddev",
     "Destructor": "adapt",
     "DestructorStack": "fit",

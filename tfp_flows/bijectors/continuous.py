@@ -5,19 +5,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
+import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tfp_flows.bijectors import fixed_steps
 from tfp_flows.bijectors.base import FlowBijector
 from tfp_flows.checks import one_of, positive_int
-from tfp_flows.networks import DenseNetwork
+from tfp_flows.networks import DenseNetwork, FourierNetwork
 from tfp_flows.networks.broadcasting import check_condition, flatten_batch, unflatten
 from tfp_flows.registry import serializable
 from tfp_flows.seeds import resolve_seed, structure_seed
 from tfp_flows.tracking import Mirror
 
 TRACES = ("auto", "exact", "hutchinson")
+ADAPTIVE = "dormand_prince"
 _MOST_EXACT = 8  # up to this size `"auto"` is exact
 
 
@@ -27,20 +30,33 @@ class ContinuousFlow(FlowBijector):
 
     `f` is a multilayer perceptron of `x`, `t` and an optional condition. The log-det is the integral of the trace of
     `df/dx`. It is exact, or Hutchinson's estimate, whose random signs derive from the values, so that a batch always
-    has the same density. The solver is the Dormand-Prince method with adaptive steps. Gradients come from the adjoint
-    equation (Chen et al. 2018, arXiv:1806.07366), so that memory does not grow with the number of steps.
+    has the same density. The default solver is the Dormand-Prince method with adaptive steps. Its gradients come from the
+    adjoint equation (Chen et al. 2018, arXiv:1806.07366), so that memory does not grow with the number of steps.
 
-    Cost per direction and event: one pass of the network per evaluation (the variable `num_evaluations` holds their
-    number in the last call), each with `D` backward passes (exact trace) or one (estimate). The rows of a batch share
-    the solver's steps, so they affect each other within the tolerances. Shapes: `[..., D]` to `[..., D]`; log-det
+    The other solvers make `num_steps` equal steps. Both directions and the log-det then approximate the differential
+    equation with an error of order `num_steps ** -p` (`p` is 1, 2, 2 and 4 for `"euler"`, `"midpoint"`, `"heun"` and
+    `"rk4"`): a round trip is not exact, and `log_prob` is close to the density of the samples, not equal. Use them for
+    fast samples, and an adaptive solver for densities (`with_solver`). Gradients go through all steps.
+
+    Cost per direction and event: one pass of the network per evaluation, each with `D` backward passes (exact trace) or
+    one (estimate) for the log-det. The variable `num_evaluations` holds their number in the last call, which is
+    `num_steps` times 1, 2, 2 or 4 for a fixed-step solver. With such a solver, samples need no trace. The rows of a batch
+    share the adaptive steps, so they affect each other within the tolerances. Shapes: `[..., D]` to `[..., D]`; log-det
     `[...]`, in nats.
 
     Args:
       event_size: Integer `D`.
       hidden_units, activation: Hidden layers of the network and their activation, which should be smooth.
+      num_frequencies: Number of Fourier features of each dimension and of the time (Tancik et al. 2020, arXiv:2006.10739),
+        for fine structure in standardized data. Flow matching gains from 3; 0 for none.
       trace: `"exact"`, `"hutchinson"`, or `"auto"`, which is exact up to `D = 8`.
       rtol, atol: Relative and absolute tolerance of a solver step. The round trip errs by a few of them.
       max_num_steps: Number of solver steps after which a call fails.
+      solver: `"dormand_prince"` (adaptive steps), or `"euler"`, `"midpoint"`, `"heun"` or `"rk4"` (fixed steps).
+      num_steps: Number of steps of a fixed-step solver, which needs it; `None` for adaptive steps.
+      network: Keras layer in place of the perceptron: `network(x, given)` returns velocities `[N, D]` for `x` `[N, D]` and
+        `given`, the condition and then the time, `[N, C + 1]` or `[1, C + 1]`. `hidden_units`, `activation`
+        and `num_frequencies` are then ignored. The layer must be built, and registered with Keras to be saved.
       conditional_size: Size `C` of the `conditional_input`, `[..., C]`, which every call then needs.
       seed: Integer seed of the initial weights; `keras.utils.set_random_seed` decides if `None`.
       dtype, validate_args, name: `tf.float32` or `tf.float64`; whether to check values at run time; name of the bijector.
@@ -64,10 +80,14 @@ class ContinuousFlow(FlowBijector):
         *,
         hidden_units: Sequence[int] = (64, 64),
         activation="tanh",
+        num_frequencies: int = 0,
         trace: str = "auto",
         rtol: float = 1e-4,
         atol: float = 1e-4,
         max_num_steps: int = 1000,
+        solver: str = ADAPTIVE,
+        num_steps: int | None = None,
+        network: keras.layers.Layer | None = None,
         conditional_size: int | None = None,
         seed: int | None = None,
         dtype: tf.DType = tf.float32,
@@ -81,23 +101,49 @@ class ContinuousFlow(FlowBijector):
                 raise ValueError(f"`{key}` must be positive, got {value!r}.")
         self.conditional_size = conditional_size
         self._seed = resolve_seed(seed)
-        network = DenseNetwork(hidden_units, activation=activation, seed=self._seed, dtype=self.dtype.name)
         if conditional_size is not None:
             positive_int("conditional_size", conditional_size)
-        network.build_sizes(event_size, event_size, 1 + (conditional_size or 0))
+        if network is None:
+            sizes = {"input_units": event_size, "conditional_size": 1 + (conditional_size or 0)}
+            options = {"activation": activation, "seed": self._seed, "dtype": self.dtype.name}
+            if positive_int("num_frequencies", num_frequencies, 0):
+                network = FourierNetwork(hidden_units, event_size, num_frequencies=num_frequencies, **sizes, **options)
+            else:
+                network = DenseNetwork(hidden_units, event_size, **sizes, **options)
         self._network = Mirror(network)
         # A float variable, so that Keras can save it.
         options = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
         self.num_evaluations = tf.Variable(tf.zeros([], self.dtype), name="num_evaluations", **options)
         self._is_exact = trace == "exact" or (trace == "auto" and event_size <= _MOST_EXACT)
-        steps = positive_int("max_num_steps", max_num_steps)
-        self._solver = tfp.math.ode.DormandPrince(rtol=rtol, atol=atol, first_step_size=0.05, max_num_steps=steps)
+        self.solver, self.num_steps = one_of("solver", solver, (ADAPTIVE, *fixed_steps.TABLEAUS)), num_steps
+        if solver != ADAPTIVE:
+            positive_int("num_steps", num_steps)
+            self.num_evaluations.assign(tf.cast(num_steps * fixed_steps.num_stages(solver), self.dtype))
+        elif num_steps is not None:
+            raise ValueError(f'`num_steps` must be None for the adaptive solver "{ADAPTIVE}", got {num_steps!r}.')
+        self._max_num_steps = positive_int("max_num_steps", max_num_steps)
+        options = {"first_step_size": 0.05, "max_num_steps": max_num_steps}
+        self._solver = tfp.math.ode.DormandPrince(rtol=rtol, atol=atol, **options)
         # In eager mode, the loops of the solver and of the adjoint would be a hundred times slower.
         self._graphs = {
             (direction, kind): tf.function(functools.partial(fn, direction), reduce_retracing=True, autograph=False)
             for direction in ("forward", "inverse")
-            for kind, fn in (("solution", self._run), ("gradient", self._run_back))
+            for kind, fn in (("solution", self._run), ("gradient", self._run_back), ("steps", self._run_steps))
         }
+
+    def with_solver(self, solver: str, num_steps: int | None = None, *, rtol=1e-4, atol=1e-4) -> ContinuousFlow:
+        """Return a layer with another solver that shares the network, so that training one changes both.
+
+        Args:
+          solver, num_steps, rtol, atol: Arguments of the constructor.
+
+        Raises:
+          ValueError: If an argument is out of range.
+        """
+        options = {"trace": "exact" if self._is_exact else "hutchinson", "seed": self._seed, "dtype": self.dtype}
+        options |= {"conditional_size": self.conditional_size, "validate_args": self.validate_args, "name": self.name}
+        options |= {"max_num_steps": self._max_num_steps, "rtol": rtol, "atol": atol}
+        return ContinuousFlow(self.event_size, solver=solver, num_steps=num_steps, network=self._network.fn, **options)
 
     def velocity(self, time, x, conditional_input=None) -> tf.Tensor:
         """Return `f(t, x)`, in units of `x` per unit of time.
@@ -113,10 +159,13 @@ class ContinuousFlow(FlowBijector):
         check_condition(conditional_input, self.conditional_size)
         x = tf.convert_to_tensor(x, self.dtype)
         self.check_events(x)
-        return self._derivative(tf.broadcast_to(tf.cast(time, self.dtype), tf.shape(x)[:-1]), x, conditional_input)
+        time = tf.broadcast_to(tf.cast(time, self.dtype), tf.shape(x)[:-1])[..., tf.newaxis]
+        rows, conditional_input, batch_shape = flatten_batch(tf.concat([x, time], axis=-1), conditional_input)
+        result = self._derivative(rows[:, -1], rows[:, :-1], conditional_input)
+        return unflatten(result, batch_shape, [self.event_size])
 
     def _derivative(self, time, state, conditional_input=None):
-        given = tf.cast(time, self.dtype)[..., tf.newaxis]  # one time, or one for each row
+        given = tf.reshape(tf.cast(time, self.dtype), [-1, 1])  # one time, or one for each row
         if conditional_input is not None:
             batch = tf.broadcast_dynamic_shape(tf.shape(conditional_input)[:-1], tf.shape(given)[:-1])
             parts = (tf.cast(conditional_input, self.dtype), given)
@@ -149,10 +198,31 @@ class ContinuousFlow(FlowBijector):
             conditional_input = _where_rows(finite, conditional_input, 0.0)
         value = _where_rows(finite, value, 0.0)
         value, conditional_input = (t if t is None else _at_least_one_row(t) for t in (value, conditional_input))
-        run = self._run_eagerly if tf.executing_eagerly() else self._run
-        result, log_det = (t[:rows] for t in run(direction, value, conditional_input))
+        result, log_det = (t[:rows] for t in self._choose(direction)(value, conditional_input))
         result, log_det = _where_rows(finite, result, np.nan), tf.where(finite, log_det, tf.cast(np.nan, log_det.dtype))
         return unflatten(result, batch_shape, [self.event_size]), unflatten(log_det, batch_shape, [])
+
+    def _choose(self, direction: str) -> Callable:
+        """Return the function that solves the equation in the current mode."""
+        eager = tf.executing_eagerly()
+        if self.solver != ADAPTIVE:
+            return self._graphs[direction, "steps"] if eager else functools.partial(self._run_steps, direction)
+        return functools.partial(self._run_eagerly if eager else self._run, direction)
+
+    def _run_steps(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
+        """Solve by fixed steps."""
+        given = {} if conditional_input is None else {"conditional_input": conditional_input}
+        augment = _exact_trace if self._is_exact else _estimated_trace
+        signs = {} if self._is_exact else {"signs": self._draw_signs(value)}
+        augmented = augment(self._derivative, None, None)
+
+        def trace(time, state):
+            return tf.reduce_sum(augmented(time, (state, None), **given, **signs)[1], axis=-1)
+
+        options = {"num_steps": self.num_steps, "backwards": direction == "inverse"}
+        derivative = functools.partial(self._derivative, **given)
+        end, points = fixed_steps.solve(self.solver, derivative, value, **options)
+        return end, fixed_steps.integrate(self.solver, trace, points, **options)
 
     def _run(self, direction: str, value: tf.Tensor, conditional_input) -> tuple[tf.Tensor, tf.Tensor]:
         # Constants of the solver get gradients from the adjoint. As a keyword of `FFJORD`, a condition may make its

@@ -9,7 +9,7 @@ from tfp_flows.recipes.autoregressive import (
     neural_autoregressive,
     spline_autoregressive,
 )
-from tfp_flows.recipes.continuous import continuous_flow
+from tfp_flows.recipes.continuous import continuous_flow, image_continuous_flow, with_solver
 from tfp_flows.recipes.coupling import coupling_flow, nice, real_nvp, spline_coupling
 from tfp_flows.recipes.gaussianization import gaussianization_flow
 from tfp_flows.recipes.image import glow, image_real_nvp
@@ -24,6 +24,7 @@ __all__ = [
     "gaussianization_flow",
     "glow",
     "iaf",
+    "image_continuous_flow",
     "image_real_nvp",
     "made",
     "maf",
@@ -38,4 +39,5 @@ __all__ = [
     "sylvester_flow",
     "table_flow",
     "table_training",
+    "with_solver",
 ]

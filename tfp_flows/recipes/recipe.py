@@ -41,6 +41,13 @@ OPTIONS = {
     "num_scales": "Number of scales.",
     "fraction": "Fraction of the channels that is factored out after each scale.",
     "network_normalization": '`"weight"` or `"batch"`, within the networks (see `conv_resnet_template`).',
+    "trace": """`"exact"`, `"hutchinson"` (an unbiased estimate), or `"auto"`, which is exact up to 8 dimensions.""",
+    "rtol": "Relative tolerance of the adaptive solver.",
+    "atol": "Absolute tolerance of the adaptive solver.",
+    "max_num_steps": "Number of adaptive steps after which a call fails.",
+    "solver": """`"dormand_prince"` (adaptive steps), or `"euler"`, `"midpoint"`, `"heun"` or `"rk4"`: `num_steps` fixed steps
+        of 1, 2, 2 or 4 passes. Their `log_prob` is close to the density of the samples, not equal.""",
+    "num_steps": "Number of steps of a fixed-step solver, which needs it.",
     "alpha": """Pixels in [0, 1] are mapped to the real line by `logit(alpha + (1 - 2 alpha) x)`; `None` for events on the real
         line.""",
     "mixing": """Mixing of the dimensions between layers: `"reverse"` (reversed order), `"permute"` (a random order, drawn

@@ -22,17 +22,16 @@ class FlowMatchingModel(FlowModel):
 
     The loss is `|f(t, (1 - t) x_0 + t x_1) - (x_1 - x_0)|^2` for a base sample `x_0`, an event `x_1` in the space of the
     differential equation, and `t` uniform in [0, 1]. A step costs one pass of the network and no solution of the
-    equation. The trained flow is the same distribution: `log_prob` and `sample` are those of `continuous_flow`, and a
-    `FlowModel` of it continues with maximum likelihood.
+    equation. The trained flow is the same distribution, and a `FlowModel` of it continues with maximum likelihood.
 
     `fit`, `evaluate` and `val_loss` use this loss, which is not in nats and not zero for the best flow. For the NLL, take
     the mean of `-model.log_prob(x)`. A trainable base and trainable layers on the data side keep their values.
 
     Args:
-      distribution: The flow of `continuous_flow` with one layer, with or without conditions and `preprocess`.
+      distribution: The flow of `continuous_flow` with one layer, or of `image_continuous_flow`.
       pairing: `"independent"`, or `"optimal_transport"`, which pairs base samples and events of a batch at the smallest
-        total distance (Tong et al. 2023, arXiv:2302.00482): straighter paths, which need fewer evaluations. It needs
-        SciPy, takes `O(N^3)` per batch, and is biased for conditional flows, so it is refused for these.
+        total distance (Tong et al. 2023, arXiv:2302.00482), for straighter paths. It needs SciPy, takes `O(N^3)` per
+        batch, and is biased for conditional flows, so it is refused for these.
       seed: Integer seed of times and base samples.
       name: Name of the model.
 
@@ -48,32 +47,20 @@ class FlowMatchingModel(FlowModel):
     """
 
     def __init__(
-        self,
-        distribution: tfp.distributions.Distribution,
-        *,
-        pairing: str = "independent",
-        seed: int | None = None,
-        name: str = "flow_matching_model",
+        self, distribution, *, pairing: str = "independent", seed: int | None = None, name="flow_matching_model"
     ):
-        layers = members_of(distribution.bijector) if hasattr(distribution, "bijector") else None
-        kinds = [type(layer) for layer in layers or []]
-        if kinds[-1:] != [ContinuousFlow] or kinds.count(ContinuousFlow) > 1:
-            raise ValueError(
-                "`distribution` must be a flow of one ContinuousFlow next to its base, such as tff.continuous_flow(2), got "
-                f"{distribution}."
-            )
+        layers = split_layers(distribution)
         super().__init__(distribution, seed=resolve_seed(seed), name=name)
+        self._data_side, self._equation = layers
         self.pairing = one_of("pairing", pairing, PAIRINGS)
         if pairing == "optimal_transport" and self.conditional_size is not None:
             raise ValueError(
                 '`pairing` must be "independent" for a conditional flow: optimal transport would be biased.'
             )
-        self._equation, self._data_side = layers[-1], layers[:-1]
 
     def loss_terms(self, batch, seed, training):
         end, conditions, weight = self.unpack(batch)
-        for layer in self._data_side:
-            end, _ = inverse_and_log_det(layer, end, 1)
+        end, _ = inverse_and_log_det(self._data_side, end, self.distribution.event_shape.rank)
         seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         start = self.distribution.distribution.sample(tf.shape(end)[0], seed=seeds[0])
         start, end = tf.stop_gradient(start), tf.stop_gradient(end)
@@ -83,9 +70,21 @@ class FlowMatchingModel(FlowModel):
         if conditions is not None:
             conditions = self.distribution.condition_before_encoder(tf.cast(conditions, end.dtype))
         state = start + time[:, tf.newaxis] * (end - start)
-        velocity = self._equation.velocity(time, state, conditions)
-        terms = {"loss": tf.reduce_sum(tf.math.squared_difference(velocity, end - start), axis=-1)}
+        error = self._equation.velocity(time, state, conditions) - (end - start)
+        terms = {"loss": tf.reduce_sum(tf.square(error), axis=-1)}
         return terms if weight is None else {**terms, "weight": weight}
+
+
+def split_layers(distribution: tfp.distributions.Distribution) -> tuple[tfp.bijectors.Bijector, ContinuousFlow]:
+    """Return the layers on the data side of the one `ContinuousFlow`, and that layer."""
+    layers = members_of(distribution.bijector) if hasattr(distribution, "bijector") else None
+    kinds = [type(layer) for layer in layers or []]
+    if kinds[-1:] != [ContinuousFlow] or kinds.count(ContinuousFlow) > 1:
+        raise ValueError(
+            f"`distribution` must be a flow of one ContinuousFlow next to its base, such as tff.continuous_flow(2), got "
+            f"{distribution}."
+        )
+    return tfp.bijectors.Chain(layers[:-1]), layers[-1]
 
 
 def pair(start: np.ndarray, end: np.ndarray) -> np.ndarray:
