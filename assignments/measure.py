@@ -51,7 +51,9 @@ def measure(folder: pathlib.Path, cells: bool) -> None:
             nbclient.NotebookClient(notebook, timeout=3600, km=manager, on_cell_executed=after).execute()
             seconds, (_, peak) = time.time() - begin, memory(pid)
             load = os.getloadavg()[1]
-            print(f"{folder.name}: {seconds:.0f} s, processor {processor(pid):.0f} s, peak {peak:.2f} GB, load {load:.1f}")
+            print(
+                f"{folder.name}: {seconds:.0f} s, processor {processor(pid):.0f} s, peak {peak:.2f} GB, load {load:.1f}"
+            )
         finally:
             manager.shutdown_kernel(now=True)
     for cell in notebook.cells if cells else ():
@@ -63,7 +65,9 @@ def measure(folder: pathlib.Path, cells: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("numbers", nargs="+", help="numbers of assignments, such as 02")
-    parser.add_argument("--cells", action="store_true", help="also print slow or large cells, and what the notebook prints")
+    parser.add_argument(
+        "--cells", action="store_true", help="also print slow or large cells, and what the notebook prints"
+    )
     args = parser.parse_args()
     for number in args.numbers:
         (folder,) = build.ROOT.glob(f"{number}_*")
