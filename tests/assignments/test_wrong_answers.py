@@ -9,9 +9,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2] / "assignments"
 NUMBERS = ["01", "02", "03", "04", "05", "06", "07", "08"]
-# Cells that train: their answers are tested by `pytest -m slow`.
+# Cells that train, or build many networks: their answers are tested by `pytest -m slow`.
 TRAINING = {
     "table",
+    "multiscale",
+    "model",
     "train",
     "make-iaf",
     "coupling",
