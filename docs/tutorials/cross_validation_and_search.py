@@ -33,7 +33,7 @@ estimator = tff.sklearn.FlowDensity(
     "spline_coupling",
     num_layers=3,
     hidden_units=(32,),
-    epochs=80,
+    epochs=60,
     learning_rate=5e-3,
     random_state=1,
 )
@@ -76,7 +76,7 @@ print("flow minus kernel density:", (scores["flow"] - scores["kernel density"]).
 # the grid small. Any argument of the recipe can be searched: name it, or put it into `options`.
 
 # %%
-search = GridSearchCV(estimator, {"num_layers": [1, 2, 4]}, cv=folds)
+search = GridSearchCV(estimator, {"num_layers": [2, 4]}, cv=folds)
 search.fit(x)
 for mean, parameters in zip(
     search.cv_results_["mean_test_score"], search.cv_results_["params"], strict=True
@@ -107,7 +107,7 @@ axes[1].set_title("density of the best flow")
 def build(hp):
     flow = tff.spline_coupling(
         2,
-        num_layers=hp.Int("num_layers", 1, 4),
+        num_layers=hp.Int("num_layers", 2, 4),
         hidden_units=[hp.Choice("units", [16, 64])],
         preprocess=tff.standardize(x[:450]),
         seed=1,
@@ -119,7 +119,7 @@ def build(hp):
 
 
 tuner = keras_tuner.RandomSearch(
-    build, objective="val_loss", max_trials=4, seed=1, directory="tuning", overwrite=True
+    build, objective="val_loss", max_trials=3, seed=1, directory="tuning", overwrite=True
 )
 tuner.search(x[:450], validation_data=x[450:], batch_size=75, epochs=40, verbose=0)
 for trial in tuner.oracle.get_best_trials(3):

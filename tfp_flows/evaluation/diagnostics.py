@@ -136,7 +136,9 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
     if distribution.event_shape.as_list() != [2] or target.event_size != 2:
         raise ValueError(f"Quadrature needs event shape [2], got {distribution.event_shape} and {target}.")
     points, log_weights = target.quadrature(reach)
-    log_prob = Graphs(lambda z: distribution.log_prob(z), [1])  # one graph for chunks of different sizes, freed on return
+    log_prob = Graphs(
+        lambda z: distribution.log_prob(z), [1]
+    )  # one graph for chunks of different sizes, freed on return
     kl = mass = 0.0
     chunks = -(-len(points) // 32_768)
     for z, log_w in zip(np.array_split(points, chunks), np.array_split(log_weights, chunks), strict=True):
