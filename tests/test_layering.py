@@ -39,6 +39,7 @@ RANK = {
     "testing": 10,
     "destructors": 10,
     "course": 10,
+    "sklearn": 10,
     "cli": 11,
 }
 FILES = [p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py"]
@@ -94,7 +95,7 @@ def test_all_is_complete_and_documented():
 
 
 def test_public_modules_can_be_imported_from():
-    for name in ("callbacks", "data", "destructors", "diagnostics", "layers", "plots", "streams", "testing"):
+    for name in ("callbacks", "data", "destructors", "diagnostics", "layers", "plots", "sklearn", "streams", "testing"):
         assert importlib.import_module(f"tfp_flows.{name}") is getattr(tff, name)
 
 

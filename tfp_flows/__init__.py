@@ -25,6 +25,7 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
         networks,
         recipes,
         saving,
+        sklearn,
         testing,
         training,
         transformers,
@@ -58,6 +59,7 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
         "diagnostics",
         "layers",
         "plots",
+        "sklearn",
         "streams",
         "testing",
     ]

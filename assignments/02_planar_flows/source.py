@@ -242,6 +242,7 @@ def planar_flow(num_layers):
 # %% nbgrader={"grade": true, "grade_id": "planar-flow-test", "locked": true, "points": 1, "schema_version": 3, "solution": false, "task": false}
 flow = planar_flow(4)
 assert flow.event_shape == (2,) and len(flow.trainable_variables) == 12
+assert all(isinstance(layer, tff.PlanarFlow) for layer in flow.bijector.bijectors)
 z, log_q = flow.experimental_sample_and_log_prob(5, seed=1)
 np.testing.assert_allclose(flow.log_prob(tf.identity(z)), log_q, rtol=1e-3, atol=1e-3)
 

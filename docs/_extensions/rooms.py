@@ -23,6 +23,7 @@ METHODS = {
     "Destructor": "adapt",
     "DestructorStack": "fit",
     "FlowBijector": "forward_and_log_det, inverse_and_log_det, adapt",
+    "FlowDensity": "fit, score_samples, score, sample",
     "FlowDistribution": "given, with_base, bijector_kwargs",
     "FlowModel": "compile, fit, evaluate, predict, log_prob, sample, adapt, save, export",
     "FlowVAE": "compile, fit, evaluate, encode, sample, reconstruct, log_likelihood",

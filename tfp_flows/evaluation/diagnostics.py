@@ -14,6 +14,7 @@ from tfp_flows.data.targets import Target
 from tfp_flows.evaluation.arviz import pareto_shape
 from tfp_flows.evaluation.levels import density_level
 from tfp_flows.evaluation.posterior import PosteriorDiagnostics, posterior_diagnostics
+from tfp_flows.graphs import Graphs
 from tfp_flows.seeds import resolve_seed
 
 tfd = tfp.distributions
@@ -135,9 +136,11 @@ def reverse_kl(distribution: tfd.Distribution, target: Target, *, reach: float =
     if distribution.event_shape.as_list() != [2] or target.event_size != 2:
         raise ValueError(f"Quadrature needs event shape [2], got {distribution.event_shape} and {target}.")
     points, log_weights = target.quadrature(reach)
-    log_prob = tf.function(lambda z: distribution.log_prob(z), reduce_retracing=True)
+    log_prob = Graphs(
+        lambda z: distribution.log_prob(z), [1]
+    )  # one graph for chunks of different sizes, freed on return
     kl = mass = 0.0
-    chunks = -(-len(points) // 65_536)
+    chunks = -(-len(points) // 32_768)
     for z, log_w in zip(np.array_split(points, chunks), np.array_split(log_weights, chunks), strict=True):
         z = tf.constant(z, distribution.dtype)
         log_q = log_prob(z).numpy().astype(np.float64)
