@@ -54,7 +54,10 @@ def _column(name: str, where: str, column: Any) -> np.ndarray:
         raise ValueError(f"{where} has dtype {column.dtype}, where numbers are expected: encode it, or leave it out.")
     if column.isna().any():
         row = int(np.argmax(np.asarray(column.isna())))
-        raise ValueError(f"{where} must be finite, got a missing value in row {row} of `{name}`.")
+        raise ValueError(
+            f"{where} must be finite, got a missing value in row {row} of `{name}`: leave such rows out with {name}.dropna(), "
+            f"fill them with {name}.fillna(...), or learn from the others with tff.fit_table({name}, any_order=True)."
+        )
     if isinstance(column.dtype, np.dtype):
         return column.to_numpy()
     return column.to_numpy(dtype=column.dtype.numpy_dtype if hasattr(column.dtype, "numpy_dtype") else np.float64)

@@ -50,6 +50,8 @@ def frame_columns(name: str, x: Any) -> dict[str, Any]:
 def check_names(name: str, given: list[str], expected: list[str]) -> None:
     """Raise a `ValueError` that names the columns of `given` that are missing, unknown or in another order."""
     listed = ", ".join(map(repr, expected))
+    if twice := [key for key in given if given.count(key) > 1]:
+        raise ValueError(f"`{name}` must have columns with different names, got two named {twice[0]!r}.")
     if absent := [key for key in expected if key not in given]:
         raise ValueError(f"`{name}` has no column {', '.join(map(repr, absent))}, expected the columns {listed}.")
     if unknown := [key for key in given if key not in expected]:
@@ -60,6 +62,23 @@ def check_names(name: str, given: list[str], expected: list[str]) -> None:
                 f"`{name}` has the columns in another order: expected {own!r}, got {other!r} in its place. Select them in the "
                 f"order of the model: {name}[[{listed}]]."
             )
+
+
+def check_columns(known: list[str] | None, part: str, **given: Any) -> list[str] | None:
+    """Check the names of several data frames by argument, and return `known`, or the names of the first frame.
+
+    Pairs are read at `part`, `"[0]"` or `"[1]"`; anything else than data frames is skipped.
+    """
+    for name, rows in given.items():
+        label = name
+        if isinstance(rows, (tuple, list)) and rows:
+            rows, label = rows[0 if part != "[1]" else -1], name + part
+        if is_frame(rows):
+            names = [str(c) for c in rows.columns]
+            if known is None:
+                known = names
+            check_names(label, names, known)
+    return known
 
 
 def read_values(name: str, key: str, part: Any) -> tuple[np.ndarray, str, str, list, bool]:

@@ -110,23 +110,27 @@ class TableDistribution(tfd.Distribution):
     def _default_event_space_bijector(self):
         return tfb.Identity(validate_args=self.validate_args)
 
-    def _features(self, x, observed):
-        """Return the features of the observed columns, and zeros for the others. `x` must not be NaN."""
-        parts = [c.features(x[:, d]) for d, c in enumerate(self._conditionals)]
+    def _features(self, x) -> list[tf.Tensor]:
+        """Return the features of each column, from values that are not NaN."""
+        return [c.features(x[:, d]) for d, c in enumerate(self._conditionals)]
+
+    def _joined(self, features, observed) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the inputs of the network: features, which are zero in columns that are not observed, and flags."""
+        observed = tf.cast(observed, self.dtype)
         if self.any_order:
-            parts = [part * observed[:, d, tf.newaxis] for d, part in enumerate(parts)]
-        return tf.concat(parts, axis=-1)
+            features = [part * observed[:, d, tf.newaxis] for d, part in enumerate(features)]
+        return tf.concat(features, axis=-1), observed
 
-    def _params(self, x, observed, column: int):
+    def _params(self, features, observed, column: int) -> tf.Tensor:
         """Return the parameters of one column, given the observed ones."""
-        network, observed = self._network.fn, tf.cast(observed, self.dtype)
-        return network.head(network.trunk(self._features(_filled(x), observed), observed), column)
+        network = self._network.fn
+        return network.head(network.trunk(*self._joined(features, observed)), column)
 
-    def _terms(self, x, observed):
+    def _terms(self, x, observed) -> tf.Tensor:
         """Return the conditional log-densities of all columns, `[N, D]`, with one pass of the network."""
-        x, observed = _filled(x), tf.cast(observed, self.dtype)
+        x = _filled(x)
         sizes = [c.num_params for c in self._conditionals]
-        params = tf.split(self._network.fn(self._features(x, observed), observed), sizes, axis=-1)
+        params = tf.split(self._network.fn(*self._joined(self._features(x), observed)), sizes, axis=-1)
         terms = [c.log_prob(x[:, d], p) for d, (c, p) in enumerate(zip(self._conditionals, params, strict=True))]
         return tf.stack(terms, axis=-1)
 
@@ -146,8 +150,10 @@ class TableDistribution(tfd.Distribution):
         x = tf.convert_to_tensor(x, self.dtype)
         present = ~tf.math.is_nan(x)
         observed, total = present & given, tf.zeros_like(x[:, 0])
+        x = _filled(x)
+        features = self._features(x)
         for d, conditional in enumerate(self._conditionals):
-            term = conditional.log_prob(_filled(x)[:, d], self._params(x, observed, d))
+            term = conditional.log_prob(x[:, d], self._params(features, observed, d))
             total += tf.where(present[:, d] & ~given[:, d], term, tf.zeros_like(term))
             observed |= present & (tf.range(self.event_size) == d)
         return total
@@ -159,12 +165,13 @@ class TableDistribution(tfd.Distribution):
         """
         x = tf.convert_to_tensor(x, self.dtype)
         uniform = tf.random.stateless_uniform(tf.shape(x), seed, dtype=self.dtype)
-        columns = tf.unstack(x, axis=-1)
-        present = ~tf.math.is_nan(x)
+        columns, present = tf.unstack(x, axis=-1), ~tf.math.is_nan(x)
+        features = self._features(_filled(x))
         for d, conditional in enumerate(self._conditionals):
             observed = present | (tf.range(self.event_size) < d)
-            params = self._params(tf.stack(columns, axis=-1), observed, d)
-            columns[d] = tf.where(present[:, d], columns[d], conditional.quantile(uniform[:, d], params))
+            drawn = conditional.quantile(uniform[:, d], self._params(features, observed, d))
+            columns[d] = tf.where(present[:, d], columns[d], drawn)
+            features[d] = conditional.features(columns[d])
         return tf.stack(columns, axis=-1)
 
     def conditional_quantile(self, q, x, column: int) -> tf.Tensor:
@@ -178,7 +185,8 @@ class TableDistribution(tfd.Distribution):
 
     def _given_others(self, x, column: int) -> tf.Tensor:
         x = tf.convert_to_tensor(x, self.dtype)
-        return self._params(x, ~tf.math.is_nan(x) & (tf.range(self.event_size) != column), column)
+        others = ~tf.math.is_nan(x) & (tf.range(self.event_size) != column)
+        return self._params(self._features(_filled(x)), others, column)
 
     def _sample_n(self, n, seed=None):
         nothing = tf.fill([tf.cast(n, tf.int32), self.event_size], tf.cast(np.nan, self.dtype))

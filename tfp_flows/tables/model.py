@@ -59,8 +59,11 @@ class TableModel(FlowModel):
         super().__init__(distribution, seed=resolve_seed(seed), name=name)
         self._inputs = TableInputs(self._inputs.event_shape, self._event_dtype, None, density=False)
         self._inputs.table, self._inputs.missing = distribution.columns, distribution.any_order
-        self._compiled_complete = own_graph(distribution.complete)
-        self._compiled_conditional = own_graph(distribution.conditional_log_prob)
+        rows = tf.TensorSpec([None, len(distribution.columns)], self._event_dtype)
+        self._compiled_log_prob = own_graph(distribution.log_prob, rows)
+        self._compiled_complete = own_graph(distribution.complete, rows, tf.TensorSpec([2], tf.int32))
+        given = tf.TensorSpec(rows.shape, tf.bool)
+        self._compiled_conditional = own_graph(distribution.conditional_log_prob, rows, given)
         self._quantiles, self._cdfs = {}, {}
 
     @property
