@@ -137,8 +137,20 @@ def _fit_columns(x, held, any_order: bool, support, seed: int, verbose, options:
         rows, held = rows[order[size:]], rows[order[:size]]
     else:
         held = columns.encode(held, missing=any_order, name="validation_data")
+    distribution = TableDistribution(columns, any_order=any_order, seed=seed)
+    return _fit_encoded(distribution, rows, held, seed, verbose, options)
+
+
+def fit_distribution(distribution: TableDistribution, x, held, seed: int, verbose, options: dict) -> TableFit:
+    """Fit a `TableModel` of a new distribution to rows, with early stopping by the rows `held`."""
+    columns, missing = distribution.columns, distribution.any_order
+    rows, held = columns.encode(x, missing=missing), columns.encode(held, missing=missing, name="validation_data")
+    return _fit_encoded(distribution, rows, held, seed, verbose, options)
+
+
+def _fit_encoded(distribution: TableDistribution, rows, held, seed: int, verbose, options: dict) -> TableFit:
     settings = settings_for(len(rows), **options)
-    model = TableModel(TableDistribution(columns, any_order=any_order, seed=seed), seed=seed, name="table")
+    model = TableModel(distribution, seed=seed, name="table")
     compile_for(model, settings, len(rows))
     return TableFit(model, fit_rows(model, rows, held, settings, seed, verbose))
 

@@ -19,7 +19,7 @@ from tfp_flows.seeds import resolve_seed
 @serializable
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class TableNetwork(keras.layers.Layer):
-    """Residual network with several features and parameters for each column.
+    """Residual network with several features and parameters for each column. The last layer reads the features too.
 
     In a fixed order, masks let the parameters of a column depend on the columns before it only (MADE, Germain et al.
     2015, arXiv:1502.03509). For any order, the network reads which columns are observed instead (Uria et al. 2014,
@@ -59,12 +59,15 @@ class TableNetwork(keras.layers.Layer):
         if self.built:
             return
         count = len(self.features)
-        sizes = [sum(self.features) + count * self.any_order, *self.hidden_units, sum(self.params)]
+        inputs = sum(self.features) + count * self.any_order
+        sizes = [inputs, *self.hidden_units, sum(self.params)]
         self._masks = None if self.any_order else self._made_masks()
         starts = seeded_initializers("he_uniform", self._seed, len(sizes) - 1)
         starts[-1] = keras.initializers.Zeros()
         self.kernels, self.biases = [], []
         for i, (size, units) in enumerate(itertools.pairwise(sizes)):
+            if 0 < i == len(self.hidden_units):
+                size += inputs
             self.kernels.append(self.add_weight(name=f"kernel_{i}", shape=(size, units), initializer=starts[i]))
             self.biases.append(self.add_weight(name=f"bias_{i}", shape=(units,), initializer="zeros"))
         self.built = True
@@ -73,23 +76,25 @@ class TableNetwork(keras.layers.Layer):
         inputs, *hidden = made_degrees(len(self.features), self.hidden_units, seed=0)
         degrees = [np.repeat(inputs, self.features), *hidden]
         masks = [first[:, None] <= second for first, second in itertools.pairwise(degrees)]
-        return [*masks, degrees[-1][:, None] < np.repeat(inputs, self.params)]
+        last = np.concatenate([*degrees[-1:], *degrees[:1]]) if hidden else degrees[0]
+        return [*masks, last[:, None] < np.repeat(inputs, self.params)]
 
     def _kernel(self, i: int) -> tf.Tensor:
         kernel = tf.cast(self.kernels[i].value, self.compute_dtype)
         return kernel if self._masks is None else tf.where(tf.constant(self._masks[i]), kernel, tf.zeros_like(kernel))
 
     def trunk(self, features, observed=None) -> tf.Tensor:
-        """Return the values of the last hidden layer, after its activation."""
-        h = tf.cast(features, self.compute_dtype)
+        """Return the inputs of the last layer: the activations of the hidden layer before, and the features."""
+        inputs = tf.cast(features, self.compute_dtype)
         if self.any_order:
-            h = tf.concat([h, tf.cast(observed, self.compute_dtype)], axis=-1)
+            inputs = tf.concat([inputs, tf.cast(observed, self.compute_dtype)], axis=-1)
+        h = inputs
         for i in range(len(self.hidden_units)):
             moved = tf.linalg.matmul(h if i == 0 else self.activation(h), self._kernel(i))
             moved += tf.cast(self.biases[i].value, self.compute_dtype)
             residual = i > 0 and self.hidden_units[i] == self.hidden_units[i - 1]
             h = h + moved if residual else moved
-        return self.activation(h) if self.hidden_units else h
+        return tf.concat([self.activation(h), inputs], axis=-1) if self.hidden_units else h
 
     def head(self, h: tf.Tensor, column: int) -> tf.Tensor:
         """Return the parameters `[N, P]` of one column."""
