@@ -48,7 +48,7 @@ class RealConditional:
     def cdf(self, x, params):
         z, _, outside = self._normal(x, params)
         above = tf.cast(x >= self.map.high[0], x.dtype)
-        return tf.where(outside, above, tf.math.ndtr(z))
+        return tf.where(outside, above, 0.5 * tf.math.erfc(-math.sqrt(0.5) * z))
 
     def quantile(self, q, params):
         tiny = np.finfo(q.dtype.as_numpy_dtype).eps
