@@ -42,7 +42,8 @@ def _from_frame(name: str, frame: Any, mixed: bool) -> np.ndarray:
             if values.dtype.kind in "iub":
                 raise ValueError(
                     f"column {c!r} of `{name}` has dtype {values.dtype}, but a density is over real numbers. If its values "
-                    f'are measurements, convert it with {name}.astype("float32"); else leave it out, or make it a condition.'
+                    f'are measurements, convert it with {name}.astype("float32"); else leave it out, or make it a condition. '
+                    f"tff.fit_table({name}) gives integers and categories probabilities."
                 )
     return np.stack(columns, axis=1) if columns else np.empty([len(frame), 0])
 
@@ -51,7 +52,10 @@ def _column(name: str, where: str, column: Any) -> np.ndarray:
     """Return a column as an array. The dtype `kind` of pandas' nullable types is that of the numbers."""
     kind = getattr(column.dtype, "kind", "O")
     if kind not in "fiub":
-        raise ValueError(f"{where} has dtype {column.dtype}, where numbers are expected: encode it, or leave it out.")
+        raise ValueError(
+            f"{where} has dtype {column.dtype}, where numbers are expected: encode it, or leave it out. "
+            f"tff.fit_table({name}) takes text, flags and categories."
+        )
     if column.isna().any():
         row = int(np.argmax(np.asarray(column.isna())))
         raise ValueError(

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfp_flows.bijectors import Standardize, Support
 from tfp_flows.data.arrays import column_names, to_array
+from tfp_flows.data.degenerate import find_degenerate
 from tfp_flows.data.frames import check_names, is_frame
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.recipes.table import TableTraining, adapt_table_flow, settings_for, table_flow
@@ -81,6 +82,12 @@ def fit_table(
     if any_order or _is_mixed(x):
         options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
         return _fit_columns(x, validation_data, any_order, support, resolve_seed(seed), verbose, options)
+    options = {"validation_data": validation_data, "epochs": epochs, "batch_size": batch_size}
+    return _fit_numbers(x, support, resolve_seed(seed), verbose, learning_rate=learning_rate, **options)
+
+
+def _fit_numbers(x, support, seed: int, verbose, *, validation_data, epochs, batch_size, learning_rate) -> TableFit:
+    """Fit a `FlowModel` over `table_flow`."""
     names, support = column_names(x), _support_by_position(x, support)
     if names is not None and is_frame(validation_data):
         check_names("validation_data", column_names(validation_data), names)
@@ -89,7 +96,6 @@ def fit_table(
         raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {list(x.shape)}.")
     support = Support.of(support, x.shape[1], tf.float32)
     support.check("x", x)
-    seed = resolve_seed(seed)
     rng = np.random.default_rng(split_seed(seed, 2)[1])
     if validation_data is None and len(x) >= FEW_ROWS:
         order, count = rng.permutation(len(x)), round(0.15 * len(x))
@@ -132,6 +138,7 @@ def _fit_columns(x, held, any_order: bool, support, seed: int, verbose, options:
         raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {count}.")
     columns = Columns.of(x, support=support, missing=any_order)
     rows = columns.encode(x, missing=any_order)
+    _warn_of_columns(columns, rows)
     if held is None:
         order, size = np.random.default_rng(split_seed(seed, 2)[1]).permutation(len(rows)), round(0.15 * len(rows))
         rows, held = rows[order[size:]], rows[order[:size]]
@@ -141,10 +148,20 @@ def _fit_columns(x, held, any_order: bool, support, seed: int, verbose, options:
     return _fit_encoded(distribution, rows, held, seed, verbose, options)
 
 
+def _warn_of_columns(columns: Columns, rows: np.ndarray) -> None:
+    """Warn if no density can be fitted to the real columns."""
+    real = [j for j, column in enumerate(columns.columns) if column.kind == "real"]
+    present = rows[:, real][~np.isnan(rows[:, real]).any(axis=1)]
+    if real and len(present) > 1:
+        for finding in find_degenerate(present, [columns.names[j] for j in real]):
+            warnings.warn(f"`x`: {finding}.", stacklevel=4)
+
+
 def fit_distribution(distribution: TableDistribution, x, held, seed: int, verbose, options: dict) -> TableFit:
     """Fit a `TableModel` of a new distribution to rows, with early stopping by the rows `held`."""
     columns, missing = distribution.columns, distribution.any_order
     rows, held = columns.encode(x, missing=missing), columns.encode(held, missing=missing, name="validation_data")
+    _warn_of_columns(columns, rows)
     return _fit_encoded(distribution, rows, held, seed, verbose, options)
 
 

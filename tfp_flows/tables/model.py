@@ -18,6 +18,8 @@ from tfp_flows.training.compilation import own_graph
 from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.inputs import Glance, Inputs
 
+CHUNK = 8192  # rows per call of a network
+
 
 @keras.saving.register_keras_serializable(package="tfp_flows")
 class TableModel(FlowModel):
@@ -88,14 +90,14 @@ class TableModel(FlowModel):
         Raises:
           ValueError: If the columns or values do not fit; the message names the column.
         """
-        rows = tf.constant(self._encode("x", x), self._event_dtype)
+        rows = self._encode("x", x)
         if isinstance(given, str):
             raise ValueError(f"`given` must be a list of column names, got {given!r}.")
         if not given:
-            return self._compiled_log_prob(rows)
+            return self._by_chunks(self._compiled_log_prob, rows)
         self._needs_any_order("given")
         chosen = np.isin(np.arange(len(self.table)), [self.table.index(name) for name in given])
-        return self._compiled_conditional(rows, tf.constant(np.tile(chosen, [len(rows), 1])))
+        return self._by_chunks(lambda part: self._compiled_conditional(part, np.tile(chosen, [len(part), 1])), rows)
 
     def sample(self, sample_shape: int | None = None, seed: int | None = None, given: Any = None) -> Any:
         """Return samples, the same for the same `seed`.
@@ -115,7 +117,9 @@ class TableModel(FlowModel):
             rows, index = np.full([positive_int("sample_shape", sample_shape), len(self.table)], np.nan), None
         else:
             rows, index = self._given(given, sample_shape)
-        values = self._compiled_complete(tf.constant(rows, self._event_dtype), tf.constant([seed, 0], tf.int32)).numpy()
+        count = iter(range(len(rows)))  # each chunk has its own seed
+        draw = lambda part: self._compiled_complete(part, tf.constant([seed, next(count)], tf.int32))  # noqa: E731
+        values = self._by_chunks(draw, rows).numpy()
         # Given values keep their digits.
         return self.table.decode(np.where(np.isnan(rows), values, rows), index)
 
@@ -147,9 +151,10 @@ class TableModel(FlowModel):
             raise ValueError(f"`q` must be a probability in (0, 1) or a list of them, got {q!r}.")
         rows = np.full([1, len(self.table)], np.nan) if given is None else self._given(given, None)[0]
         if j not in self._quantiles:
-            self._quantiles[j] = own_graph(lambda q, x: self.distribution.conditional_quantile(q, x, j))
-        repeated = tf.constant(np.repeat(rows, len(levels), axis=0), self._event_dtype)
-        values = self._quantiles[j](tf.constant(np.tile(levels, len(rows)), self._event_dtype), repeated).numpy()
+            self._quantiles[j] = own_graph(lambda x: self.distribution.conditional_quantile(x[:, -1], x[:, :-1], j))
+        repeated = np.repeat(np.c_[rows, np.zeros(len(rows))], len(levels), axis=0)
+        repeated[:, -1] = np.tile(levels, len(rows))
+        values = self._by_chunks(self._quantiles[j], repeated).numpy()
         if described.kind == "category":
             values = np.array([described.categories[int(code)] for code in values], object)
         elif described.kind == "integer":
@@ -173,7 +178,7 @@ class TableModel(FlowModel):
         for j, column in enumerate(self.table.columns):
             if j not in self._cdfs:
                 self._cdfs[j] = own_graph(self._cdf_of(j, column.kind == "category"))
-            result[:, j] = self._cdfs[j](tf.constant(rows, self._event_dtype)).numpy()
+            result[:, j] = self._by_chunks(self._cdfs[j], rows).numpy()
         result[np.isnan(rows)] = np.nan
         return pandas().DataFrame(result, columns=self.table.names, index=x.index) if is_frame(x) else result
 
@@ -183,6 +188,11 @@ class TableModel(FlowModel):
             return tf.exp(self.distribution.conditional_log_prob(x, given))
 
         return probability if is_category else lambda x: self.distribution.conditional_cdf(x, column)
+
+    def _by_chunks(self, function, rows: np.ndarray) -> tf.Tensor:
+        """Return a function of encoded rows, which is called with a limited number of them."""
+        parts = [rows[i : i + CHUNK] for i in range(0, max(len(rows), 1), CHUNK)]
+        return tf.concat([function(tf.constant(part, self._event_dtype)) for part in parts], axis=0)
 
     def _encode(self, name: str, x: Any) -> np.ndarray:
         return self.table.encode(x, missing=self.distribution.any_order, name=name)
