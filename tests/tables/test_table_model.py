@@ -102,9 +102,9 @@ def test_quantiles_invert_the_cumulative_probability():
 
 
 def test_wide_integers_and_their_tails():
-    rows = pd.DataFrame({"gain": np.where(RNG.random(N) < 0.7, 0, RNG.integers(-500, 90_000, N)), "sex": KIND})
+    rows = pd.DataFrame({"gain": np.where(RNG.random(N) < 0.7, 0, RNG.integers(-500, 5_000, N)), "sex": KIND})
     distribution = drawn(False, rows=rows)
-    counts = np.arange(-600_000, 900_000)
+    counts = np.arange(-30_000, 40_000)
     p = np.exp(distribution.log_prob(np.stack([counts, np.zeros(len(counts))], axis=-1)))
     q = np.exp(distribution.log_prob(np.stack([counts, np.ones(len(counts))], axis=-1)))
     r = np.exp(distribution.log_prob(np.stack([counts, np.full(len(counts), 2.0)], axis=-1)))

@@ -49,15 +49,20 @@ def is_mixed(args) -> bool:
     return whole
 
 
-def read_frame(path: str, columns=None) -> Any:
-    """Return a CSV file as a data frame, with text where the columns of a model have it."""
+def read_frame(path: str, columns=None, gaps: bool = False) -> Any:
+    """Return a CSV file as a data frame, with text where the columns of a model have it.
+
+    With `gaps`, "?" is a missing value, unless it is a category of the model.
+    """
     texts = (
         [c.name for c in columns.columns if c.kind == "category" and isinstance(c.categories[0], str)]
         if columns
         else []
     )
+    known = {category for c in columns.columns for category in c.categories} if columns else set()
+    missing = ["?"] if (gaps or columns) and "?" not in known else None
     try:
-        return pandas().read_csv(path, skipinitialspace=True, na_values=["?"], dtype=dict.fromkeys(texts, str))
+        return pandas().read_csv(path, skipinitialspace=True, na_values=missing, dtype=dict.fromkeys(texts, str))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file.") from None
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are among them
@@ -68,9 +73,18 @@ class MixedTask:
     """The steps of `tfp-flows fit` for a table with columns of every kind, in the order of `cli.main.fit`."""
 
     def __init__(self, args):
-        self.args, self.name, frame = args, pathlib.Path(args.source).stem, read_frame(args.source)
+        self.args, self.name, self.columns = args, pathlib.Path(args.source).stem, None
+        frame = read_frame(args.source, gaps=args.any_order)
         if len(frame) < 10:
             raise UsageError(f"{args.source}: {len(frame)} rows are too few to hold some out; at least 10 are needed.")
+        gaps = frame.isna().sum()
+        if gaps.any() and not args.any_order:
+            column = gaps.idxmax()
+            raise UsageError(
+                f"{args.source}: column {column!r} must have a value in each row, got {gaps[column]} missing values, the first in "
+                f"data row {int(frame[column].isna().to_numpy().argmax()) + 1}: use --any-order, which learns from the others, "
+                "or leave such rows out."
+            )
         order = split(np.arange(len(frame)), args.seed)
         self.train, self.validation, self.test = (frame.iloc[rows] for rows in order)
         self.frame = frame
