@@ -81,8 +81,8 @@ class MixedTask:
         if gaps.any() and not args.any_order:
             column = gaps.idxmax()
             raise UsageError(
-                f"{args.source}: column {column!r} must have a value in each row, got {gaps[column]} missing values, the first in "
-                f"data row {int(frame[column].isna().to_numpy().argmax()) + 1}: use --any-order, which learns from the others, "
+                f"{args.source}: column {column!r} must have a value in each row, got {gaps[column]} missing values, the first "
+                f"in data row {int(frame[column].isna().to_numpy().argmax()) + 1}: use --any-order, which learns from the others, "
                 "or leave such rows out."
             )
         order = split(np.arange(len(frame)), args.seed)

@@ -183,6 +183,13 @@ class TableDistribution(tfd.Distribution):
         params = self._given_others(x, column)
         return self._conditionals[column].cdf(_filled(tf.convert_to_tensor(x, self.dtype))[:, column], params)
 
+    def conditional_probability(self, x, column: int) -> tf.Tensor:
+        """Return the density or probability `[N]` of the value in one column, given the others of `x` `[N, D]`."""
+        params = self._given_others(x, column)
+        return tf.exp(
+            self._conditionals[column].log_prob(_filled(tf.convert_to_tensor(x, self.dtype))[:, column], params)
+        )
+
     def _given_others(self, x, column: int) -> tf.Tensor:
         x = tf.convert_to_tensor(x, self.dtype)
         others = ~tf.math.is_nan(x) & (tf.range(self.event_size) != column)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -117,9 +119,8 @@ class TableModel(FlowModel):
             rows, index = np.full([positive_int("sample_shape", sample_shape), len(self.table)], np.nan), None
         else:
             rows, index = self._given(given, sample_shape)
-        count = iter(range(len(rows)))  # each chunk has its own seed
-        draw = lambda part: self._compiled_complete(part, tf.constant([seed, next(count)], tf.int32))  # noqa: E731
-        values = self._by_chunks(draw, rows).numpy()
+        chunk = itertools.count()  # each chunk has its own seed
+        values = self._by_chunks(lambda part: self._compiled_complete(part, [seed, next(chunk)]), rows).numpy()
         # Given values keep their digits.
         return self.table.decode(np.where(np.isnan(rows), values, rows), index)
 
@@ -151,7 +152,7 @@ class TableModel(FlowModel):
             raise ValueError(f"`q` must be a probability in (0, 1) or a list of them, got {q!r}.")
         rows = np.full([1, len(self.table)], np.nan) if given is None else self._given(given, None)[0]
         if j not in self._quantiles:
-            self._quantiles[j] = own_graph(lambda x: self.distribution.conditional_quantile(x[:, -1], x[:, :-1], j))
+            self._quantiles[j] = own_graph(functools.partial(self._quantile_of, column=j))
         repeated = np.repeat(np.c_[rows, np.zeros(len(rows))], len(levels), axis=0)
         repeated[:, -1] = np.tile(levels, len(rows))
         values = self._by_chunks(self._quantiles[j], repeated).numpy()
@@ -177,17 +178,20 @@ class TableModel(FlowModel):
         result = np.empty_like(rows)
         for j, column in enumerate(self.table.columns):
             if j not in self._cdfs:
-                self._cdfs[j] = own_graph(self._cdf_of(j, column.kind == "category"))
+                self._cdfs[j] = own_graph(functools.partial(self._cdf_of, column=j))
             result[:, j] = self._by_chunks(self._cdfs[j], rows).numpy()
         result[np.isnan(rows)] = np.nan
         return pandas().DataFrame(result, columns=self.table.names, index=x.index) if is_frame(x) else result
 
-    def _cdf_of(self, column: int, is_category: bool):
-        def probability(x):
-            given = tf.broadcast_to(tf.range(len(self.table)) != column, tf.shape(x))
-            return tf.exp(self.distribution.conditional_log_prob(x, given))
+    def _quantile_of(self, x, column: int):
+        """Return quantiles of a column for rows with the probability appended."""
+        return self.distribution.conditional_quantile(x[:, -1], x[:, :-1], column)
 
-        return probability if is_category else lambda x: self.distribution.conditional_cdf(x, column)
+    def _cdf_of(self, x, column: int):
+        is_category = self.table.columns[column].kind == "category"
+        return (self.distribution.conditional_probability if is_category else self.distribution.conditional_cdf)(
+            x, column
+        )
 
     def _by_chunks(self, function, rows: np.ndarray) -> tf.Tensor:
         """Return a function of encoded rows, which is called with a limited number of them."""
