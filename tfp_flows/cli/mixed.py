@@ -82,8 +82,8 @@ class MixedTask:
             column = gaps.idxmax()
             raise UsageError(
                 f"{args.source}: column {column!r} must have a value in each row, got {gaps[column]} missing values, the first "
-                f"in data row {int(frame[column].isna().to_numpy().argmax()) + 1}: use --any-order, which learns from the others, "
-                "or leave such rows out."
+                f"in data row {int(frame[column].isna().to_numpy().argmax()) + 1}: use --any-order, which learns from the "
+                "others, or leave such rows out."
             )
         order = split(np.arange(len(frame)), args.seed)
         self.train, self.validation, self.test = (frame.iloc[rows] for rows in order)

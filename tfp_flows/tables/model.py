@@ -176,7 +176,7 @@ class TableModel(FlowModel):
         self._needs_any_order("cdf")
         rows = self._encode("x", x)
         result = np.empty_like(rows)
-        for j, column in enumerate(self.table.columns):
+        for j in range(len(self.table)):
             if j not in self._cdfs:
                 self._cdfs[j] = own_graph(functools.partial(self._cdf_of, column=j))
             result[:, j] = self._by_chunks(self._cdfs[j], rows).numpy()
