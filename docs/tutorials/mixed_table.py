@@ -46,7 +46,7 @@ print(train.dtypes.astype(str).to_dict())
 # result is a `TableModel`. Its `log_prob` is the log-probability of a row, in nats.
 
 # %%
-model, history = tff.fit_table(train, seed=1, epochs=15)
+model, history = tff.fit_table(train, seed=1)
 log_prob = np.asarray(model.log_prob(test))
 print(f"held-out NLL: {-log_prob.mean():.3f} +- {log_prob.std() / len(log_prob) ** 0.5:.3f} nats")
 samples = model.sample(4000, seed=1)
