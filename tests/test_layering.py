@@ -35,6 +35,7 @@ RANK = {
     "evaluation": 8,
     "dynamics": 8,
     "training": 9,
+    "tables": 10,
     "inference": 10,
     "testing": 10,
     "destructors": 10,

@@ -95,7 +95,7 @@ def test_names_in_docstrings_and_pages_link_to_their_entries(site):
     assert re.search(recipe.format("", "iaf"), site["api/recipes.html"].partition('id="tfp_flows.maf"')[2])
     assert re.search(
         recipe.format(r"recipes\.html", "table_flow"),
-        site["api/training.html"].partition('id="tfp_flows.fit_table"')[2],
+        site["api/tables.html"].partition('id="tfp_flows.fit_table"')[2],
     )
     fit = site["api/training.html"].partition('id="tfp_flows.FlowModel.fit"')[2]
     assert 'href="https://www.tensorflow.org/api_docs/python/tf/keras/Model#fit"' in fit

@@ -26,6 +26,7 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
         recipes,
         saving,
         sklearn,
+        tables,
         testing,
         training,
         transformers,
@@ -45,6 +46,7 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
     from tfp_flows.recipes import *
     from tfp_flows.registry import serializable
     from tfp_flows.saving import *
+    from tfp_flows.tables import *
     from tfp_flows.training import *
     from tfp_flows.training import callbacks, layers
     from tfp_flows.transformers import *
@@ -64,9 +66,8 @@ if _program != "tfp-flows" and "tfp_flows.cli" not in sys.orig_argv:
         "testing",
     ]
     __all__ += bases.__all__ + bijectors.__all__ + distribution.__all__ + dynamics.__all__ + inference.__all__
-    __all__ += (
-        latent.__all__ + networks.__all__ + recipes.__all__ + saving.__all__ + training.__all__ + transformers.__all__
-    )
+    __all__ += latent.__all__ + networks.__all__ + recipes.__all__ + saving.__all__ + tables.__all__
+    __all__ += training.__all__ + transformers.__all__
 
     # `from tfp_flows.layers import LogProb` works like `tff.layers.LogProb`, wherever the module lies.
     for _module in (calibration, callbacks, diagnostics, layers, mcmc, plots, streams):

@@ -198,7 +198,7 @@ def test_the_default_fit_has_the_seed_and_options_of_the_command(capsys, tmp_pat
     def fit_table(x, **options):
         raise ValueError(f"{len(x)} rows, {[options[k] for k in ('seed', 'epochs', 'batch_size', 'learning_rate')]}")
 
-    monkeypatch.setattr("tfp_flows.training.table.fit_table", fit_table)
+    monkeypatch.setattr("tfp_flows.tables.fit.fit_table", fit_table)
     options = ["--rows", 50, "--seed", 3, "--epochs", 4, "--batch-size", 5, "--learning-rate", 0.1]
     code, _, err = run(capsys, "fit", "moons", *options, "--out", tmp_path / "x")
     assert (code, err) == (2, "tfp-flows: error: moons: 34 rows, [3, 4, 5, 0.1]\n")

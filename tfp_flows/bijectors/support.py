@@ -357,3 +357,15 @@ def _kind_of(entry: tuple) -> type[_Group]:
     if entry[0] != "interval":
         return {"circle": _Circle, "simplex": _Simplex}[entry[0]]
     return (_Line, _Half, _Interval)[int(np.isfinite(entry[1])) + int(np.isfinite(entry[2]))]
+
+
+def column_map(bounds: tuple[float, float], dtype: tf.DType) -> _Group:
+    """Return the map from the real line to the open interval `bounds`, for values `[..., 1]`."""
+    group = _kind_of(("interval", *bounds))([0], [0])
+    group.set_bounds(np.array([bounds]), dtype, None)
+    return group
+
+
+def unconstrained(bounds: tuple[float, float], values: np.ndarray) -> np.ndarray:
+    """Return values inside of `bounds` on the real line, in float64."""
+    return column_map(bounds, tf.float64).inverse(tf.constant(values[:, np.newaxis]))[0].numpy()[:, 0]

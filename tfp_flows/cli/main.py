@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfp_flows import data
-from tfp_flows.cli import images, output
+from tfp_flows.cli import images, mixed, output
 from tfp_flows.cli.output import UsageError, load, path_to_write
 from tfp_flows.cli.tables import BUILT_IN, FLOWS, TABLE_FLOWS, TableTask, columns_of
 
@@ -19,7 +19,10 @@ from tfp_flows.cli.tables import BUILT_IN, FLOWS, TABLE_FLOWS, TableTask, column
 def fit(args: argparse.Namespace) -> int:
     """Fit a flow to SOURCE, score held-out rows, and write a folder."""
     out = output.free_folder(args.out, args.overwrite)  # fails before any work is done
-    task = images.ImageTask(args) if args.flow in images.IMAGE_FLOWS else TableTask(args)
+    if args.flow in images.IMAGE_FLOWS:
+        task = images.ImageTask(args)
+    else:
+        task = mixed.MixedTask(args) if mixed.is_mixed(args) else TableTask(args)
     out = out or output.next_name(f"{task.name}-{args.flow}")
     output.load_tensorflow()
     import keras
@@ -39,6 +42,14 @@ def sample(args: argparse.Namespace) -> int:
     """Write samples of a fitted flow to a file."""
     out = path_to_write(args.out)
     model, report = load(args.dir)
+    if "kinds" in report:
+        values = mixed.sample_table(args, model)
+        values.to_csv(out, index=False)
+        print(f"wrote {len(values)} rows of {', '.join(report['columns'])} to {out}")
+        return 0
+    if args.given:
+        raise UsageError(f"--given {args.given}: {args.dir} is not a fit with --any-order, which this needs.")
+    args.n = args.n or 1000
     values = model.sample(args.n, seed=args.seed).numpy()
     if "images" in report:
         if out.suffix.lower() != ".npy":
@@ -60,6 +71,8 @@ def score(args: argparse.Namespace) -> int:
     model, report = load(args.dir)
     if "images" in report:
         return images.score_images(args, model, report)
+    if "kinds" in report:
+        return mixed.score_table(args, model)
     table = data.read_table(args.file)
     values = columns_of(args.file, table, report["columns"])
     log_prob = np.asarray(model.log_prob(values), dtype=np.float64)
@@ -85,6 +98,8 @@ def plot(args: argparse.Namespace) -> int:
         raise UsageError(f"--out {out}: expected a name that ends in .png, .pdf or .svg.")
     if "images" in report:
         task, held_out = images.ImageTask, images.read_images(str(folder / "held_out.npy"))
+    elif "kinds" in report:
+        task, held_out = mixed.MixedTask, mixed.read_frame(str(folder / "held_out.csv"), model.table)
     else:
         task, held_out = TableTask, data.read_table(folder / "held_out.csv").values
     if not output.draw(out, task.figure, model, report, held_out):
@@ -123,6 +138,8 @@ def parser() -> argparse.ArgumentParser:
     flows = (*TABLE_FLOWS, *FLOWS, *images.IMAGE_FLOWS)
     which = "which flow (default: auto, autoregressive splines over a base that is fitted to the rows)"
     p.add_argument("--flow", choices=flows, default="auto", help=which)
+    order = "learn all conditional distributions, also from rows with missing values (.csv files)"
+    p.add_argument("--any-order", action="store_true", help=order)
     p.add_argument("--epochs", type=number, help="number of epochs at most (default: by the number of rows)")
     rows = "at most this many rows per step (default: 256, and at most a quarter of the rows)"
     p.add_argument("--batch-size", type=number, default=256, help=rows)
@@ -136,7 +153,9 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("sample", help="draw samples into a CSV file")
     p.add_argument("dir", metavar="DIR")
-    p.add_argument("-n", type=number, default=1000, help="number of samples (default: 1000)")
+    p.add_argument("-n", type=number, help="number of samples (default: 1000), or of each row of --given (default: 1)")
+    given = "CSV file with some of the columns, or missing values, to complete; for fits with --any-order"
+    p.add_argument("--given", metavar="FILE", help=given)
     p.add_argument("--seed", type=_seed, default=0, help="seed (default: 0)")
     p.add_argument("--out", metavar="FILE", required=True, help="CSV file to write; .npy for images")
     p.set_defaults(run=sample)

@@ -48,7 +48,7 @@ def load_tensorflow() -> None:
     with _quiet_stderr():
         import tensorflow_probability  # noqa: F401
 
-        import tfp_flows.training  # noqa: F401
+        import tfp_flows.tables  # noqa: F401
 
 
 def next_name(name: str) -> pathlib.Path:

@@ -97,7 +97,7 @@ class TableTask:
         return fit()
 
     def _fit_default(self):
-        from tfp_flows.training.table import FEW_ROWS, NUM_FOLDS, fit_table
+        from tfp_flows.tables.fit import FEW_ROWS, NUM_FOLDS, fit_table
 
         args, rows = self.args, len(self.train) + len(self.validation)
         how = f"{rows} rows in {NUM_FOLDS} folds" if rows < FEW_ROWS else self.sizes
@@ -113,8 +113,8 @@ class TableTask:
         from tfp_flows.bijectors import standardize
         from tfp_flows.recipes.recipe import RECIPES
         from tfp_flows.recipes.table import settings_for
+        from tfp_flows.tables.fit import compile_for, fit_rows
         from tfp_flows.training import FlowModel
-        from tfp_flows.training.table import compile_for, fit_rows
 
         args, train = self.args, self.train
         try:

@@ -42,7 +42,8 @@ def _from_frame(name: str, frame: Any, mixed: bool) -> np.ndarray:
             if values.dtype.kind in "iub":
                 raise ValueError(
                     f"column {c!r} of `{name}` has dtype {values.dtype}, but a density is over real numbers. If its values "
-                    f'are measurements, convert it with {name}.astype("float32"); else leave it out, or make it a condition.'
+                    f'are measurements, convert it with {name}.astype("float32"); else leave it out, or make it a condition. '
+                    f"tff.fit_table({name}) gives integers and categories probabilities."
                 )
     return np.stack(columns, axis=1) if columns else np.empty([len(frame), 0])
 
@@ -51,10 +52,16 @@ def _column(name: str, where: str, column: Any) -> np.ndarray:
     """Return a column as an array. The dtype `kind` of pandas' nullable types is that of the numbers."""
     kind = getattr(column.dtype, "kind", "O")
     if kind not in "fiub":
-        raise ValueError(f"{where} has dtype {column.dtype}, where numbers are expected: encode it, or leave it out.")
+        raise ValueError(
+            f"{where} has dtype {column.dtype}, where numbers are expected: encode it, or leave it out. "
+            f"tff.fit_table({name}) takes text, flags and categories."
+        )
     if column.isna().any():
         row = int(np.argmax(np.asarray(column.isna())))
-        raise ValueError(f"{where} must be finite, got a missing value in row {row} of `{name}`.")
+        raise ValueError(
+            f"{where} must be finite, got a missing value in row {row} of `{name}`: leave such rows out with {name}.dropna(), "
+            f"fill them with {name}.fillna(...), or learn from the others with tff.fit_table({name}, any_order=True)."
+        )
     if isinstance(column.dtype, np.dtype):
         return column.to_numpy()
     return column.to_numpy(dtype=column.dtype.numpy_dtype if hasattr(column.dtype, "numpy_dtype") else np.float64)

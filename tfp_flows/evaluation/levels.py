@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.checks import positive_int
+from tfp_flows.data.arrays import to_array
 from tfp_flows.seeds import resolve_seed
 
 
@@ -23,7 +24,7 @@ def density_level(
 
     Args:
       distribution: A flow, a `FlowModel`, or any distribution with `sample` and `log_prob`.
-      x: Events `[N, *event_shape]`.
+      x: Events `[N, *event_shape]`; a data frame for a model that was fitted to one.
       conditional_input: Conditions `[N, C]` of a conditional flow.
       num_samples: Number of samples.
       seed: Integer seed of the samples.
@@ -39,7 +40,8 @@ def density_level(
     count, seed = positive_int("num_samples", num_samples), resolve_seed(seed) % 2**31
     own = hasattr(distribution, "compile")  # a model takes integer seeds
     dtype = tf.as_dtype(getattr(distribution, "distribution", distribution).dtype if own else distribution.dtype)
-    x = tf.cast(x, dtype)
+    if not own or conditional_input is not None:
+        x = tf.cast(to_array("x", x), dtype)
     if conditional_input is None:
         samples = distribution.sample(count, seed=seed if own else (seed, 0))
         reference = np.sort(np.asarray(distribution.log_prob(samples), np.float64))

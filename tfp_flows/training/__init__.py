@@ -7,7 +7,6 @@ from tfp_flows.training.flow_model import FlowModel
 from tfp_flows.training.flow_vae import FlowVAE
 from tfp_flows.training.model_target import ModelTarget
 from tfp_flows.training.surrogate import SurrogatePosterior, surrogate_posterior
-from tfp_flows.training.table import fit_table
 from tfp_flows.training.variational_flow import VariationalFlow
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
     "UniformDequantization",
     "VariationalDequantization",
     "VariationalFlow",
-    "fit_table",
     "linear_annealing",
     "surrogate_posterior",
 ]

@@ -14,9 +14,12 @@ from tfp_flows._compat_tfp import forgetting
 from tfp_flows.graphs import traced
 
 
-def own_graph(function: Callable) -> Callable:
-    """Return a graph for one model. TensorFlow counts the traces of a shared function, and warns at the fifth."""
-    return tf.function(functools.partial(forgetting()(function)), reduce_retracing=True)
+def own_graph(function: Callable, *signature: tf.TensorSpec) -> Callable:
+    """Return a graph for one model. TensorFlow counts the traces of a shared function, and warns at the fifth.
+
+    With a `signature`, the function is traced once.
+    """
+    return tf.function(functools.partial(forgetting()(function)), signature or None, reduce_retracing=True)
 
 
 # The overhead of Keras around a step is about as long as a step of a small flow.

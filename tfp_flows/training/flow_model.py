@@ -13,7 +13,8 @@ from tfp_flows import tracking
 from tfp_flows.bijectors import ActNorm, BatchNormalization, Standardize, Support
 from tfp_flows.bijectors.adapting import adapt_layers, adapt_layers_by_all, waits_for_data
 from tfp_flows.checks import positive_int
-from tfp_flows.data.arrays import to_array
+from tfp_flows.data.arrays import column_names, to_array
+from tfp_flows.data.frames import check_columns, check_names, pandas
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.networks.broadcasting import check_condition, check_rows
 from tfp_flows.seeds import resolve_seed
@@ -54,6 +55,8 @@ class FlowModel(SavableModel):
     - `fit` initializes `tff.ActNorm` and `tff.BatchNormalization` with its first batch. It cannot do so from a generator:
       call `adapt` before.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
+    - After `fit` with a `pandas.DataFrame`, `columns` are its column names. Frames with other columns, or in another
+      order, are then errors, and `sample(n)` returns a frame.
 
     Args:
       distribution: A `tfd.Distribution` over one tensor of real numbers, with trainable variables and batch shape `[]`,
@@ -92,6 +95,8 @@ class FlowModel(SavableModel):
         self.distribution = distribution
         self._event_dtype = tf.as_dtype(distribution.dtype)
         self.conditional_size = getattr(distribution, "conditional_size", None)
+        self.columns: list[str] | None = None  # names of the events' columns, if `fit` took a data frame
+        self.condition_columns: list[str] | None = None
         self.seed = 0 if dequantize is None and seed is None else resolve_seed(seed)
         if dequantize is not None and not isinstance(dequantize, UniformDequantization):
             dequantize = UniformDequantization(positive_int("dequantize", dequantize, 2))
@@ -205,6 +210,7 @@ class FlowModel(SavableModel):
         """
         if x is None:
             raise ValueError("`x` must be given: an array, or a tf.data.Dataset of batches.")
+        names = self._check_columns(x, y, kwargs.get("validation_data"))
         self._inputs.check(x, y)
         if isinstance(x, types.GeneratorType) and self.conditional_size is None:
             x = first_of_pairs_checked(x)
@@ -224,10 +230,28 @@ class FlowModel(SavableModel):
         self._adapt_layers(data)
         if self._steps_done() == 0 and self.dequantize is None:
             adapt_base(self.distribution, glance.events, self._condition(glance.conditions))
+        self.columns, self.condition_columns = names
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
+
+    def _check_columns(self, x, y=None, validation=None) -> tuple:
+        """Check the column names of data frames. Return those of events and conditions, `None` where they are unknown."""
+        if self.conditional_size is None:
+            return check_columns(self.columns, "", x=x, validation_data=validation), None
+        columns = check_columns(self.columns, "[1]", y=y, validation_data=validation)
+        return columns, check_columns(self.condition_columns, "[0]", x=x, validation_data=validation)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "columns": [self.columns, self.condition_columns]}
+
+    @classmethod
+    def from_config(cls, config: dict) -> FlowModel:
+        model = super().from_config(config)
+        model.columns, model.condition_columns = config.get("columns", (None, None))
+        return model
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
         """Return the mean NLL, in nats, of `x`, or of `y` given `x`, weighted by `sample_weight`."""
+        self._check_columns(x, y)
         data = self._inputs.dataset(x, y, batch_size, sample_weight)
         return super().evaluate(data, verbose=verbose, **kwargs)
 
@@ -236,6 +260,7 @@ class FlowModel(SavableModel):
 
         With `dequantize`, return an estimate of a lower bound on the log-probability of the integers.
         """
+        self._check_columns(x, y)
         return super().predict(self._inputs.dataset(x, y, batch_size), verbose=verbose, **kwargs)
 
     def adapt(self, x, y=None, batch_size: int | None = 8192) -> None:
@@ -291,11 +316,14 @@ class FlowModel(SavableModel):
         `conditional_input` holds the conditions `[..., C]` of a conditional flow. With `dequantize`, `log_prob` expects scaled
         values in [0, 1]. For integers, use `predict`.
         """
+        names = column_names(x)
         try:
             x = tf.convert_to_tensor(x if tf.is_tensor(x) else to_array("x", x), dtype=self._event_dtype)
         except (ValueError, TypeError) as error:
             raise ValueError(f"`x` must be an array of {self._event_dtype.name}: {error}") from error
         given = self._checked_condition(conditional_input)
+        if names is not None and self.columns is not None:
+            check_names("x", names, self.columns)
         event_shape = self.distribution.event_shape
         if event_shape.rank is None:
             return self._compiled_log_prob(x, **self._condition(given))
@@ -319,12 +347,16 @@ class FlowModel(SavableModel):
         check_condition(conditional_input, self.conditional_size)
         if conditional_input is None:
             return None
+        if self.condition_columns is not None and (names := column_names(conditional_input)) is not None:
+            check_names("conditional_input", names, self.condition_columns)
         return tf.cast(to_array("conditional_input", conditional_input, mixed=True), self._event_dtype)
 
     def sample(
         self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
     ) -> tf.Tensor:
         """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
+
+        After `fit` with a data frame, `n` samples are a data frame with its columns.
 
         Without a seed, samples depend on TensorFlow's global seed, which `keras.utils.set_random_seed` sets. For one
         sample per condition, with conditions `[N, C]`, pass `sample_shape=N`. For S samples of each, pass `(S, N)`.
@@ -351,6 +383,8 @@ class FlowModel(SavableModel):
                 ) from error
             given = tf.reshape(given, [-1, given.shape[-1]])
         samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed, **self._condition(given))
+        if self.columns is not None and len(sizes) == 1:
+            return pandas().DataFrame(samples.numpy(), columns=self.columns)
         return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
 
     def _draw(self, n, seed, conditional_input=None) -> tf.Tensor:
