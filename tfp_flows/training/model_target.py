@@ -109,6 +109,11 @@ class ModelTarget(tf.Module):
         seeds = tf.random.experimental.stateless_split(tfp.random.sanitize_seed(seed), num_samples)
         return tf.stack([self.bijector.inverse(draw(seed=each)) for each in tf.unstack(seeds)])
 
+    def typical_prior(self, num_samples: int = 500) -> np.ndarray:
+        """Return fixed draws of the prior, `[n, D]`, clipped to their central 98 %: heavy tails have no useful deviation."""
+        draws = self.sample_prior(num_samples, seed=(1, 2)).numpy()
+        return np.clip(draws, *np.quantile(draws, [0.01, 0.99], axis=0))
+
     def parameters(self, z: tf.Tensor) -> np.ndarray:
         """Return the unknown parts of vectors `[n, D]` as an array `[n, len(labels)]`."""
         flat = tf.nest.flatten(self.bijector.forward(z))

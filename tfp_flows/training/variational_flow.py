@@ -128,13 +128,17 @@ class VariationalFlow(TrainedModel):
                 f'`proposal` must have the event shape {flow.event_shape} of the flow, and needs `objective="forward_kl"`, got '
                 f"{proposal}."
             )
-        self.proposal = wide_normal(flow) if proposal is None else proposal
+        self._proposal, self._untrained = proposal, None
         found = tracking.find(flow)
         if not found.trainable_variables:
             raise ValueError(f"{flow} has no trainable variable, so there is nothing to train.")
         self._adopt(found)
         self._log_means("elbo", *([] if self.log_normalizer is None else ["kl"]))
         self.built = True
+        if proposal is None and self.alpha is None:
+            self._proposal = wide_normal(flow)
+        elif proposal is None:
+            self._untrained = [weight.numpy() for weight in self._adopted]
 
     @classmethod
     def from_model(
@@ -170,6 +174,23 @@ class VariationalFlow(TrainedModel):
         made = cls(posterior.distribution, posterior.target, seed=seed, **own)
         made.posterior = posterior
         return made
+
+    @property
+    def proposal(self) -> tfd.Distribution:
+        """The proposal of `"forward_kl"` and `diagnose`. Without one, it is made at its first use, from the untrained flow."""
+        if self._proposal is None:
+            trained = [weight.numpy() for weight in self._adopted]
+            self._assign(self._untrained)
+            try:
+                self._proposal = wide_normal(self.flow)
+            finally:
+                self._assign(trained)
+            self._untrained = None
+        return self._proposal
+
+    def _assign(self, values: list) -> None:
+        for weight, value in zip(self._adopted, values, strict=True):
+            weight.assign(value)
 
     def call(self, seed, training=None):
         """Return samples and their log-density. Keras passes `training` to the networks through its call context."""
