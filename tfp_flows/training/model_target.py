@@ -128,6 +128,11 @@ def without_warnings_of_loops():
         yield
 
 
+def by_name(parts: Any) -> dict[str, Any]:
+    """Return the parts of a joint distribution by name; none if it has no names."""
+    return dict(parts) if isinstance(parts, dict) else dict(zip(getattr(parts, "_fields", ()), parts, strict=False))
+
+
 def _unpack(model: Any) -> tuple[Any, Callable, list[str], list[list[tuple[tfd.Distribution, Any]]]]:
     """Return prior, log-density of the unknown parts, their names, and their distributions and values in two draws."""
     if isinstance(model, _Pinned):

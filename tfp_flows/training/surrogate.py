@@ -67,13 +67,17 @@ def surrogate_posterior(
       (['loc', 'scale'], TensorShape([5]))
     """
     target = ModelTarget(model)
+    return SurrogatePosterior(flow_over(target, recipe, seed=seed, **options), target)
+
+
+def flow_over(target: ModelTarget, recipe: Callable | None, *, seed: int | None, **options) -> tfd.Distribution:
+    """Return an untrained flow over the unconstrained vectors of a target, at the scale of its prior."""
     if recipe is None:
         recipe = iaf if target.event_size > 1 else spline_autoregressive
         options = {"base": "trainable", "num_layers": 3 if target.event_size > 1 else 1, **options}
     rows = target.typical_prior()
     options = {"preprocess": standardize(rows, dtype=target.dtype, name="scale_of_prior"), **options}
-    flow = recipe(target.event_size, seed=seed, dtype=target.dtype, **options)
-    return SurrogatePosterior(flow, target)
+    return recipe(target.event_size, seed=seed, dtype=target.dtype, **options)
 
 
 def options_of(function: Callable, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
