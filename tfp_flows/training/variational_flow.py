@@ -376,6 +376,9 @@ class VariationalFlow(TrainsOnObservations, TrainedModel):
 
     def get_config(self) -> dict:
         raise ValueError(
-            "A VariationalFlow cannot be described in a .keras file, because its target is a function. Keep the flow: "
-            "tff.FlowModel(flow).save('flow.keras'), or the weights: model.save_weights('x.weights.h5')."
+            "A VariationalFlow cannot be saved to a .keras file as a whole, because its target is code. Save the flow: "
+            "tff.FlowModel(model.flow).save('flow.keras'). After loading, "
+            "flow = keras.models.load_model('flow.keras').distribution is the flow, and "
+            "tff.SurrogatePosterior(flow, tff.ModelTarget(pinned)) the posterior of a model. To train further, build this "
+            "model with the same code, and use model.save_weights('x.weights.h5') and load_weights."
         )
