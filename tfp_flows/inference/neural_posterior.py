@@ -98,7 +98,8 @@ class NeuralPosterior:
             if observed not in values:
                 raise ValueError(f"`observed` must be the name of a part, one of {sorted(values)}, got {observed!r}.")
             model = prior.experimental_pin(**{observed: values[observed]})
-        self.target = ModelTarget(model)
+        # A sigmoid would distort what the flow has to learn, whose width then depends on its place in the interval.
+        self.target = ModelTarget(model, uniform="softclip")
         self.flow: FlowDistribution | None = None
         self.model: FlowModel | None = None
 

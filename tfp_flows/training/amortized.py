@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,6 +66,16 @@ class ObservedTarget(tf.Module):
         return several.shape == [3] and np.allclose(several, single, rtol=1e-3, atol=1e-3)
 
 
+def _takes_two(function: Callable) -> bool:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError:
+        return False
+    except ValueError:  # no signature is known
+        pass
+    return True
+
+
 class TrainsOnObservations:
     """The part of `VariationalFlow` for conditional flows."""
 
@@ -74,6 +86,11 @@ class TrainsOnObservations:
         if self.alpha is None:
             raise ValueError(
                 '`objective` must not be "forward_kl" for a conditional flow: NeuralPosterior minimizes it.'
+            )
+        if not _takes_two(self.target_log_prob_fn):
+            raise ValueError(
+                "`target_log_prob_fn` must take (z, x) and return log p(z, x) for a conditional flow, whose conditions are the "
+                f"observations x, got {self.target_log_prob_fn!r}."
             )
         if self.log_normalizer is not None:
             raise ValueError(
