@@ -45,6 +45,8 @@ class NeuralPosterior:
       recipe: Recipe of the flow; its options are the remaining keywords.
       encoder: Keras layer or model from data `[N, *x_shape]` to features `[N, F]`, for data that are no vectors. `"set"` makes
         one for `n` exchangeable observations `[N, n, D]`, which does not depend on their order.
+      uniform: Map of parameters with a uniform prior (see `ModelTarget`). `"softclip"` is better for posteriors that are narrow
+        and inside of the bounds, whose width a sigmoid makes depend on their place.
       seed: Integer seed of simulations, initial weights and held-out rows. The order of batches follows
         `keras.utils.set_random_seed`.
       options: Options of the recipe, such as `num_layers`.
@@ -77,6 +79,7 @@ class NeuralPosterior:
         observed: str | None = None,
         recipe: Callable[..., FlowDistribution] = spline_autoregressive,
         encoder: Any = None,
+        uniform: str = "sigmoid",
         seed: int | None = None,
         **options,
     ):
@@ -98,8 +101,7 @@ class NeuralPosterior:
             if observed not in values:
                 raise ValueError(f"`observed` must be the name of a part, one of {sorted(values)}, got {observed!r}.")
             model = prior.experimental_pin(**{observed: values[observed]})
-        # A sigmoid would distort what the flow has to learn, whose width then depends on its place in the interval.
-        self.target = ModelTarget(model, uniform="softclip")
+        self.target = ModelTarget(model, uniform=uniform)
         self.flow: FlowDistribution | None = None
         self.model: FlowModel | None = None
 
