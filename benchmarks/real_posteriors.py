@@ -54,7 +54,7 @@ def german_credit(folder):
     labels = tf.cast(~good, tf.float32)
 
     def log_likelihood(weights):
-        logits = tf.linalg.matmul(weights, x, transpose_b=True)
+        logits = tf.einsum("nd,...d->...n", x, weights)
         return -tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(tf.zeros_like(logits) + labels, logits), axis=-1)
 
     return tfd.Sample(tfd.Normal(0.0, 1.0), 25, name="weights"), log_likelihood
