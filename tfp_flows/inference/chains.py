@@ -135,7 +135,7 @@ class Chains:
         if training_steps and self.flow.trainable_variables:
             trainer = FisherModel(self.flow, seed=self.seed)
             trainer.compile(optimizer=keras.optimizers.Adam(2e-3, global_clipnorm=1.0))
-        z = self._start(target)
+        z = self._start(target, scale is None and not training_steps)
         if scale is not None and isinstance(target, ModelTarget):
             scale.adapt(target.typical_prior())
         kept: list[tuple[np.ndarray, np.ndarray]] = []
@@ -163,8 +163,8 @@ class Chains:
                 trainer.fit(points, gradients, steps=max(1, training_steps // 4))
         return z
 
-    def _start(self, target) -> tf.Tensor:
-        if isinstance(target, ModelTarget):
+    def _start(self, target, fitted: bool) -> tf.Tensor:
+        if isinstance(target, ModelTarget) and not fitted:
             z = target.sample_prior(self.count, seed=(self.seed, 0))
             center = np.median(target.typical_prior(), axis=0).astype(self.flow.dtype.as_numpy_dtype)
             return center + 0.5 * (tf.cast(z, self.flow.dtype) - center)
