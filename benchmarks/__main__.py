@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000, help="of planar and neutra (default: 5000)")
     parser.add_argument("--epochs", type=int, default=20, help="of vae and dynamics (default: 20)")
     parser.add_argument("--minutes", type=float, default=20, help="of images, for each model (default: 20)")
+    parser.add_argument("--data", help="folder of the data files of posterior's cases german_credit and radon")
     parser.add_argument("--mnist", help="folder of MNIST's IDX files, for vae and images")
     parser.add_argument("--rows", type=int, default=60_000, help="training images, for images (default: all)")
     parser.add_argument(

@@ -3,6 +3,7 @@
 - `two_moons`, `gaussian_linear`, `gaussian_mixture`, `slcp`: tasks of Lueckmann et al. (2021, arXiv:2101.04653), by
   `NeuralPosterior` from 1000 and 10,000 simulations; mean accuracy of the classifier two-sample test over 5 observations
   against draws from the exact posterior.
+- `eight_schools`, `german_credit`, `radon`: real data with published moments (`benchmarks.real_posteriors`).
 - `funnel`: Neal's funnel in 101 dimensions, by `tff.mcmc.sample` with a flow that warm-up trains, and without.
 """
 
@@ -11,6 +12,8 @@ from __future__ import annotations
 import time
 
 import numpy as np
+
+from benchmarks import real_posteriors
 
 SIMULATIONS, OBSERVATIONS, DRAWS = (1000, 10_000), 5, 2000
 # Published figures of neural posterior estimation from 1000 and 10,000 simulations.
@@ -195,8 +198,10 @@ def funnel(flow, seed: int, num_samples: int) -> dict:
 
 def measure(options) -> list[dict]:
     results = []
-    for name in options.cases or [*TASKS, "funnel"]:
-        if name == "funnel":
+    for name in options.cases or [*TASKS, *real_posteriors.MODELS, "funnel"]:
+        if name in real_posteriors.MODELS:
+            results += real_posteriors.measure(name, options.data)
+        elif name == "funnel":
             results += [funnel("train", 1, 150), funnel(None, 1, 150)]
         else:
             results += [estimate(name, simulations, 1) for simulations in SIMULATIONS]
@@ -207,7 +212,7 @@ def measure(options) -> list[dict]:
 def table(results: list[dict]) -> str:
     """A table for each kind of task."""
     lines = []
-    for kind in ("c2st", "gradients"):
+    for kind in ("c2st", "gradients", "parameters"):
         rows = [r for r in results if kind in r]
         if rows:
             names = list(rows[0])

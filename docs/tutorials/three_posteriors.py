@@ -102,37 +102,23 @@ print(variational.diagnose(4000, seed=1))
 # [arXiv:1903.03704](https://arxiv.org/abs/1903.03704)). Monte Carlo corrects what is wrong in the flow: its draws are
 # exact in the limit.
 #
-# `TransformedTransitionKernel` takes `flow.bijector`. `target_log_prob_fn` is the unconstrained target of the model.
+# `tff.mcmc.sample` takes the model and the flow. With `training_steps=0` it keeps the flow as it is; by default it trains one
+# during warm-up. Printing the result shows R-hat, effective sample sizes and divergences, and says so if the chains did
+# not mix.
 
 # %%
-flow, target = variational.flow, variational.target_log_prob_fn
-hmc = tfp.mcmc.HamiltonianMonteCarlo(target, step_size=0.5, num_leapfrog_steps=4)
-kernel = tfp.mcmc.TransformedTransitionKernel(hmc, bijector=flow.bijector)
-kernel = tfp.mcmc.DualAveragingStepSizeAdaptation(
-    kernel, num_adaptation_steps=150, target_accept_prob=0.8
+result = tff.mcmc.sample(
+    pinned,
+    variational.flow,
+    training_steps=0,
+    num_chains=8,
+    num_samples=500,
+    num_warmup=100,
+    kernel="hmc",
+    seed=1,
 )
-
-
-@tf.function
-def run_chains():
-    return tfp.mcmc.sample_chain(
-        num_results=500,
-        num_burnin_steps=200,
-        current_state=flow.sample(8, seed=2),
-        kernel=kernel,
-        trace_fn=lambda _, results: results.inner_results.inner_results.is_accepted,
-        seed=[1, 2],
-    )
-
-
-chains, accepted = run_chains()
-effective = tfp.mcmc.effective_sample_size(chains, cross_chain_dims=1)
-print("accepted:", round(float(tf.reduce_mean(tf.cast(accepted, tf.float32))), 2))
-print("R-hat:", tfp.mcmc.potential_scale_reduction(chains).numpy().round(3))
-print(
-    "effective samples of", chains.shape[0] * chains.shape[1], "draws:", effective.numpy().round()
-)
-chain_draws = target.bijector.forward(tf.reshape(chains, [-1, 2]))
+print(result)
+chain_draws = {name: np.ravel(result.draws[name]) for name in names}
 
 # %% [markdown]
 # ## Third way: neural posterior estimation
@@ -212,7 +198,7 @@ for name, draws in found.items():
 # ## Exercises
 #
 # 1. Let 1, 1, 4 and 4 animals die. Which of the three ways must you run again?
-# 2. Run HMC with `bijector=tfp.bijectors.Identity()`, and compare the effective sample sizes.
+# 2. Run the chains without the flow, by `tff.mcmc.sample(pinned, None, kernel="hmc")`, and compare the effective sample sizes.
 # 3. Replace the prior of the slope by `tfd.LogNormal(2.0, 1.0)`, which is positive. Nothing else needs to change:
 #    compute the three posteriors and the grid again.
 # 4. Train the neural posterior on 2000 simulations. Which of its moments become wrong?

@@ -93,6 +93,7 @@ def test_reverse_kl_of_two_normals():
     exact = np.sum((mean**2 + scale**2 - 1.0) / 2.0 - np.log(scale))
     found = diagnostics.reverse_kl(q, target)
     np.testing.assert_allclose(found, (exact, 1.0), rtol=1e-8)
+    np.testing.assert_allclose(diagnostics.reverse_kl(q, target, resolution=160), (exact, 1.0), rtol=1e-4)
     weights = diagnostics.importance_diagnostics(q, target, num_samples=20_000, seed=1)
     assert abs(weights.elbo - (2.5 - exact)) < 4 * weights.elbo_error
     np.testing.assert_allclose(weights.log_normalizer, 2.5, atol=0.05)

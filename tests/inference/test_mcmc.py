@@ -158,3 +158,14 @@ def test_draws_depend_on_the_seed_alone():
     first = draws()
     tf.random.set_seed(2)
     np.testing.assert_array_equal(first, draws())
+
+
+def test_progress_is_a_bar_or_lines(capsys):
+    options = {"event_size": 2, "num_chains": 2, "num_samples": 25, "num_warmup": 25, "kernel": "hmc", "seed": 1}
+    tff.mcmc.sample(NORMAL.log_prob, None, verbose=2, **options)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["warm-up 1/1", *(f"sampling {i}/6" for i in range(1, 7))]
+    tff.mcmc.sample(NORMAL.log_prob, None, verbose=1, **options)
+    assert "7/7" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="`verbose` must be"):
+        tff.mcmc.sample(NORMAL.log_prob, None, verbose=3, **options)

@@ -167,3 +167,17 @@ def test_a_bound_that_depends_on_another_part_in_few_draws_is_not_frozen():
     assert np.all(np.isfinite(z))
     assert np.max(target.parameters(z)[:, 1]) > 1.5
     assert np.all(np.isfinite(target(z)))
+
+
+def test_soft_clipping_keeps_uniform_parts_inside_and_is_linear_there():
+    prior = tfd.Independent(tfd.Uniform([-10.0, 0.0], [10.0, 1.0]), 1)
+    target = tff.ModelTarget((prior, lambda theta: 0.0), uniform="softclip")
+    z = tf.constant([[0.3, 0.5], [-4.0, 0.2]])
+    np.testing.assert_allclose(target.bijector.forward(z), z, atol=1e-4)
+    far = target.bijector.forward(tf.constant([[-11.0, 1.05]])).numpy()[0]
+    assert np.all((far > [-10.0, 0.0]) & (far < [10.0, 1.0]))
+    grid = np.stack(np.meshgrid(np.linspace(-14, 14, 800), np.linspace(-0.3, 1.3, 400)), -1).reshape(-1, 2).astype("f4")
+    mass = np.sum(np.exp(target(tf.constant(grid)))) * (28 / 799) * (1.6 / 399)
+    np.testing.assert_allclose(mass, 1.0, atol=5e-3)
+    with pytest.raises(ValueError, match="`uniform` must be"):
+        tff.ModelTarget((prior, lambda theta: 0.0), uniform="logit")

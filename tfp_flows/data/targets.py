@@ -86,10 +86,11 @@ class Target:
         points, log_weights = self.quadrature()
         return float(tf.reduce_logsumexp(self.log_prob(tf.constant(points)) + log_weights))
 
-    def quadrature(self, reach: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def quadrature(self, reach: float | None = None, resolution: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return points `[n, 2]` and log-weights `[n]` of a Gauss-Legendre rule on `[-reach, reach]^2`, for `D = 2` only.
 
-        By default, `reach` covers the box with its walls, or is 8 without a box.
+        By default, `reach` covers the box with its walls, or is 8 without a box. `resolution` is the least number of points
+        along each axis; `None` takes 6 in each panel of length 0.1.
         """
         if self.event_size != 2:
             raise ValueError(f"Quadrature needs two dimensions, {self.name} has {self.event_size}.")
@@ -100,7 +101,8 @@ class Target:
         panels = [np.linspace(a, b, max(2, 1 + round((b - a) / _PANEL)))[:-1] for a, b in itertools.pairwise(ends)]
         edges = np.concatenate([*panels, [reach]])
         edges = np.concatenate([-edges[:0:-1], edges])
-        nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+        count = _NODES if resolution is None else -(-positive_int("resolution", resolution) // (len(edges) - 1))
+        nodes, weights = np.polynomial.legendre.leggauss(count)
         half = np.diff(edges) / 2.0
         x = ((edges[:-1] + half)[:, None] + half[:, None] * nodes).ravel()
         w = np.log((half[:, None] * weights).ravel())

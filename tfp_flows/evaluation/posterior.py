@@ -13,6 +13,7 @@ import tensorflow_probability as tfp
 
 from tfp_flows.checks import positive_int
 from tfp_flows.evaluation.arviz import inference_data, pareto_shape
+from tfp_flows.evaluation.importance import importance_diagnostics
 from tfp_flows.seeds import resolve_seed
 
 tfd = tfp.distributions
@@ -129,22 +130,19 @@ def posterior_diagnostics(
       0.5
     """
     n, seed = positive_int("num_samples", num_samples, 100), resolve_seed(seed) % 2**31
-    z, log_q = distribution.experimental_sample_and_log_prob(n, seed=(seed, 0))
-    log_w = np.asarray(target_log_prob_fn(z), np.float64) - np.asarray(log_q, np.float64)
-    if np.any(np.isnan(log_w)):
-        raise ValueError(f"`target_log_prob_fn` must not be NaN, and is at {np.isnan(log_w).sum()} of {n} samples.")
-    top = np.max(log_w)
-    w = np.exp(log_w - top)
+    found = importance_diagnostics(distribution, target_log_prob_fn, num_samples=n, seed=seed)
+    z = found.samples
+    w = np.exp(found.log_weights - np.max(found.log_weights))
     share = w / np.sum(w)
     draws = np.asarray(getattr(target_log_prob_fn, "parameters", np.asarray)(z), np.float64)
     weighted_mean = share @ draws
     return PosteriorDiagnostics(
-        elbo=float(np.mean(log_w)),
-        elbo_error=float(np.std(log_w, ddof=1) / math.sqrt(n)),
-        iwelbo=float(top + np.log(np.mean(w))),
-        iwelbo_error=float(np.std(w, ddof=1) / np.mean(w) / math.sqrt(n)),
-        effective_sample_size=float(1.0 / np.sum(share**2) / n),
-        pareto_k=pareto_shape(log_w),
+        elbo=found.elbo,
+        elbo_error=found.elbo_error,
+        iwelbo=found.log_normalizer,
+        iwelbo_error=found.log_normalizer_error,
+        effective_sample_size=found.effective_sample_size,
+        pareto_k=pareto_shape(found.log_weights),
         coverage=_coverage(distribution, target_log_prob_fn, proposal, z, n, seed),
         labels=list(getattr(target_log_prob_fn, "labels", [f"z[{i}]" for i in range(draws.shape[1])])),
         mean=draws.mean(axis=0),
@@ -152,7 +150,7 @@ def posterior_diagnostics(
         weighted_mean=weighted_mean,
         weighted_deviation=np.sqrt(share @ (draws - weighted_mean) ** 2),
         draws=draws,
-        log_weights=log_w,
+        log_weights=found.log_weights,
     )
 
 

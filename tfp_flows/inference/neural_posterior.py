@@ -21,7 +21,7 @@ from tfp_flows.recipes import spline_autoregressive
 from tfp_flows.seeds import resolve_seed, split_seed
 from tfp_flows.training.callbacks import EarlyStopping
 from tfp_flows.training.flow_model import FlowModel
-from tfp_flows.training.model_target import ModelTarget, without_warnings_of_loops
+from tfp_flows.training.model_target import ModelTarget, by_name, without_warnings_of_loops
 
 tfd = tfp.distributions
 
@@ -45,6 +45,8 @@ class NeuralPosterior:
       recipe: Recipe of the flow; its options are the remaining keywords.
       encoder: Keras layer or model from data `[N, *x_shape]` to features `[N, F]`, for data that are no vectors. `"set"` makes
         one for `n` exchangeable observations `[N, n, D]`, which does not depend on their order.
+      uniform: Map of parameters with a uniform prior (see `ModelTarget`). `"softclip"` is better for posteriors that are narrow
+        and inside of the bounds, whose width a sigmoid makes depend on their place. Rare draws then round to a bound.
       seed: Integer seed of simulations, initial weights and held-out rows. The order of batches follows
         `keras.utils.set_random_seed`.
       options: Options of the recipe, such as `num_layers`.
@@ -77,6 +79,7 @@ class NeuralPosterior:
         observed: str | None = None,
         recipe: Callable[..., FlowDistribution] = spline_autoregressive,
         encoder: Any = None,
+        uniform: str = "sigmoid",
         seed: int | None = None,
         **options,
     ):
@@ -94,11 +97,11 @@ class NeuralPosterior:
         model = (prior, lambda theta: 0.0)
         if observed is not None:
             example = prior.sample(seed=_pair(self._seeds[0]))
-            values = _by_name(example)
+            values = by_name(example)
             if observed not in values:
                 raise ValueError(f"`observed` must be the name of a part, one of {sorted(values)}, got {observed!r}.")
             model = prior.experimental_pin(**{observed: values[observed]})
-        self.target = ModelTarget(model)
+        self.target = ModelTarget(model, uniform=uniform)
         self.flow: FlowDistribution | None = None
         self.model: FlowModel | None = None
 
@@ -122,7 +125,7 @@ class NeuralPosterior:
             else:
                 with without_warnings_of_loops():
                     theta = self._prior.sample(n, seed=_pair(seeds[0]))
-                theta = _by_name(theta)
+                theta = by_name(theta)
                 x = theta.pop(self._observed)
                 theta = tf.nest.pack_sequence_as(self._structure(), [theta[name] for name in self._names()])
             x = np.asarray(x)
@@ -337,11 +340,6 @@ class NeuralPosterior:
         flat = tf.reshape(draws, [-1, draws.shape[-1]])
         draws = self.target.parameters(flat).reshape([num_samples, len(x), -1])
         return sbc_ranks(self.target.parameters(z), draws, labels=self.target.labels, seed=seed)
-
-
-def _by_name(parts: Any) -> dict[str, Any]:
-    """Return the parts of a joint distribution by name; none if it has no names."""
-    return dict(parts) if isinstance(parts, dict) else dict(zip(getattr(parts, "_fields", ()), parts, strict=False))
 
 
 def _set_encoder(seed: int) -> keras.Sequential:

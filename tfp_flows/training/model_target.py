@@ -13,11 +13,13 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_flows._compat_tfp import part_names
+from tfp_flows.checks import one_of
 from tfp_flows.registry import serializable
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 _Pinned = tfp.experimental.distributions.JointDistributionPinned
 _NUM_CHECKS = 100  # prior draws that a fixed map must invert
+_SOFTNESS = 0.02  # of "softclip", as a fraction of the interval
 _SEEDS = ((1, 2), (3, 4))  # of the two prior draws that show which shapes and bounds depend on other parts
 
 
@@ -30,6 +32,7 @@ class ModelTarget(tf.Module):
     Args:
       model: A pinned joint distribution, `joint.experimental_pin(y=y)`, of any `tfd.JointDistribution`; or a pair
         `(prior, log_likelihood)` of a distribution and a callable from its samples to `[...]`, in nats.
+      uniform: Map of parts with a uniform prior: `"sigmoid"`, or `"softclip"`, which is nearly linear inside of the bounds.
 
     Attributes:
       event_size: Size `D` of the vector.
@@ -46,13 +49,14 @@ class ModelTarget(tf.Module):
       (1, ['scale'], TensorShape([5]))
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, *, uniform: str = "sigmoid"):
         super().__init__(name="model_target")
+        one_of("uniform", uniform, ("sigmoid", "softclip"))
         prior, self._log_prob, names, draws = _unpack(model)
         _check_parts(names, draws)
         self.model, self._prior = model, prior
         self._event_shape = tf.nest.map_structure(tf.TensorShape, prior.event_shape)
-        self.bijector = _vector_to_parts(prior, names, draws, self._event_shape)
+        self.bijector = _vector_to_parts(prior, names, draws, self._event_shape, uniform == "softclip")
         self.event_size = int(self.bijector.inverse_event_shape(self._event_shape)[-1])
         self.dtype = tf.as_dtype(tf.nest.flatten(prior.dtype)[0])
         # A tuple, since `tf.Module` replaces lists by its own kind.
@@ -109,6 +113,11 @@ class ModelTarget(tf.Module):
         seeds = tf.random.experimental.stateless_split(tfp.random.sanitize_seed(seed), num_samples)
         return tf.stack([self.bijector.inverse(draw(seed=each)) for each in tf.unstack(seeds)])
 
+    def typical_prior(self, num_samples: int = 500) -> np.ndarray:
+        """Return fixed draws of the prior, `[n, D]`, clipped to their central 98 %: heavy tails have no useful deviation."""
+        draws = self.sample_prior(num_samples, seed=(1, 2)).numpy()
+        return np.clip(draws, *np.quantile(draws, [0.01, 0.99], axis=0))
+
     def parameters(self, z: tf.Tensor) -> np.ndarray:
         """Return the unknown parts of vectors `[n, D]` as an array `[n, len(labels)]`."""
         flat = tf.nest.flatten(self.bijector.forward(z))
@@ -121,6 +130,11 @@ def without_warnings_of_loops():
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*stateless sampling", category=UserWarning)
         yield
+
+
+def by_name(parts: Any) -> dict[str, Any]:
+    """Return the parts of a joint distribution by name; none if it has no names."""
+    return dict(parts) if isinstance(parts, dict) else dict(zip(getattr(parts, "_fields", ()), parts, strict=False))
 
 
 def _unpack(model: Any) -> tuple[Any, Callable, list[str], list[list[tuple[tfd.Distribution, Any]]]]:
@@ -182,11 +196,13 @@ def _check_parts(names: list[str], draws: list[list[tuple[tfd.Distribution, Any]
             raise ValueError(f"{what} must have a proper prior: a draw or its density is not finite.")
 
 
-def _support(part: tfd.Distribution) -> tfb.Bijector | None:
+def _support(part: tfd.Distribution, softly: bool = False) -> tfb.Bijector | None:
     """Return the bijector onto the support, `None` for a discrete distribution. Elementwise if possible, for descriptions."""
+    if softly and isinstance(part, tfd.Uniform):
+        return tfb.SoftClip(part.low, part.high, hinge_softness=_SOFTNESS * (part.high - part.low))
     inner = getattr(part, "distribution", None) if isinstance(part, (tfd.Sample, tfd.Independent)) else None
     if inner is not None and (isinstance(part, tfd.Independent) or inner.batch_shape.rank == 0):
-        elementwise = _support(inner)
+        elementwise = _support(inner, softly)
         if elementwise is None or elementwise.forward_min_event_ndims == 0:
             return elementwise
     try:
@@ -200,9 +216,9 @@ def _support(part: tfd.Distribution) -> tfb.Bijector | None:
         ) from error
 
 
-def _vector_to_parts(prior: Any, names: list[str], draws: list, event_shape: Any) -> tfb.Bijector:
+def _vector_to_parts(prior: Any, names: list[str], draws: list, event_shape: Any, softly: bool) -> tfb.Bijector:
     """Return the map from one vector to the unknown parts, without running the model if no support depends on other parts."""
-    supports = [[_support(part) for part, _ in draw] for draw in draws]
+    supports = [[_support(part, softly) for part, _ in draw] for draw in draws]
     parts = _parts(event_shape, names)
     if all(isinstance(part, tf.TensorShape) for part in parts) and all(map(_same_map, *supports, parts)):
         shapes = [s.inverse_event_shape(part).as_list() for s, part in zip(supports[0], parts, strict=True)]

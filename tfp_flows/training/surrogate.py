@@ -6,10 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import tensorflow_probability as tfp
 
-from tfp_flows.bijectors import Standardize, standardize
+from tfp_flows.bijectors import standardize
 from tfp_flows.recipes import iaf, spline_autoregressive
 from tfp_flows.training.model_target import ModelTarget
 
@@ -68,19 +67,17 @@ def surrogate_posterior(
       (['loc', 'scale'], TensorShape([5]))
     """
     target = ModelTarget(model)
+    return SurrogatePosterior(flow_over(target, recipe, seed=seed, **options), target)
+
+
+def flow_over(target: ModelTarget, recipe: Callable | None, *, seed: int | None, **options) -> tfd.Distribution:
+    """Return an untrained flow over the unconstrained vectors of a target, at the scale of its prior."""
     if recipe is None:
         recipe = iaf if target.event_size > 1 else spline_autoregressive
         options = {"base": "trainable", "num_layers": 3 if target.event_size > 1 else 1, **options}
-    options = {"preprocess": _scale_of_prior(target), **options}
-    flow = recipe(target.event_size, seed=seed, dtype=target.dtype, **options)
-    return SurrogatePosterior(flow, target)
-
-
-def _scale_of_prior(target: ModelTarget) -> Standardize:
-    """Return the affine map from standard normal values to the scale of the prior, at which training starts."""
-    draws = target.sample_prior(500, seed=(1, 2)).numpy()
-    low, high = np.quantile(draws, [0.01, 0.99], axis=0)  # heavy tails have no useful deviation
-    return standardize(np.clip(draws, low, high), dtype=target.dtype, name="scale_of_prior")
+    rows = target.typical_prior()
+    options = {"preprocess": standardize(rows, dtype=target.dtype, name="scale_of_prior"), **options}
+    return recipe(target.event_size, seed=seed, dtype=target.dtype, **options)
 
 
 def options_of(function: Callable, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
