@@ -38,31 +38,39 @@ def sample(
     seed: int | None = None,
     verbose: int = 0,
 ) -> MCMCResult:
-    """Draw from the posterior of a model by Hamiltonian Monte Carlo in the coordinates of a flow.
+    """Draw from the posterior of a model by Markov chains (Hamiltonian Monte Carlo) that move in the latent space of a flow.
 
     A good flow turns a posterior with narrow necks and correlations into nearly a standard normal distribution, in which
-    chains move freely (Hoffman et al. 2019, arXiv:1903.03704). By default the flow is trained during warm-up, by the
-    Fisher divergence from the points and gradients of the chains' own trajectories, and then frozen. All chains run as one
-    batch under XLA.
+    chains move freely (Hoffman et al. 2019, arXiv:1903.03704). By default, warm-up trains the flow: its log-density gets
+    the gradient of the target's at the points that the chains visit (Fisher divergence). After that it is fixed. All
+    chains run as one batch under XLA.
 
     Args:
-      model: A pinned joint distribution, a pair `(prior, log_likelihood)`, a `ModelTarget`, or a callable from `[n, D]` to
+      model: A density, not a Keras model: a joint distribution with data fixed by `experimental_pin`, a pair `(prior, log_likelihood)`, a `ModelTarget`, or a callable from `[n, D]` to
         `[n]`: `log p` up to a constant, in TensorFlow.
       flow: `"train"` for a RealNVP that warm-up trains; `None` for a diagonal affine map, as in plain NUTS; or a flow with
         events `[D]`, which warm-up trains if it has trainable variables and `training_steps` is positive.
       event_size: Size `D`, for a callable without an attribute `event_size`.
-      num_chains, num_samples: Number of chains, and of draws of each chain.
-      num_warmup: Number of warm-up steps of each chain, rounded up to multiples of 25; each costs 8 gradients.
-      kernel, max_tree_depth: `"nuts"`, with at most `2^depth` gradients in a trajectory, or `"hmc"`, with 8, for the draws.
+      num_chains: Number of chains.
+      num_samples: Number of draws of each chain.
+      num_warmup: Number of warm-up steps of each chain, rounded up to a multiple of 25. Each costs 8 gradients, with any
+        `kernel`.
+      kernel: How the draws are made after warm-up: `"nuts"`, or `"hmc"` with 8 gradients for each.
+      max_tree_depth: A draw of `"nuts"` takes at most `2^max_tree_depth` gradients.
       target_accept: Acceptance probability that the step size aims at.
-      training_steps: Number of training steps of the flow after warm-up; a sixth of it follows each part of warm-up.
+      training_steps: Number of training steps of the flow at the end of warm-up. In addition, a sixth of this number follows
+        each 25 steps of warm-up, except for the first 25.
       seed: Integer seed of chains and flow.
       verbose: `1` shows a progress bar over the parts of 25 steps, with acceptance, step size, loss of the flow and
         divergences; `2` prints a line for each part; `0` is silent.
 
+    Returns:
+      An `MCMCResult`: `draws` with the structure of the model, `values` `[num_chains, num_samples, P]`, their `labels`, and
+      diagnostics, which `print(result)` shows.
+
     Raises:
       ValueError: If the model is refused by `ModelTarget`, or for an argument out of range.
-      ImportError: If ArviZ is not installed (`pip install "tfp_flows[diagnostics]"`).
+      ImportError: If ArviZ is not installed (`pip install ".[diagnostics]"`).
 
     Example:
       >>> target = tfd.MultivariateNormalTriL([1.0, -2.0], [[1.0, 0.0], [3.0, 0.1]])

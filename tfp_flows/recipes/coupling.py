@@ -49,8 +49,8 @@ def coupling_layers(
     Args:
       event_size: Size `D` of the events, at least 2.
       num_layers: Number of layers, at least 2.
-      mixing: Map after every second layer except the last, to mix the halves: `"reverse"`, `"permute"` (fixed and random) or
-        `"lu"`, a trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
+      mixing: Map after layers 2, 4, 6 and so on, but not after the last, to mix the halves: `"reverse"`, `"permute"` (a random
+        order, drawn once) or `"lu"`, a trainable linear map (see `LULinear`). With two dimensions, only `"lu"` has an effect.
     """
     positive_int("event_size", event_size, 2)
     is_angle = angles_of(support, event_size, normalization)

@@ -198,7 +198,7 @@ def _complete_doc(fn: Callable, like: Callable | None, signature: inspect.Signat
     lines += [f"  {name}: {' '.join(texts[name].split())}" for name in signature.parameters]
     cost = ""
     if facts.density is not None:
-        cost = f" Cost per event and layer of an unconditional flow. `log_prob`: {facts.density}. Sampling: {facts.sampling}."
+        cost = f" Cost per event and layer, without conditions: `log_prob` {facts.density}, sampling {facts.sampling}."
         cost += " A pass is one evaluation of the layer's network." if "pass" in cost else ""
         cost += " The D steps together do about as much arithmetic as one pass." if "in D steps" in cost else ""
         cost += " A scalar solve inverts a monotone function of one number." if "scalar solve" in cost else ""

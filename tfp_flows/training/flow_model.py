@@ -42,25 +42,26 @@ class FlowModel(SavableModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
     `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes the mean negative
-    log-likelihood (NLL), the mean of `-model(x)`, with any Keras optimizer and callbacks. It trains all
-    trainable variables of the distribution. These include the weights of Keras networks inside bijectors: in attributes,
-    in lists, and inside functions.
+    log-likelihood (NLL), the mean of `-model(x)`, with any Keras callbacks and any Keras optimizer, except for gradient
+    accumulation. It trains all trainable variables of the distribution. These include the weights of Keras networks inside
+    bijectors: in attributes, in lists, and inside functions.
 
     Differences from a bare `keras.Model`:
 
-    - `fit(x)` learns p(x), and `compile` takes no `loss`. `validation_data=x_val` may be a bare array.
+    - `fit(x)` learns p(x), and `validation_data=x_val` may be a bare array. `predict(x)` returns log-densities.
+    - `compile` takes no `loss`, and no metrics that compare predictions with `y`.
     - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second.
       `evaluate(x, y)` and `predict(x, y=y)` take the same order. `log_prob` and `sample`, of the flow and of the model,
       take conditions as a keyword: `log_prob(y, conditional_input=x)` and `sample(len(x), conditional_input=x)`.
-    - `fit` initializes `tff.ActNorm` and `tff.BatchNormalization` with its first batch. It cannot do so from a generator:
-      call `adapt` before.
+    - The first `fit` initializes `tff.ActNorm` and `tff.BatchNormalization` with its first batch. It cannot do so from a
+      generator: call `adapt` before.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
     - After `fit` with a `pandas.DataFrame`, `columns` are its column names. Frames with other columns, or in another
       order, are then errors, and `sample(n)` returns a frame.
 
     Args:
-      distribution: A `tfd.Distribution` over one tensor of real numbers, with trainable variables and batch shape `[]`,
-        such as `tff.maf(2)`.
+      distribution: A `tfd.Distribution` over one tensor of real numbers, such as `tff.maf(2)`, with batch shape `[]` and with
+        variables to train. TFP need not find them.
       dequantize: For integer data `0 .. n - 1`, such as images of bytes: the number `n`, or a `UniformDequantization` or
         `VariationalDequantization`. With a number, the model adds uniform noise `u` in [0, 1)
         and trains on `(x + u) / n`, events in [0, 1]. On average over the noise, the loss is an upper bound on the NLL of

@@ -28,9 +28,9 @@ tfd = tfp.distributions
 class VariationalFlow(TrainsOnObservations, TrainedModel):
     """A Keras 3 model that fits a flow `q` to an unnormalized density `p`, by default by the reverse KL divergence.
 
-    `fit(steps_per_epoch=..., epochs=...)` needs no data. Each step draws `sample_size` points `z` from the flow and
-    minimizes the mean of `log q(z) - beta log p(z)` with any Keras optimizer and callbacks (Rezende and Mohamed 2015,
-    arXiv:1505.05770). With `beta = 1` its negative is the evidence lower bound (ELBO). The ELBO is at most `log Z`, the
+    `fit(steps_per_epoch=..., epochs=...)` needs no data. With the default objective, each step draws `sample_size` points
+    `z` from the flow and minimizes the mean of `log q(z) - log p(z)` with any Keras optimizer and callbacks (Rezende and
+    Mohamed 2015, arXiv:1505.05770). Minus this mean is the evidence lower bound (ELBO). The ELBO is at most `log Z`, the
     log of the integral of `p`, and `log Z - ELBO` is the reverse KL divergence. Training changes `flow` in place: draw
     samples with `flow.sample(n)`, and evaluate densities with `flow.log_prob(z)`.
 
@@ -45,31 +45,31 @@ class VariationalFlow(TrainsOnObservations, TrainedModel):
       flow: A flow, or any distribution of one tensor with reparameterized samples. A conditional flow has observations as
         conditions.
       target_log_prob_fn: Callable from `[n, *event_shape]` to `[n]`: `log p`, up to a constant, in TensorFlow. A target
-        of `tff.data.targets` sets `log_normalizer`. A pinned joint distribution or a pair `(prior, log_likelihood)` is allowed
-        too (see `ModelTarget`, and `from_model`). For a conditional flow, a callable from `[n, D]` and observations `[n, C]`
-        to `log p(z, x)`, `[n]`.
+        of `tff.data.targets` sets `log_normalizer`. A joint distribution with fixed data,
+        `joint.experimental_pin(y=data)`, or a pair `(prior, log_likelihood)` is allowed too (see `from_model`). For a
+        conditional flow, a callable from `[n, D]` and observations `[n, C]` to `log p(z, x)`, `[n]`.
       objective: The divergence that training minimizes.
 
         - `"reverse_kl"`: `E_q[log q - log p]`. It may lose modes of `p`.
-        - `"importance_weighted"`: minus the bound `E_q[log 1/K sum_k p(z_k) / q(z_k)]` on `log Z` (Burda et al. 2015,
-          arXiv:1509.00519), for `q` as the proposal of importance sampling.
-        - A number `alpha >= 0`: minus the Renyi bound `1 / (1 - alpha) E_q[log 1/K sum_k (p(z_k) / q(z_k))^(1 - alpha)]` (Li
-          and Turner 2016, arXiv:1602.02311). It is the bound above for 0 and the ELBO for 1.
-        - `"forward_kl"`: `E_p[log p - log q]`, with self-normalized importance weights of the samples (Bornschein and
-          Bengio 2014, arXiv:1406.2751). It covers all modes that `proposal` reaches.
+        - `"importance_weighted"`: minus the bound `E_q[log((1/K) sum_k p(z_k) / q(z_k))]` on `log Z` (Burda et al. 2015,
+          arXiv:1509.00519). Use it if you will correct the samples of `q` by importance weights.
+        - A number `alpha >= 0`: minus the Renyi bound `1 / (1 - alpha) E_q[log((1/K) sum_k (p(z_k) / q(z_k))^(1 - alpha))]`
+          (Li and Turner 2016, arXiv:1602.02311). 0 gives `"importance_weighted"`, and the limit 1 `"reverse_kl"`.
+        - `"forward_kl"`: `E_p[log p - log q]`, estimated from samples of the flow and of `proposal`, with importance weights
+          that are scaled to sum to one (Bornschein and Bengio 2014, arXiv:1406.2751). It covers all modes that
+          `proposal` reaches.
       proposal: Distribution from which `"forward_kl"` draws a quarter of its samples; it should reach all of the target. By
         default, a normal distribution with the mean and three times the standard deviations of the untrained flow.
       num_importance_samples: Number `K` of samples in each term of a bound; it must divide `sample_size`.
-      sample_size: Number of samples that each replica draws in a step, 256 by default; of a conditional flow, for each
-        observation, 16 by default. Each costs one pass through the flow with its log-det,
-        and one evaluation of the target; with `"forward_kl"`, a `log_prob` of the flow in addition.
-      beta: Inverse temperature of the target: a number, or a function of the step such as `linear_annealing()`. Small
-        initial values help to keep a flow from collapsing to one mode.
-      path_derivative: Whether to use the gradient without its score term, which has expectation zero for the ELBO ("sticking
-        the landing", Roeder et al. 2017, arXiv:1703.09194) and is reparameterized for the bounds (Tucker et al. 2018,
-        arXiv:1810.04152). With `beta = 1`, the
-        gradient's variance then vanishes as `q` approaches the normalized `p`. Each step costs an additional
-        `log_prob` of the samples, in the inverse direction.
+      sample_size: Number of samples in a step, on each device: 256 by default. For a conditional flow, the number of samples
+        for each observation: 16 by default. Each costs one pass through the flow with its log-det, and one evaluation of
+        the target; with `"forward_kl"`, a `log_prob` of the flow in addition.
+      beta: Factor of `log p` in the loss: a number, or a function of the step such as `linear_annealing()`. Values below 1
+        flatten the target. Small initial values help to keep a flow from collapsing to one mode.
+      path_derivative: Whether to leave out the score term of the gradient. For the ELBO its mean is zero, so it only adds
+        noise (Roeder et al. 2017, arXiv:1703.09194). For the bounds, it is rewritten instead (Tucker et al. 2018,
+        arXiv:1810.04152). With `beta = 1`, the noise of the gradient then vanishes as `q` approaches the normalized `p`.
+        Each step costs an additional `log_prob` of the samples, which is slow for `iaf`.
       log_normalizer: `log Z` in nats, if known.
       seed: Seed of the samples. The noise of a step depends only on the seed, the step's number and the replica.
       name: Name of the model.
