@@ -46,8 +46,9 @@ def sample(
     chains run as one batch under XLA.
 
     Args:
-      model: A density, not a Keras model: a joint distribution with data fixed by `experimental_pin`, a pair `(prior, log_likelihood)`, a `ModelTarget`, or a callable from `[n, D]` to
-        `[n]`: `log p` up to a constant, in TensorFlow.
+      model: A density, not a Keras model: a joint distribution with data fixed by `experimental_pin`, a pair
+        `(prior, log_likelihood)`, a `ModelTarget`, or a callable from `[n, D]` to `[n]`: `log p` up to a constant, in
+        TensorFlow.
       flow: `"train"` for a RealNVP that warm-up trains; `None` for a diagonal affine map, as in plain NUTS; or a flow with
         events `[D]`, which warm-up trains if it has trainable variables and `training_steps` is positive.
       event_size: Size `D`, for a callable without an attribute `event_size`.
@@ -70,7 +71,7 @@ def sample(
 
     Raises:
       ValueError: If the model is refused by `ModelTarget`, or for an argument out of range.
-      ImportError: If ArviZ is not installed (`pip install ".[diagnostics]"`).
+      ImportError: If ArviZ is not installed (`pip install "tfp_flows[diagnostics]"`).
 
     Example:
       >>> target = tfd.MultivariateNormalTriL([1.0, -2.0], [[1.0, 0.0], [3.0, 0.1]])
