@@ -27,7 +27,16 @@ def repeat(call):
     return [np.asarray(call()) for _ in range(MANY)]
 
 
-@pytest.mark.parametrize("recipe", [tff.maf, tff.real_nvp, tff.planar_flow, tff.spline_coupling, tff.continuous_flow])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        tff.maf,
+        tff.real_nvp,
+        tff.planar_flow,
+        tff.spline_coupling,
+        pytest.param(tff.continuous_flow, marks=pytest.mark.slow),
+    ],
+)
 def test_numbers_stay_the_same_and_few_graphs_serve_all_sizes(recipe):
     flow = recipe(2, num_layers=1 if recipe is tff.continuous_flow else 2, seed=1)
     first, *_, last = repeat(lambda: flow.log_prob(X))

@@ -40,7 +40,7 @@ RANK = {
     "testing": 10,
     "destructors": 10,
     "course": 10,
-    "sklearn": 10,
+    "sklearn": 11,
     "cli": 11,
 }
 FILES = [p for p in ROOT.rglob("*.py") if p != ROOT / "__init__.py"]

@@ -65,6 +65,8 @@ QUICK = {
     "deep_sigmoidal": [(ORDERS[1], True)],
     "quantile_spline": [(ORDERS[0], False)],
     "spline": [(ORDERS[1], True)],
+    "circular_spline": [(ORDERS[1], True)],
+    "bernstein": [(ORDERS[0], False)],
     "others": [(ORDERS[0], False), (ORDERS[1], True)],
 }
 CASES = [(name, order, conditional) for name in TRANSFORMERS for order in ORDERS for conditional in (False, True)]

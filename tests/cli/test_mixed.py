@@ -92,7 +92,7 @@ def test_a_fixed_order_refuses_gaps_and_typing_errors(capsys, tmp_path):
     ROWS.mask(ROWS["age"] > 70).to_csv(tmp_path / "x.csv", index=False)
     code, _, err = run(capsys, "fit", tmp_path / "x.csv", "--out", tmp_path / "y")
     assert code == 2
-    assert "column 'age' of" in err
+    assert "column 'age' must have a value in each row" in err
     assert "use --any-order" in err
     ROWS.astype({"wage": object}).replace({"wage": {ROWS["wage"][4]: "2o.5"}}).to_csv(tmp_path / "x.csv", index=False)
     code, _, err = run(capsys, "fit", tmp_path / "x.csv", "--out", tmp_path / "y")

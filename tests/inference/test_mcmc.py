@@ -38,7 +38,7 @@ def test_moments_and_counts_of_hmc_without_a_flow(plain):
 
 
 def test_a_trained_flow_makes_a_correlated_target_easy_and_stays_frozen():
-    flow = tff.real_nvp(2, num_layers=4, hidden_units=[16], base=None, seed=1)
+    flow = tff.real_nvp(2, num_layers=2, hidden_units=[16], base=None, seed=1)
     result = tff.mcmc.sample(
         NORMAL.log_prob, flow, event_size=2, num_chains=8, num_samples=100, num_warmup=100, training_steps=600, seed=1
     )
@@ -150,7 +150,7 @@ def test_constant_parameters_are_named():
 
 def test_draws_depend_on_the_seed_alone():
     def draws():
-        flow = tff.real_nvp(2, num_layers=2, hidden_units=[4], seed=1)
+        flow = tff.real_nvp(2, num_layers=2, hidden_units=[], seed=1)
         options = {"event_size": 2, "num_chains": 4, "num_samples": 25, "num_warmup": 50, "kernel": "hmc"}
         return tff.mcmc.sample(NORMAL.log_prob, flow, training_steps=60, seed=1, **options).values
 

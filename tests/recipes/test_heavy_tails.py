@@ -96,9 +96,7 @@ MIXED = {
     [
         *((name, "mixed_float16") for name in MIXED),
         *(
-            (name, "mixed_bfloat16")
-            if name in ("own", "real_nvp")
-            else pytest.param(name, "mixed_bfloat16", marks=pytest.mark.slow)
+            (name, "mixed_bfloat16") if name == "own" else pytest.param(name, "mixed_bfloat16", marks=pytest.mark.slow)
             for name in MIXED
         ),
     ],

@@ -70,7 +70,7 @@ def test_bad_rows_are_refused(bad):
         tff.MultivariateStudentT(3).adapt(bad)
 
 
-@pytest.mark.parametrize("rows", [NORMAL, HEAVY])
+@pytest.mark.parametrize("rows", [pytest.param(NORMAL, marks=pytest.mark.slow), HEAVY])
 def test_the_untrained_flow_is_its_base_and_saved(rows, tmp_path):
     flow = tff.table_flow(rows, seed=1)
     base = tff.MultivariateStudentT(3, dtype=tf.float64)

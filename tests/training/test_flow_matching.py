@@ -27,7 +27,9 @@ def fitted(model, x, y=None, steps=600, batch_size=250):
     return model.fit(x, y, batch_size=batch_size, epochs=epochs, verbose=0).history["loss"]
 
 
-@pytest.mark.parametrize(("pairing", "steps"), [("independent", 600), ("optimal_transport", 300)])
+@pytest.mark.parametrize(
+    ("pairing", "steps"), [("independent", 600), pytest.param("optimal_transport", 300, marks=pytest.mark.slow)]
+)
 def test_the_trained_flow_is_a_density_near_the_truth(pairing, steps):
     x = 100.0 * DRAW(4000, 0).astype(np.float32) + 7.0  # `preprocess` hides the units from the network
     model = tff.FlowMatchingModel(flow(preprocess=tff.standardize(x)), pairing=pairing, seed=1)
@@ -103,9 +105,10 @@ def test_saved_and_repeated(tmp_path):
     models = [tff.FlowMatchingModel(flow(), pairing="optimal_transport", seed=s) for s in (4, 4, 5)]
     losses = []
     for model in models:
-        keras.utils.set_random_seed(1)  # the order of the rows
-        losses.append(fitted(model, x, steps=8, batch_size=50))
+        model.compile()
+        losses.append(model.evaluate(x, batch_size=50, verbose=0))
     assert losses[0] == losses[1] != losses[2]
+    fitted(models[0], x, steps=8, batch_size=50)
     models[0].save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert (type(loaded), loaded.pairing, loaded.seed) == (tff.FlowMatchingModel, "optimal_transport", 4)
@@ -162,9 +165,9 @@ def test_images_are_matched_by_a_convolutional_velocity(tmp_path):
     c = np.eye(2, dtype=np.float32)[rng.integers(2, size=400)]
     ramp = np.linspace(-1.0, 1.0, 4) * np.where(c[:, :1] == 1, 1.0, -1.0)
     x = ramp[:, :, None, None] * np.ones([1, 1, 4, 1]) + 0.1 * rng.standard_normal([400, 4, 4, 1])
-    options = {"filters": 8, "alpha": None, "solver": "midpoint", "num_steps": 4, "conditional_size": 2}
+    options = {"filters": 4, "alpha": None, "solver": "midpoint", "num_steps": 4, "conditional_size": 2}
     model = tff.FlowMatchingModel(tff.image_continuous_flow((4, 4, 1), seed=1, **options), seed=1)
-    losses = fitted(model, c, x.astype(np.float32), steps=160, batch_size=100)
+    losses = fitted(model, c, x.astype(np.float32), steps=100, batch_size=100)
     assert losses[-1] < 0.6 * losses[0]
     samples = model.sample(50, conditional_input=[1.0, 0.0], seed=2).numpy()
     assert samples.shape == (50, 4, 4, 1)

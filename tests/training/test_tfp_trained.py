@@ -104,9 +104,9 @@ def trained(flow, epochs=20):
     return model
 
 
-# Nothing can break these but what breaks a neighbor: a network of `made` without hidden layers, in another order, read by
+# Nothing can break these but what breaks a neighbor: `made` without constraints or hidden layers, in another order, read by
 # a function or made by a template (as in `coupling_templates`), and matrices or scales as `triangular` has one.
-ALIKE = ("made_no_hidden", "made_right_to_left", "made_template", "made_bijector_fn", "lu", "scale_shift")
+ALIKE = ("made", "made_no_hidden", "made_right_to_left", "made_template", "made_bijector_fn", "lu", "scale_shift")
 
 
 @pytest.mark.parametrize(

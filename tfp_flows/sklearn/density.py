@@ -14,8 +14,8 @@ from tfp_flows.bijectors import Support, standardize
 from tfp_flows.checks import one_of, positive_int
 from tfp_flows.recipes.recipe import RECIPES
 from tfp_flows.recipes.table import settings_for
+from tfp_flows.tables.fit import TableFit, compile_for, fit_rows, fit_table
 from tfp_flows.training.flow_model import FlowModel
-from tfp_flows.training.table import TableFit, compile_for, fit_rows, fit_table
 
 BLOCK = 1024  # rows of one pass of `score_samples`
 MIN_ROWS = 10
