@@ -36,3 +36,8 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # `docs/tutorials/build.py` runs the notebooks
 nitpicky = True
+# Classes of other packages, which the pages name without a link.
+nitpick_ignore = [
+    ("py:class", "tensorflow.python.framework.tensor.Tensor"),
+    ("py:exc", "sklearn.exceptions.NotFittedError"),
+]

@@ -15,7 +15,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(importlib.import_module("tfp_flows.sklearn.density"), name)
     except ImportError as error:
-        if not (error.name or "").startswith("sklearn"):
+        if not (error.name or "sklearn").startswith("sklearn"):
             raise
         raise ImportError(f'{name} needs scikit-learn 1.6 or newer: pip install "tfp_flows[sklearn]"') from error
     globals()[name] = value
