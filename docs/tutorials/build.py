@@ -29,7 +29,7 @@ import importlib.util
 # Replace REPOSITORY by the address of the repository, or by the path of your clone.
 if importlib.util.find_spec("tfp_flows") is None:
     !git clone --depth 1 REPOSITORY tfp_flows_clone
-    %pip install -q "./tfp_flows_clone[plots,diagnostics,calibration,matching]\""""
+    %pip install -q "./tfp_flows_clone[plots,diagnostics,calibration,matching,sklearn,search]\""""
 SMALL = {
     "epochs": 1,
     "steps_per_epoch": 20,
@@ -39,6 +39,7 @@ SMALL = {
     "num_layers": 2,
     "resolution": 20,
     "frames": 3,
+    "max_trials": 1,
 }
 COLORS = 96
 TENSORFLOW = re.compile(
