@@ -63,13 +63,16 @@ def test_draws_of_bounded_parts_are_inside_and_densities_integrate_to_one():
             [len(theta["loc"]), 3], seed
         )
 
-    posterior = small(prior, simulator)
-    posterior.fit(num_simulations=500, epochs=3, verbose=0)
-    assert posterior.target.labels == ["loc", "scale"]
+    soft = small(prior, simulator)
+    posterior = small(prior, simulator, uniform="sigmoid")
     x = np.array([0.9, 0.1, -0.4], "float32")
-    draws = posterior.sample(2000, x, seed=1)
-    assert np.all(np.abs(draws["loc"]) < 1.0)
-    assert np.all(draws["scale"] > 0.0)
+    for each in (soft, posterior):
+        each.fit(num_simulations=500, epochs=3, verbose=0)
+        assert each.target.labels == ["loc", "scale"]
+        draws = each.sample(2000, x, seed=1)
+        assert np.all(np.abs(draws["loc"]) < 1.0)
+        assert np.all(draws["scale"] > 0.0)
+        assert np.all(np.isfinite(each.log_prob(draws, x)))
     loc, scale = np.meshgrid(np.linspace(-0.9999, 0.9999, 200), np.geomspace(1e-4, 30.0, 400), indexing="ij")
     density = np.exp(posterior.log_prob({"loc": loc.ravel().astype("f4"), "scale": scale.ravel().astype("f4")}, x))
     mass = np.trapezoid(np.trapezoid(density.reshape(loc.shape), scale[0], axis=1), loc[:, 0])

@@ -45,8 +45,8 @@ class NeuralPosterior:
       recipe: Recipe of the flow; its options are the remaining keywords.
       encoder: Keras layer or model from data `[N, *x_shape]` to features `[N, F]`, for data that are no vectors. `"set"` makes
         one for `n` exchangeable observations `[N, n, D]`, which does not depend on their order.
-      uniform: Map of parameters with a uniform prior (see `ModelTarget`). `"softclip"` is better for posteriors that are narrow
-        and inside of the bounds, whose width a sigmoid makes depend on their place. Rare draws then round to a bound.
+      uniform: Map of parameters with a uniform prior (see `ModelTarget`). `"softclip"` is nearly linear, so it keeps the
+        width of narrow posteriors inside of the bounds. `"sigmoid"` is smoother at the bounds.
       seed: Integer seed of simulations, initial weights and held-out rows. The order of batches follows
         `keras.utils.set_random_seed`.
       options: Options of the recipe, such as `num_layers`.
@@ -79,7 +79,7 @@ class NeuralPosterior:
         observed: str | None = None,
         recipe: Callable[..., FlowDistribution] = spline_autoregressive,
         encoder: Any = None,
-        uniform: str = "sigmoid",
+        uniform: str = "softclip",
         seed: int | None = None,
         **options,
     ):

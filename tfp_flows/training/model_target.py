@@ -23,6 +23,14 @@ _SOFTNESS = 0.02  # of "softclip", as a fraction of the interval
 _SEEDS = ((1, 2), (3, 4))  # of the two prior draws that show which shapes and bounds depend on other parts
 
 
+class _SoftClip(tfb.SoftClip):
+    """Soft clipping whose values never round to a bound."""
+
+    def _forward(self, x):
+        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
+        return tf.clip_by_value(super()._forward(x), tf.math.nextafter(low, high), tf.math.nextafter(high, low))
+
+
 class ModelTarget(tf.Module):
     """The unnormalized posterior of a model, over one unconstrained vector.
 
@@ -199,7 +207,7 @@ def _check_parts(names: list[str], draws: list[list[tuple[tfd.Distribution, Any]
 def _support(part: tfd.Distribution, softly: bool = False) -> tfb.Bijector | None:
     """Return the bijector onto the support, `None` for a discrete distribution. Elementwise if possible, for descriptions."""
     if softly and isinstance(part, tfd.Uniform):
-        return tfb.SoftClip(part.low, part.high, hinge_softness=_SOFTNESS * (part.high - part.low))
+        return _SoftClip(part.low, part.high, hinge_softness=_SOFTNESS * (part.high - part.low))
     inner = getattr(part, "distribution", None) if isinstance(part, (tfd.Sample, tfd.Independent)) else None
     if inner is not None and (isinstance(part, tfd.Independent) or inner.batch_shape.rank == 0):
         elementwise = _support(inner, softly)
