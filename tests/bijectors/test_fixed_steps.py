@@ -4,9 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_probability as tfp
 
 import tfp_flows as tff
 from tfp_flows import testing
+from tfp_flows.bijectors.composition import without_invert
+
+tfb, tfd = tfp.bijectors, tfp.distributions
 
 
 def layer(**options):
@@ -105,3 +109,14 @@ def test_the_new_solver_shares_the_weights():
 def test_bad_arguments_are_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_another_solver_reaches_inverted_layers_and_keeps_tolerances():
+    base = tfd.MultivariateNormalDiag(tf.zeros(2, tf.float64))
+    flow = tff.FlowDistribution(base, tfb.Chain([tfb.Invert(layer(rtol=1e-6)), layer(rtol=1e-7, atol=1e-8)]))
+    fast = tff.with_solver(flow, "euler", 3)
+    assert [without_invert(part).solver for part in fast.bijector.bijectors] == ["euler", "euler"]
+    again = tff.with_solver(fast, "dormand_prince")
+    x = testing.draw_events([2], [4])
+    np.testing.assert_array_equal(again.log_prob(x), flow.log_prob(x))
+    assert np.max(np.abs(fast.log_prob(x) - flow.log_prob(x))) > 1e-4

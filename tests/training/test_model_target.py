@@ -6,6 +6,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
+from tfp_flows.training.soft_clip import SoftClip
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 Root = tfd.JointDistributionCoroutine.Root
@@ -174,10 +175,26 @@ def test_soft_clipping_keeps_uniform_parts_inside_and_is_linear_there():
     target = tff.ModelTarget((prior, lambda theta: 0.0), uniform="softclip")
     z = tf.constant([[0.3, 0.5], [-4.0, 0.2]])
     np.testing.assert_allclose(target.bijector.forward(z), z, atol=1e-4)
-    far = target.bijector.forward(tf.constant([[-11.0, 1.05]])).numpy()[0]
-    assert np.all((far > [-10.0, 0.0]) & (far < [10.0, 1.0]))
+    far = tf.constant([[-11.0, 1.05], [11.0, -0.05], [-40.0, -5.0], [40.0, 6.0], [-1e4, -1e4], [1e4, 1e4]])
+    y = target.bijector.forward(far)
+    assert np.all((y.numpy() > [-10.0, 0.0]) & (y.numpy() < [10.0, 1.0]))
+    assert np.all(np.isfinite(target.bijector.inverse(tf.identity(y))))
+    np.testing.assert_allclose(target.bijector.inverse(tf.identity(y))[:2], far[:2], rtol=1e-2)
+    scale = tff.ModelTarget((tfd.Uniform(0.0, 1.0), lambda s: tfd.Normal(0.0, s).log_prob(0.5)), uniform="softclip")
+    assert not np.any(np.isnan(scale(tf.constant([[-0.3], [-1.0], [0.5]]))))  # minus infinity where float32 ends
     grid = np.stack(np.meshgrid(np.linspace(-14, 14, 800), np.linspace(-0.3, 1.3, 400)), -1).reshape(-1, 2).astype("f4")
     mass = np.sum(np.exp(target(tf.constant(grid)))) * (28 / 799) * (1.6 / 399)
     np.testing.assert_allclose(mass, 1.0, atol=5e-3)
     with pytest.raises(ValueError, match="`uniform` must be"):
         tff.ModelTarget((prior, lambda theta: 0.0), uniform="logit")
+
+
+def test_soft_clipping_is_exact_in_both_directions_and_its_log_det_that_of_autodiff():
+    bijector = SoftClip(tf.constant(0.0, tf.float64), tf.constant(3.0, tf.float64), tf.constant(0.06, tf.float64))
+    x = tf.constant(np.linspace(-1.0, 4.0, 201))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = bijector.forward(x)
+    np.testing.assert_allclose(bijector.inverse(tf.identity(y)), x, atol=1e-7)
+    expected = np.log(tape.gradient(y, x))
+    np.testing.assert_allclose(bijector.forward_log_det_jacobian(tf.identity(x), 0), expected, atol=1e-7)

@@ -39,8 +39,9 @@ class ContinuousFlow(FlowBijector):
     fast samples, and an adaptive solver for densities (`with_solver`). Gradients go through all steps.
 
     Cost per direction and event: one pass of the network per evaluation, each with `D` backward passes (exact trace) or
-    one (estimate) for the log-det. The variable `num_evaluations` holds their number in the last call, which is
-    `num_steps` times 1, 2, 2 or 4 for a fixed-step solver. With such a solver, samples need no trace. The rows of a batch
+    one (estimate) for the log-det. The variable `num_evaluations` holds their number in the last call. For a fixed-step
+    solver it is always `num_steps` times 1, 2, 2 or 4, the number for samples, which need no trace. A value with its log-det
+    takes twice as many. The rows of a batch
     share the adaptive steps, so they affect each other within the tolerances. Shapes: `[..., D]` to `[..., D]`; log-det
     `[...]`, in nats.
 
@@ -122,8 +123,9 @@ class ContinuousFlow(FlowBijector):
         elif num_steps is not None:
             raise ValueError(f'`num_steps` must be None for the adaptive solver "{ADAPTIVE}", got {num_steps!r}.')
         self._max_num_steps = positive_int("max_num_steps", max_num_steps)
+        self._tolerances = {"rtol": rtol, "atol": atol}
         options = {"first_step_size": 0.05, "max_num_steps": max_num_steps}
-        self._solver = tfp.math.ode.DormandPrince(rtol=rtol, atol=atol, **options)
+        self._solver = tfp.math.ode.DormandPrince(**self._tolerances, **options)
         # In eager mode, the loops of the solver and of the adjoint would be a hundred times slower.
         self._graphs = {
             (direction, kind): tf.function(functools.partial(fn, direction), reduce_retracing=True, autograph=False)
@@ -131,18 +133,20 @@ class ContinuousFlow(FlowBijector):
             for kind, fn in (("solution", self._run), ("gradient", self._run_back), ("steps", self._run_steps))
         }
 
-    def with_solver(self, solver: str, num_steps: int | None = None, *, rtol=1e-4, atol=1e-4) -> ContinuousFlow:
+    def with_solver(self, solver: str, num_steps: int | None = None, *, rtol=None, atol=None) -> ContinuousFlow:
         """Return a layer with another solver that shares the network, so that training one changes both.
 
         Args:
-          solver, num_steps, rtol, atol: Arguments of the constructor.
+          solver, num_steps: Arguments of the constructor.
+          rtol, atol: Tolerances of the adaptive solver; those of this layer if `None`.
 
         Raises:
           ValueError: If an argument is out of range.
         """
         options = {"trace": "exact" if self._is_exact else "hutchinson", "seed": self._seed, "dtype": self.dtype}
         options |= {"conditional_size": self.conditional_size, "validate_args": self.validate_args, "name": self.name}
-        options |= {"max_num_steps": self._max_num_steps, "rtol": rtol, "atol": atol}
+        given = {key: value for key, value in (("rtol", rtol), ("atol", atol)) if value is not None}
+        options |= {"max_num_steps": self._max_num_steps, **self._tolerances, **given}
         return ContinuousFlow(self.event_size, solver=solver, num_steps=num_steps, network=self._network.fn, **options)
 
     def velocity(self, time, x, conditional_input=None) -> tf.Tensor:

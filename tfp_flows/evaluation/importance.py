@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,19 +23,19 @@ class ImportanceDiagnostics(NamedTuple):
       elbo: Mean of the log-weights, a lower bound of `log Z`. The gap is the reverse KL divergence.
       elbo_error: Standard error of `elbo`.
       log_normalizer: Log of the mean weight, the importance-weighted bound of `log Z` (Burda et al. 2015, arXiv:1509.00519).
-      log_normalizer_error: Standard error of `log_normalizer`.
       effective_sample_size: `(sum w)^2 / sum w^2 / n`, a fraction of the samples; 1 if `q` equals `p`.
       log_weights: Log-weight of each sample, `[n]`.
       samples: The samples, `[n, *event_shape]`.
+      log_normalizer_error: Standard error of `log_normalizer`.
     """
 
     elbo: float
     elbo_error: float
     log_normalizer: float
-    log_normalizer_error: float
     effective_sample_size: float
     log_weights: np.ndarray
     samples: tf.Tensor
+    log_normalizer_error: float
 
 
 def importance_diagnostics(
@@ -53,7 +54,7 @@ def importance_diagnostics(
       seed: Seed of the samples.
 
     Raises:
-      ValueError: If `num_samples` is less than 2, or the target is NaN at a sample.
+      ValueError: If `num_samples` is less than 2, the target is NaN at a sample, or it is zero at all samples.
 
     Example:
       >>> q = tfd.MultivariateNormalDiag(tf.zeros(2), tf.ones(2))
@@ -68,10 +69,14 @@ def importance_diagnostics(
     if np.any(np.isnan(log_w)):
         raise ValueError(f"`target_log_prob_fn` must not be NaN, and is at {np.isnan(log_w).sum()} of {n} samples.")
     top = np.max(log_w)
+    if not np.isfinite(top):
+        raise ValueError(
+            f"`target_log_prob_fn` must be finite somewhere, and is {top} at all {n} samples or the best of them."
+        )
     w = np.exp(log_w - top)
     return ImportanceDiagnostics(
         elbo=float(np.mean(log_w)),
-        elbo_error=float(np.std(log_w, ddof=1) / np.sqrt(n)),
+        elbo_error=float(np.std(log_w, ddof=1) / np.sqrt(n)) if np.all(np.isfinite(log_w)) else math.inf,
         log_normalizer=float(top + np.log(np.mean(w))),
         log_normalizer_error=float(np.std(w, ddof=1) / np.mean(w) / np.sqrt(n)),
         effective_sample_size=float(np.sum(w) ** 2 / np.sum(w**2) / n),

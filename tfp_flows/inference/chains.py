@@ -131,11 +131,11 @@ class Chains:
 
     def warm_up(self, target, parts: int, scale, training_steps: int, target_accept: float, progress) -> tf.Tensor:
         """Run warm-up, adapt scale and step size, and train the flow. Return the chains' points `[C, D]`."""
-        trainer = None
-        if training_steps and self.flow.trainable_variables:
+        trainer, trains = None, bool(training_steps and self.flow.trainable_variables)
+        if trains:
             trainer = FisherModel(self.flow, seed=self.seed)
             trainer.compile(optimizer=keras.optimizers.Adam(2e-3, global_clipnorm=1.0))
-        z = self._start(target, scale is None and not training_steps)
+        z = self._start(target, scale is None and not trains)
         if scale is not None and isinstance(target, ModelTarget):
             scale.adapt(target.typical_prior())
         kept: list[tuple[np.ndarray, np.ndarray]] = []

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow_probability import bijectors as tfb
 
 from tfp_flows.bijectors import ContinuousFlow, get_preprocess_bijector
-from tfp_flows.bijectors.composition import members_of
+from tfp_flows.bijectors.composition import members_of, without_invert
 from tfp_flows.checks import image_sizes, positive_int
 from tfp_flows.distribution import FlowDistribution
 from tfp_flows.networks import VelocityUNet
@@ -108,7 +108,7 @@ def image_continuous_flow(
     return layers
 
 
-def with_solver(flow: FlowDistribution, solver: str, num_steps: int | None = None, *, rtol=1e-4, atol=1e-4):
+def with_solver(flow: FlowDistribution, solver: str, num_steps: int | None = None, *, rtol=None, atol=None):
     """Return a continuous flow with another solver, which shares base, layers and weights with `flow`.
 
     Cost per sample: `num_steps` times 1, 2, 2 or 4 passes for `"euler"`, `"midpoint"`, `"heun"` and `"rk4"`. Keep the
@@ -118,7 +118,7 @@ def with_solver(flow: FlowDistribution, solver: str, num_steps: int | None = Non
       flow: A flow with at least one `ContinuousFlow`, such as those of `continuous_flow` and `image_continuous_flow`.
       solver: `"dormand_prince"`, `"euler"`, `"midpoint"`, `"heun"` or `"rk4"`.
       num_steps: Number of steps; `None` for `"dormand_prince"`.
-      rtol, atol: Tolerances of `"dormand_prince"`.
+      rtol, atol: Tolerances of `"dormand_prince"`; those of the layers if `None`.
 
     Returns:
       A `FlowDistribution`.
@@ -133,9 +133,17 @@ def with_solver(flow: FlowDistribution, solver: str, num_steps: int | None = Non
       (TensorShape([3, 2]), 16)
     """
     members = members_of(flow.bijector) if hasattr(flow, "bijector") else []
-    if not any(isinstance(layer, ContinuousFlow) for layer in members):
+    if not any(isinstance(without_invert(layer), ContinuousFlow) for layer in members):
         raise ValueError(f"`flow` must have a ContinuousFlow, such as tff.continuous_flow(2), got {flow}.")
-    options = {"rtol": rtol, "atol": atol}
-    layers = [b.with_solver(solver, num_steps, **options) if isinstance(b, ContinuousFlow) else b for b in members]
+
+    def changed(layer):
+        if isinstance(layer, ContinuousFlow):
+            return layer.with_solver(solver, num_steps, rtol=rtol, atol=atol)
+        inner = without_invert(layer)
+        if inner is not layer and isinstance(inner, ContinuousFlow):
+            return tfb.Invert(changed(layer.bijector), name=layer.name)
+        return layer
+
+    layers = [changed(layer) for layer in members]
     condition = getattr(flow, "preprocess_condition", None)
     return FlowDistribution(flow.distribution, tfb.Chain(layers), preprocess_condition=condition, name=flow.name)

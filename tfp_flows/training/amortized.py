@@ -125,7 +125,12 @@ class TrainsOnObservations:
                 raise ValueError(f"`{key}` must be left out: a VariationalFlow trains on observations alone.")
         x = self._rows(x)
         if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._rows(kwargs["validation_data"])
+            held_out = kwargs["validation_data"]
+            if isinstance(held_out, tuple):
+                if not held_out or any(part is not None for part in held_out[1:]):
+                    raise ValueError(f"`validation_data` must be observations alone, got a tuple of {len(held_out)}.")
+                held_out = held_out[0]
+            kwargs["validation_data"] = self._rows(held_out)
         self._inputs.check(x, None)
         glance = self._inputs.glance(x, None)
         data, order, kwargs = self._inputs.for_training(x, None, batch_size, kwargs, self.distribute_strategy, glance)

@@ -15,20 +15,13 @@ import tensorflow_probability as tfp
 from tfp_flows._compat_tfp import part_names
 from tfp_flows.checks import one_of
 from tfp_flows.registry import serializable
+from tfp_flows.training.soft_clip import SoftClip
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 _Pinned = tfp.experimental.distributions.JointDistributionPinned
 _NUM_CHECKS = 100  # prior draws that a fixed map must invert
 _SOFTNESS = 0.02  # of "softclip", as a fraction of the interval
 _SEEDS = ((1, 2), (3, 4))  # of the two prior draws that show which shapes and bounds depend on other parts
-
-
-class _SoftClip(tfb.SoftClip):
-    """Soft clipping whose values never round to a bound."""
-
-    def _forward(self, x):
-        low, high = tf.convert_to_tensor(self.low), tf.convert_to_tensor(self.high)
-        return tf.clip_by_value(super()._forward(x), tf.math.nextafter(low, high), tf.math.nextafter(high, low))
 
 
 class ModelTarget(tf.Module):
@@ -207,7 +200,7 @@ def _check_parts(names: list[str], draws: list[list[tuple[tfd.Distribution, Any]
 def _support(part: tfd.Distribution, softly: bool = False) -> tfb.Bijector | None:
     """Return the bijector onto the support, `None` for a discrete distribution. Elementwise if possible, for descriptions."""
     if softly and isinstance(part, tfd.Uniform):
-        return _SoftClip(part.low, part.high, hinge_softness=_SOFTNESS * (part.high - part.low))
+        return SoftClip(part.low, part.high, _SOFTNESS * (part.high - part.low))
     inner = getattr(part, "distribution", None) if isinstance(part, (tfd.Sample, tfd.Independent)) else None
     if inner is not None and (isinstance(part, tfd.Independent) or inner.batch_shape.rank == 0):
         elementwise = _support(inner, softly)

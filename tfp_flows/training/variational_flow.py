@@ -163,12 +163,12 @@ class VariationalFlow(TrainsOnObservations, TrainedModel):
     ) -> VariationalFlow:
         """Return a `VariationalFlow` for the posterior of a probabilistic model.
 
-        The attribute `posterior` is the distribution of the unknown parts; its draws have the names and shapes of that model
-        (see `surrogate_posterior`).
+        The attribute `posterior` is the distribution of the unknown parts. Its samples have their names and shapes (see
+        `surrogate_posterior`). With `observed`, there is one for each observation, `given(x)`.
 
         Args:
           model: A pinned joint distribution, or a pair `(prior, log_likelihood)` (see `ModelTarget`).
-          recipe: The recipe of the flow; by default as in `surrogate_posterior`.
+          recipe: The recipe of the flow; by default an `iaf` with three layers, as in `surrogate_posterior`.
           observed: Name of the observed part of a joint distribution that is not pinned, for amortized inference:
             `fit(observations)`, and then `given(x)` is the posterior of one observation.
           seed: Seed of the flow and of the samples.
