@@ -8,7 +8,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 import tfp_flows as tff
-from tfp_flows.training import fitting
+from tfp_flows import testing
+from tfp_flows.training import compilation, fitting
 
 tfb, tfd = tfp.bijectors, tfp.distributions
 X = tff.data.moons().sample(200, seed=1)
@@ -61,7 +62,7 @@ def test_many_sizes_do_not_retrace(trained):
     for n in (1, 2, 3, 17, 100):
         trained.log_prob(X[:n])
         trained.sample(n, seed=1)
-    assert trained._compiled_log_prob.experimental_get_tracing_count() <= 4
+    assert trained._compiled_log_prob.graph.experimental_get_tracing_count() <= 4
     assert trained._compiled_sample.experimental_get_tracing_count() <= 4
 
 
@@ -374,3 +375,29 @@ def test_keras_summary(recipe):
     lines = []
     tff.FlowModel(recipe(2, num_layers=2)).summary(print_fn=lambda line, **_: lines.append(line))
     assert any("Trainable params" in line for line in lines)
+
+
+def test_numbers_of_rows_that_recur_are_compiled_and_see_new_weights(monkeypatch):
+    monkeypatch.setattr(compilation, "LEAST_ROWS_TO_COMPILE", 2000)
+    model = tff.FlowModel(tff.real_nvp(2, num_layers=2, hidden_units=[8], conditional_size=1, seed=1))
+    testing.redraw_weights(model.distribution, seed=1)
+    calls, x = model._compiled_log_prob, np.random.default_rng(0).normal(size=[1000, 2]).astype("f4")
+    for _ in range(4):
+        compiled = model.log_prob(x, conditional_input=x[:, :1])
+        np.testing.assert_allclose(compiled, model.distribution.log_prob(x, conditional_input=x[:, :1]), atol=1e-4)
+    assert len(calls._compiled) == 1
+    testing.redraw_weights(model.distribution, seed=2)
+    again = model.log_prob(x, conditional_input=x[:, :1])
+    np.testing.assert_allclose(again, model.distribution.log_prob(x, conditional_input=x[:, :1]), atol=1e-4)
+    assert np.max(np.abs(again - compiled)) > 0.1
+    with tf.GradientTape() as tape:  # the plain graph, which has gradients
+        value = tf.reduce_mean(model.log_prob(x, conditional_input=x[:, :1]))
+    assert all(g is not None for g in tape.gradient(value, model.distribution.trainable_variables))
+    for n in range(1001, 1008):
+        for _ in range(3):
+            model.log_prob(np.resize(x, [n, 2]), conditional_input=np.zeros([n, 1], "f4"))
+    assert len(calls._compiled) == compilation.MOST_COMPILED_SIZES
+    continuous = tff.FlowModel(tff.continuous_flow(2, hidden_units=[4], solver="euler", num_steps=2, seed=1))
+    for _ in range(4):
+        continuous.log_prob(x)
+    assert not continuous._compiled_log_prob._compiled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfp_flows._compat_tfp import forgetting
+from tfp_flows._compat_tfp import could_record_gradients, forgetting
 from tfp_flows.graphs import traced
 
 
@@ -20,6 +21,53 @@ def own_graph(function: Callable, *signature: tf.TensorSpec) -> Callable:
     With a `signature`, the function is traced once.
     """
     return tf.function(functools.partial(forgetting()(function)), signature or None, reduce_retracing=True)
+
+
+# XLA halves the time of large calls, and takes about as long to compile as the evaluation of some hundred thousand rows.
+LEAST_ROWS_TO_COMPILE = 100_000
+FEWEST_ROWS_IN_A_CALL = 1000
+MOST_COMPILED_SIZES = 4
+
+
+class RecurringSizes:
+    """Graph of a function of rows, which XLA compiles for numbers of rows that recur.
+
+    XLA compiles for each shape. So a shape is compiled after 100,000 rows in calls of that shape, and at most four are.
+    Numbers agree to rounding. While a gradient tape is open, and in other graphs, the plain graph runs.
+
+    Args:
+      function: Callable of rows `[N, ...]`, and of keywords with tensors.
+      gains: Callable that returns whether XLA can compile the function and speeds it up.
+    """
+
+    def __init__(self, function: Callable, gains: Callable[[], bool]):
+        self.graph, self._function, self._gains = own_graph(function), function, gains
+        self._rows: collections.Counter = collections.Counter()
+        self._compiled: dict[tuple, Callable] = {}
+
+    def __call__(self, rows: tf.Tensor, **kwargs) -> tf.Tensor:
+        if not tf.executing_eagerly() or could_record_gradients() or rows.shape[0] < FEWEST_ROWS_IN_A_CALL:
+            return self.graph(rows, **kwargs)
+        key = tuple(tuple(tensor.shape) for tensor in (rows, *kwargs.values()))
+        self._rows[key] += rows.shape[0]
+        if key not in self._compiled:
+            full = self._rows[key] <= LEAST_ROWS_TO_COMPILE or len(self._compiled) == MOST_COMPILED_SIZES
+            if full or not self._gains():
+                return self.graph(rows, **kwargs)
+            self._compiled[key] = self._compile(rows, kwargs)
+        try:
+            return self._compiled[key](rows, *kwargs.values())
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError):
+            self._compiled, self._gains = {}, lambda: False  # XLA cannot compile an operation
+            return self.graph(rows, **kwargs)
+
+    def _compile(self, rows: tf.Tensor, kwargs: dict) -> Callable:
+        def call(rows, *values):
+            return self._function(rows, **dict(zip(kwargs, values, strict=True)))
+
+        # As in `Step`, the trace is outside of XLA's context.
+        plain = traced(tf.function(call, autograph=False), rows, *kwargs.values())
+        return tf.function(lambda *tensors: plain(*tensors), jit_compile=True, autograph=False)
 
 
 # The overhead of Keras around a step is about as long as a step of a small flow.

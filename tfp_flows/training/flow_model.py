@@ -18,7 +18,7 @@ from tfp_flows.data.frames import check_columns, check_names, pandas
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.networks.broadcasting import check_condition, check_rows
 from tfp_flows.seeds import resolve_seed
-from tfp_flows.training.compilation import own_graph
+from tfp_flows.training.compilation import RecurringSizes, own_graph
 from tfp_flows.training.dequantization import UniformDequantization
 from tfp_flows.training.distribution_checks import (
     bijector_of,
@@ -112,7 +112,8 @@ class FlowModel(SavableModel):
         dependent = tuple(j for m in distribution.submodules if isinstance(m, Support) for j in m.dependent)
         options = {"scaled": scaled, "dependent": dependent}
         self._inputs = Inputs(event_shape, self._event_dtype, self.conditional_size, levels, **options)
-        self._compiled_log_prob, self._compiled_sample = own_graph(distribution.log_prob), own_graph(self._draw)
+        self._compiled_log_prob = RecurringSizes(distribution.log_prob, self._gains_by_jit)
+        self._compiled_sample = own_graph(self._draw)
         self._adopt(*variables_of(distribution))
         warn_of_shared_networks(distribution)
         if dequantize is not None:
