@@ -87,7 +87,7 @@ class MixedTask:
             )
         order = split(np.arange(len(frame)), args.seed)
         self.train, self.validation, self.test = (frame.iloc[rows] for rows in order)
-        self.frame = frame
+        self.frame, self.train_rows = frame, order[0]
 
     def fit(self) -> tuple[Any, dict[str, list[float]]]:
         from tfp_flows.tables import Columns, TableDistribution, TableModel
@@ -95,8 +95,9 @@ class MixedTask:
 
         args = self.args
         try:
-            # The categories and the ranges are those of all rows.
-            self.columns = Columns.of(self.frame, missing=args.any_order, name=args.source)
+            # Only the categories and the ranges are those of all rows: frequencies of held-out rows would flatter the NLL.
+            options = {"missing": args.any_order, "fit_rows": self.train_rows}
+            self.columns = Columns.of(self.frame, **options, name=args.source)
             kinds = [column.kind for column in self.columns.columns]
             counts = ", ".join(
                 f"{kinds.count(kind)} {kind}" for kind in ("real", "integer", "category") if kind in kinds
