@@ -1,5 +1,6 @@
 """Kinds of columns that a dtype does not tell, values that are impossible, and rows that are held out."""
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -162,3 +163,36 @@ def test_arrays_hold_numbers_or_flags():
     back = columns.decode(columns.encode(flags))
     assert back.dtype == bool
     np.testing.assert_array_equal(back, flags)
+
+
+def test_labels_and_dtypes_come_back(tmp_path):
+    rows = pd.DataFrame({0: RNG.normal(size=N), 7: RNG.integers(0, 5, N), "a": pd.array(RNG.normal(size=N), "Float64")})
+    model = model_of(rows)
+    model.save(tmp_path / "x.keras")
+    for each in (model, keras.models.load_model(tmp_path / "x.keras")):
+        samples = each.sample(3, given={0: 0.5}, seed=1)
+        assert samples.columns.tolist() == each.cdf(rows[:2]).columns.tolist() == [0, 7, "a"]
+        assert samples.dtypes.tolist() == rows.dtypes.tolist()
+        assert each.quantile(0.5, 7).shape == (1,)
+    assert not model.sample(3, seed=1).equals(model.sample(3, seed=1 + 2**31))
+
+
+def test_a_flow_model_returns_labels_and_dtypes_until_it_is_fitted_to_an_array(tmp_path):
+    rows = pd.DataFrame({0: RNG.normal(size=N), 1: RNG.normal(size=N).astype("float32")})
+    model = tff.FlowModel(tff.planar_flow(2, num_layers=1, seed=1))
+    model.compile(optimizer="adam", jit_compile=False)
+    model.fit(rows, epochs=1, verbose=0)
+    model.save(tmp_path / "x.keras")
+    for each in (model, keras.models.load_model(tmp_path / "x.keras")):
+        samples = each.sample(3, seed=1)
+        assert samples.columns.tolist() == [0, 1]
+        assert samples.dtypes.tolist() == rows.dtypes.tolist()
+        assert each.sample((2, 3)).shape == (2, 3, 2)
+    with pytest.raises(ValueError, match="`x` has the columns in another order"):
+        model.adapt(rows[[1, 0]])
+    assert np.any(model.sample(3, seed=1).to_numpy() != model.sample(3, seed=1 + 2**31).to_numpy())
+    model.fit(tf.data.Dataset.from_tensor_slices(rows.to_numpy("float32")).batch(40), epochs=1, verbose=0)
+    assert isinstance(model.sample(3), pd.DataFrame)
+    model.fit(rows.to_numpy(), validation_data=rows, epochs=1, verbose=0)
+    assert model.columns is None
+    assert tf.is_tensor(model.sample(3))

@@ -55,6 +55,27 @@ def frame_labels(x: Any) -> list[str | int]:
     return [c if isinstance(c, (str, int)) and not isinstance(c, bool) else str(c) for c in labels]
 
 
+def frame_layout(x: Any) -> dict[str, list]:
+    """Return labels and names of dtypes of the columns of a data frame, for `to_frame`."""
+    return {"labels": frame_labels(x), "dtypes": [str(dtype) for dtype in x.dtypes]}
+
+
+def to_frame(values: np.ndarray, layout: dict[str, list] | None, names: list[str]) -> Any:
+    """Return rows of numbers as a data frame. Columns get their dtypes if these are of the same kind as the numbers."""
+    pd = pandas()
+    if layout is None:  # of an old file
+        return pd.DataFrame(values, columns=names)
+    frame = pd.DataFrame(values, columns=layout["labels"])
+    dtypes = dict(zip(layout["labels"], layout["dtypes"], strict=True))
+    same = "f" if values.dtype.kind == "f" else "iub"
+    return frame.astype({key: name for key, name in dtypes.items() if pd.api.types.pandas_dtype(name).kind in same})
+
+
+def is_array(x: Any) -> bool:
+    """Return whether `x` holds rows of an array, and is no data frame, dataset or generator."""
+    return isinstance(x, (list, tuple)) or (hasattr(x, "__array__") and not is_frame(x))
+
+
 def check_names(name: str, given: list[str], expected: list[str]) -> None:
     """Raise a `ValueError` that names the columns of `given` that are missing, unknown or in another order."""
     listed = ", ".join(map(repr, expected))

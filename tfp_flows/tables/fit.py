@@ -92,7 +92,8 @@ def fit_table(
 
 def _fit_numbers(x, support, seed: int, verbose, *, validation_data, epochs, batch_size, learning_rate) -> TableFit:
     """Fit a `FlowModel` over `table_flow`."""
-    names, support = column_names(x), _support_by_position(x, support)
+    frame, support = x, _support_by_position(x, support)
+    names = column_names(x)
     if names is not None and is_frame(validation_data):
         check_names("validation_data", column_names(validation_data), names)
     x = to_array("x", x)
@@ -114,7 +115,7 @@ def _fit_numbers(x, support, seed: int, verbose, *, validation_data, epochs, bat
     settings = settings_for(fitted, epochs, batch_size, learning_rate)
     flow = table_flow(rows if few else x, support=support, seed=seed)
     model = FlowModel(flow, name="flow")
-    model.columns = names
+    model._remember_columns((names, None), frame)
     compile_for(model, settings, fitted)
     if not few:
         return TableFit(model, fit_rows(model, x, held, settings, seed, verbose))

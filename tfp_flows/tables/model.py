@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import positive_int
 from tfp_flows.data.frames import is_frame, pandas
-from tfp_flows.seeds import resolve_seed
+from tfp_flows.seeds import graph_seed, resolve_seed
 from tfp_flows.tables.columns import Columns
 from tfp_flows.tables.distribution import TableDistribution
 from tfp_flows.training.compilation import own_graph
@@ -118,7 +118,7 @@ class TableModel(FlowModel):
           ValueError: If `given` does not fit or holds a value outside of the bounds of its column, or `sample_shape` is not
             its number of rows.
         """
-        seed = resolve_seed(seed) % 2**31
+        seed = graph_seed(seed)
         if given is None:
             rows, index = np.full([positive_int("sample_shape", sample_shape), len(self.table)], np.nan), None
         else:
