@@ -220,6 +220,7 @@ def decode_column(column: Column, codes: np.ndarray, index=None):
 def _entries(support: Any, names: list[str]) -> dict[str, tuple]:
     """Return the bounds `(low, high)` of each column."""
     if isinstance(support, Mapping):
+        support = {str(key): entry for key, entry in support.items()}
         if unknown := [key for key in support if key not in names]:
             raise ValueError(f"`support` has a column {unknown[0]!r}, expected {', '.join(map(repr, names))}.")
         support = [support.get(key, "real") for key in names]

@@ -92,15 +92,15 @@ def fit_table(
 
 def _fit_numbers(x, support, seed: int, verbose, *, validation_data, epochs, batch_size, learning_rate) -> TableFit:
     """Fit a `FlowModel` over `table_flow`."""
-    frame, support = x, _support_by_position(x, support)
-    names = column_names(x)
+    frame, names = x, column_names(x)
+    support = support_by_position(names or (np.shape(x)[1] if np.ndim(x) == 2 else 0), support)
     if names is not None and is_frame(validation_data):
         check_names("validation_data", column_names(validation_data), names)
     x = to_array("x", x)
     if x.ndim != 2 or len(x) < 10:
         raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {list(x.shape)}.")
     support = Support.of(support, x.shape[1], tf.float32)
-    support.check("x", x)
+    support.check("x", x, names)
     rng = np.random.default_rng(split_seed(seed, 2)[1])
     if validation_data is None and len(x) >= FEW_ROWS:
         order, count = rng.permutation(len(x)), round(0.15 * len(x))
@@ -127,10 +127,16 @@ def _is_mixed(x: Any) -> bool:
     return is_frame(x) and any(getattr(dtype, "kind", "O") != "f" for dtype in x.dtypes)
 
 
-def _support_by_position(x: Any, support: Any) -> Any:
+def support_by_position(names: list[str] | int, support: Any) -> Any:
+    """Return a support that is given by column name as a list. `names` may be the number of columns `x1`, `x2`, ...
+
+    Raises:
+      ValueError: If there is no such column.
+    """
     if not isinstance(support, Mapping):
         return support
-    names = column_names(x) or [f"x{j + 1}" for j in range(np.shape(x)[1])]
+    names = [f"x{j + 1}" for j in range(names)] if isinstance(names, int) else names
+    support = {str(key): entry for key, entry in support.items()}
     if unknown := [key for key in support if key not in names]:
         raise ValueError(f"`support` has a column {unknown[0]!r}, expected {', '.join(map(repr, names))}.")
     return [support.get(key, "real") for key in names]
