@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -139,3 +140,20 @@ def test_the_package_works_without_scikit_learn():
     assert 'pip install "tfp_flows[sklearn]"' in done.stdout
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         tff.sklearn.Nothing  # noqa: B018
+
+
+def test_supports_by_name_and_options_that_are_arguments(x):
+    frame = pd.DataFrame(np.abs(x) + 0.1, columns=["a", "b"])
+    for recipe in ("table", "maf"):
+        with pytest.raises(
+            ValueError, match=r"`X` has -.* in row 0, column 'b', on or outside of the bounds \(0, inf\)"
+        ):
+            FlowDensity(recipe, support={"b": "positive"}).fit(frame.assign(b=-1.0))
+        with pytest.raises(ValueError, match="`support` has a column 'c', expected 'a', 'b'"):
+            FlowDensity(recipe, support={"c": "real"}).fit(frame)
+    with pytest.raises(ValueError, match=r"`X` has .*, column 1, on or outside"):
+        FlowDensity("maf", support={"x2": "positive"}).fit(-frame.to_numpy())
+    assert np.all(FlowDensity(**TINY, support={"b": "positive"}).fit(frame).sample(50)[:, 1] > 0)
+    for name, own in (("seed", "random_state"), ("support", "support")):
+        with pytest.raises(ValueError, match=f"`options` must not hold '{name}', .*give the argument `{own}`"):
+            FlowDensity("maf", options={name: 1}).fit(frame)

@@ -22,6 +22,16 @@ def resolve_seed(seed: int | None) -> int:
     return int(seed)
 
 
+def graph_seed(seed: int | None) -> int:
+    """Return a seed that fits in a non-negative int32. Smaller seeds stay as they are, and larger ones are hashed.
+
+    Raises:
+      ValueError: If `seed` is neither `None` nor a non-negative integer.
+    """
+    seed = resolve_seed(seed)
+    return seed if seed < 2**31 else split_seed(seed, 1)[0] % 2**31
+
+
 def structure_seed(seed: int) -> int:
     """Return the seed of random structure that is not a weight, such as permutations and orders.
 

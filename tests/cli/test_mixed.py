@@ -1,12 +1,15 @@
 """CSV files with integers, categories and missing values, from the shell."""
 
 import json
+import types
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from tfp_flows.cli import main as cli
+from tfp_flows.cli.mixed import MixedTask, read_frame
+from tfp_flows.tables import Columns
 
 RNG = np.random.default_rng(0)
 ROWS = pd.DataFrame(
@@ -99,3 +102,37 @@ def test_a_fixed_order_refuses_gaps_and_typing_errors(capsys, tmp_path):
     assert code == 2
     assert "expected a number, got" in err
     assert run(capsys, "fit", "moons", "--any-order")[0] == 2
+
+
+def test_signs_of_gaps_are_categories_in_text_only(tmp_path):
+    (tmp_path / "x.csv").write_text("job,age,ok,city\nNone,3,True,nan\ncook,NA,null,Rome\nNA,5,False,\n?,6,True,NaN\n")
+    frame = read_frame(str(tmp_path / "x.csv"), gaps=True)
+    assert frame["job"].tolist()[:3] == ["None", "cook", "NA"]
+    assert frame.isna().sum().tolist() == [1, 1, 1, 3]
+    assert frame["age"].dtype == float
+    assert [type(value) for value in frame["ok"].dropna()] == [bool] * 3
+    assert read_frame(str(tmp_path / "x.csv"))["job"].tolist()[3] == "?"
+    columns = Columns.of(frame[["job", "age", "ok"]], missing=True)
+    again = read_frame(str(tmp_path / "x.csv"), columns)[columns.names]
+    np.testing.assert_array_equal(*(columns.encode(rows, missing=True) for rows in (again, frame[columns.names])))
+
+
+def test_the_report_learns_nothing_from_held_out_rows(tmp_path, monkeypatch):
+    ROWS.to_csv(tmp_path / "x.csv", index=False)
+    args = types.SimpleNamespace(
+        source=str(tmp_path / "x.csv"),
+        any_order=False,
+        seed=1,
+        epochs=1,
+        batch_size=None,
+        learning_rate=None,
+        verbose=0,
+    )
+    task = MixedTask(args)
+    monkeypatch.setattr("tfp_flows.tables.fit.fit_distribution", lambda *_: None)
+    task.fit()
+    age, job, wage = task.columns.columns
+    assert wage.shift == pytest.approx(task.train["wage"].mean())
+    counts = task.train["job"].value_counts()[list(job.categories)].to_numpy() + 0.5
+    np.testing.assert_allclose(np.exp(job.weights), counts / counts.sum())
+    assert (age.edges[0], age.edges[-1]) == (0, ROWS["age"].max() + 1)

@@ -96,7 +96,7 @@ BAD = {  # name: (table, part of the message)
     "names": (altered(name=[f"name {i}" for i in range(N)]), "column 'name' of `x` has 200 categories in 200 rows"),
     "large integers": (
         altered(code=RNG.integers(10**9, size=N)),
-        "column 'code' of `x` must hold integers up to 2.*16777216",
+        "column 'code' of `x` must hold integers below 2.*16777216",
     ),
     "large numbers": (altered(height=GOOD["height"] * 1e35), "column 'height' of `x` must hold numbers up to 1e30"),
     "tiny variation": (

@@ -128,6 +128,9 @@ def test_frames_go_in_and_come_out(model):
     sums = model.log_prob(ROWS, given=["kind"]) + model.log_prob(ROWS.assign(count=np.nan, size=np.nan))
     np.testing.assert_allclose(sums, model.log_prob(ROWS), atol=1e-4)
     assert model.evaluate(ROWS, verbose=0) > 0.0
+    np.testing.assert_allclose(
+        model.predict(ROWS, verbose=0), model.log_prob(ROWS), rtol=1e-5, atol=1e-5
+    )  # the exact NLL
     assert tff.diagnostics.density_level(model, ROWS[:4], num_samples=50, seed=1).shape == (4,)
     levels = model.cdf(ROWS)
     assert levels.shape == ROWS.shape

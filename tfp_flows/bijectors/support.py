@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -132,21 +133,25 @@ class Support(FlowBijector):
         self.shift.assign(shift)
         self.scale.assign(scale)
 
-    def check(self, name: str, rows: Any) -> None:
-        """Raise a `ValueError` that names row, column and bounds if finite rows `[N, D]` have a value outside."""
+    def check(self, name: str, rows: Any, columns: Sequence[str] | None = None) -> None:
+        """Raise a `ValueError` that names row, column and bounds if finite rows `[N, D]` have a value outside.
+
+        `columns` are the names of the columns, if they have names.
+        """
         rows = np.asarray(rows)
         outside = self._is_outside(tf.constant(rows, self.dtype)).numpy()
         if not outside.any():
             return
         row, column = np.argwhere(outside)[0]
         entry, count = self.columns[column], int(outside.any(axis=1).sum())
+        shown = column if columns is None else repr(columns[column])
         if entry[0] == "simplex" and rows[row, column] > 0.0:
             total = sum(rows[row, j] for j in range(self.event_size) if self.columns[j] == entry)
-            problem = f"shares that sum to {total:.6g} instead of 1 in row {row}, from column {column} on"
+            problem = f"shares that sum to {total:.6g} instead of 1 in row {row}, from column {shown} on"
         else:
             bounds = f"({entry[1]:g}, {entry[2]:g})" if entry[0] == "interval" else "(0, 1)"
             problem = (
-                f"{rows[row, column]} in row {row}, column {column}, on or outside of the bounds {bounds} of `support`"
+                f"{rows[row, column]} in row {row}, column {shown}, on or outside of the bounds {bounds} of `support`"
             )
         raise ValueError(
             f"`{name}` has {problem}, where the flow has no density ({count} such rows in all): correct such rows or leave "

@@ -12,6 +12,8 @@ from tfp_flows.cli.output import UsageError
 from tfp_flows.cli.tables import load_source, split
 from tfp_flows.data.frames import pandas
 
+SIGNS = ["#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "None", "n/a", "null", "-NaN", "-nan", "#N/A N/A"]
+
 
 def is_mixed(args) -> bool:
     """Return whether SOURCE is a CSV file with text or whole numbers, or is fitted in any order.
@@ -52,7 +54,9 @@ def is_mixed(args) -> bool:
 def read_frame(path: str, columns=None, gaps: bool = False) -> Any:
     """Return a CSV file as a data frame, with text where the columns of a model have it.
 
-    With `gaps`, "?" is a missing value, unless it is a category of the model.
+    An empty field and `NaN` are missing values. So are the other signs of pandas, such as `NA` and `None`, in columns of
+    numbers or flags; in columns of text they are categories. With `gaps`, "?" is a missing value too, unless it is a
+    category of the model.
     """
     texts = (
         [c.name for c in columns.columns if c.kind == "category" and isinstance(c.categories[0], str)]
@@ -60,13 +64,29 @@ def read_frame(path: str, columns=None, gaps: bool = False) -> Any:
         else []
     )
     known = {category for c in columns.columns for category in c.categories} if columns else set()
-    missing = ["?"] if (gaps or columns) and "?" not in known else None
+    missing = [sign for sign in ("", "NaN", "nan", *["?"] * bool(gaps or columns)) if sign not in known]
+    options = {"skipinitialspace": True, "na_values": missing, "keep_default_na": False}
     try:
-        return pandas().read_csv(path, skipinitialspace=True, na_values=missing, dtype=dict.fromkeys(texts, str))
+        frame = pandas().read_csv(path, dtype=dict.fromkeys(texts, str), **options)
+        return frame.assign(**{name: _without_signs(frame[name]) for name in frame if name not in texts})
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file.") from None
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are among them
         raise UsageError(f"{path}: cannot be read as CSV ({str(error).splitlines()[0]}).") from error
+
+
+def _without_signs(column: Any) -> Any:
+    """Return a column of text as numbers or flags if all else are signs of missing values."""
+    if column.dtype.kind != "O":
+        return column
+    gaps = column.isna() | column.isin(SIGNS)
+    rest = column[~gaps]
+    if len(rest) == len(column) or not len(rest):
+        return column
+    numbers = pandas().to_numeric(rest, errors="coerce")
+    flags = rest.astype(str).str.lower().map({"true": True, "false": False})
+    found = numbers if numbers.notna().all() else flags
+    return found.reindex(column.index) if found.notna().all() else column
 
 
 class MixedTask:
@@ -87,7 +107,7 @@ class MixedTask:
             )
         order = split(np.arange(len(frame)), args.seed)
         self.train, self.validation, self.test = (frame.iloc[rows] for rows in order)
-        self.frame = frame
+        self.frame, self.train_rows = frame, order[0]
 
     def fit(self) -> tuple[Any, dict[str, list[float]]]:
         from tfp_flows.tables import Columns, TableDistribution, TableModel
@@ -95,8 +115,9 @@ class MixedTask:
 
         args = self.args
         try:
-            # The categories and the ranges are those of all rows.
-            self.columns = Columns.of(self.frame, missing=args.any_order, name=args.source)
+            # Only the categories and the ranges are those of all rows: frequencies of held-out rows would flatter the NLL.
+            options = {"missing": args.any_order, "fit_rows": self.train_rows}
+            self.columns = Columns.of(self.frame, **options, name=args.source)
             kinds = [column.kind for column in self.columns.columns]
             counts = ", ".join(
                 f"{kinds.count(kind)} {kind}" for kind in ("real", "integer", "category") if kind in kinds

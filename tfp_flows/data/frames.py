@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+LARGEST_INTEGER = 2**24 - 1  # above, float32 skips integers
+
 
 def pandas():
     """Return the module pandas.
@@ -45,6 +47,33 @@ def frame_columns(name: str, x: Any) -> dict[str, Any]:
         if names.index(key) != j:
             raise ValueError(f"`{name}` must have columns with different names, got two named {key!r}.")
     return {key: x.iloc[:, j] for j, key in enumerate(names)}
+
+
+def frame_labels(x: Any) -> list[str | int]:
+    """Return the column labels of a data frame: strings and integers as they are, others as strings."""
+    labels = x.columns.tolist()
+    return [c if isinstance(c, (str, int)) and not isinstance(c, bool) else str(c) for c in labels]
+
+
+def frame_layout(x: Any) -> dict[str, list]:
+    """Return labels and names of dtypes of the columns of a data frame, for `to_frame`."""
+    return {"labels": frame_labels(x), "dtypes": [str(dtype) for dtype in x.dtypes]}
+
+
+def to_frame(values: np.ndarray, layout: dict[str, list] | None, names: list[str]) -> Any:
+    """Return rows of numbers as a data frame. Columns get their dtypes if these are of the same kind as the numbers."""
+    pd = pandas()
+    if layout is None:  # of an old file
+        return pd.DataFrame(values, columns=names)
+    frame = pd.DataFrame(values, columns=layout["labels"])
+    dtypes = dict(zip(layout["labels"], layout["dtypes"], strict=True))
+    same = "f" if values.dtype.kind == "f" else "iub"
+    return frame.astype({key: name for key, name in dtypes.items() if pd.api.types.pandas_dtype(name).kind in same})
+
+
+def is_array(x: Any) -> bool:
+    """Return whether `x` holds rows of an array, and is no data frame, dataset or generator."""
+    return isinstance(x, (list, tuple)) or (hasattr(x, "__array__") and not is_frame(x))
 
 
 def check_names(name: str, given: list[str], expected: list[str]) -> None:
@@ -117,13 +146,15 @@ def _numbers(where: str, values: np.ndarray, kind: str, dtype: str) -> tuple[np.
         row = int(np.argmax(np.isinf(values)))
         raise ValueError(f"{where} must hold finite numbers, got {values[row]} in row {row}.")
     missing = np.isnan(values)
-    if kind == "f" and missing.any() and not missing.all() and np.all(values[~missing] == np.round(values[~missing])):
+    present = values[~missing]
+    whole = len(present) > 0 and np.all(present == np.round(present)) and np.all(np.abs(present) <= LARGEST_INTEGER)
+    if kind == "f" and missing.any() and whole:
         return values, "integer", "Int64" if dtype[:1] == "F" else "int64", [], False
     return values, "real" if kind == "f" else "integer", dtype, [], False
 
 
 def _read_objects(where: str, part: Any, dtype: str) -> tuple[np.ndarray, str, str, list, bool]:
-    """Read text, flags, or Python objects, whose distinct values become categories."""
+    """Read text, flags, or Python objects: numbers stay numbers, and other distinct values become categories."""
     values = part.to_numpy(dtype=object) if hasattr(part, "to_numpy") else np.asarray(part, object)
     missing = np.asarray(part.isna()) if hasattr(part, "isna") else np.array([v is None or v != v for v in values])
     present = values[~missing]
@@ -132,7 +163,12 @@ def _read_objects(where: str, part: Any, dtype: str) -> tuple[np.ndarray, str, s
     except TypeError:
         kind = next(type(v).__name__ for v in present if type(v).__hash__ is None)
         raise ValueError(f"{where} must hold numbers, text or flags, got objects such as a {kind}.") from None
-    _check_types(where, categories)
+    _check_types(where, present.tolist() if dtype == "object" else categories)  # since True == 1
+    if categories and kind_of(categories[0]) == "number":
+        real = any(isinstance(c, (float, np.floating)) for c in categories)
+        result = np.full(len(values), np.nan)
+        result[~missing] = present.astype(np.float64)
+        return _numbers(where, result, "f" if real else "i", "float64" if real else "int64")
     flags = bool(categories) and all(isinstance(c, (bool, np.bool_)) for c in categories)
     categories = [False, True] if flags else sorted(categories)
     codes = {value: code for code, value in enumerate(categories)}
@@ -142,9 +178,9 @@ def _read_objects(where: str, part: Any, dtype: str) -> tuple[np.ndarray, str, s
 
 
 def _check_types(where: str, categories: list) -> None:
-    kinds = {_kind(c) for c in categories}
+    kinds = {kind_of(c) for c in categories}
     if len(kinds) > 1:
-        example = {kind: next(c for c in categories if _kind(c) == kind) for kind in sorted(kinds)}
+        example = {kind: next(c for c in categories if kind_of(c) == kind) for kind in sorted(kinds)}
         shown = " and ".join(f"{kind} ({value!r})" for kind, value in list(example.items())[:2])
         raise ValueError(
             f"{where} must hold values of one type, got {shown}: convert it with .astype(str) or .astype(float)."
@@ -153,10 +189,14 @@ def _check_types(where: str, categories: list) -> None:
         raise ValueError(f"{where} must hold numbers, text or flags, got values of type {kinds.pop()}.")
 
 
-def _kind(value: Any) -> str:
+_NUMBERS = (int, float, np.integer, np.floating)
+
+
+def kind_of(value: Any) -> str:
+    """Return `"flag"`, `"text"` or `"number"`, or the name of another type."""
     if isinstance(value, (bool, np.bool_)):
         return "flag"
-    return "text" if isinstance(value, str) else "number" if isinstance(value, (int, float)) else type(value).__name__
+    return "text" if isinstance(value, str) else "number" if isinstance(value, _NUMBERS) else type(value).__name__
 
 
 def _codes(codes: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from tfp_flows.bijectors import Support, standardize
 from tfp_flows.checks import one_of, positive_int
 from tfp_flows.recipes.recipe import RECIPES
 from tfp_flows.recipes.table import settings_for
-from tfp_flows.tables.fit import TableFit, compile_for, fit_rows, fit_table
+from tfp_flows.tables.fit import TableFit, compile_for, fit_rows, fit_table, support_by_position
 from tfp_flows.training.flow_model import FlowModel
 
 BLOCK = 1024  # rows of one pass of `score_samples`
@@ -37,8 +37,10 @@ class FlowDensity(DensityMixin, BaseEstimator):
       num_layers: Number of layers of the recipe; its default if `None`. Not for `"table"`.
       hidden_units: Sizes of the hidden layers of each network, such as `(64, 64)`; the recipe's default if `None`. Not for
         `"table"`.
-      options: Dictionary of more arguments of the recipe, such as `{"num_bins": 8}`. Not for `"table"`.
-      support: Support of the columns: one entry for all, a list with one for each, or a `Support` (see there).
+      options: Dictionary of more arguments of the recipe, such as `{"num_bins": 8}`, without `seed` and `support`, which
+        are arguments of the estimator. Not for `"table"`.
+      support: Support of the columns: one entry for all, a list with one for each, a dictionary by column name (`x1`, `x2`,
+        ... for arrays), or a `Support` (see there).
       epochs: Maximal number of epochs; that of `table_training` if `None`.
       batch_size: Rows in a step; that of `table_training` if `None`, and never more.
       learning_rate: Initial learning rate of Adam; that of `table_training` if `None`.
@@ -102,9 +104,12 @@ class FlowDensity(DensityMixin, BaseEstimator):
             is not valid.
         """
         X = validate_data(self, X, dtype=np.float32, ensure_min_samples=MIN_ROWS)
-        Support.of(self.support, X.shape[1], tf.float32).check("X", X)
+        names = list(self.feature_names_in_) if hasattr(self, "feature_names_in_") else None
+        support = support_by_position(names or X.shape[1], self.support)
+        Support.of(support, X.shape[1], tf.float32).check("X", X, names)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        self.model_, self.history_ = self._fit_table(X, seed) if self.recipe == "table" else self._fit_recipe(X, seed)
+        fit = self._fit_table if self.recipe == "table" else self._fit_recipe
+        self.model_, self.history_ = fit(X, support, seed)
         return self
 
     def score_samples(self, X) -> np.ndarray:
@@ -158,25 +163,31 @@ class FlowDensity(DensityMixin, BaseEstimator):
 
     def _recipe_options(self) -> dict:
         sizes = {"num_layers": self.num_layers, "hidden_units": self.hidden_units}
-        return {name: value for name, value in sizes.items() if value is not None} | dict(self.options or {})
+        options = dict(self.options or {})
+        for name, own in (("seed", "random_state"), ("support", "support")):
+            if name in options:
+                raise ValueError(
+                    f"`options` must not hold {name!r}, got {options[name]!r}: give the argument `{own}` of FlowDensity."
+                )
+        return {name: value for name, value in sizes.items() if value is not None} | options
 
-    def _fit_table(self, x: np.ndarray, seed: int) -> TableFit:
+    def _fit_table(self, x: np.ndarray, support, seed: int) -> TableFit:
         given = self._recipe_options()
         if given:
             raise ValueError(
                 f"`num_layers`, `hidden_units` and `options` are for a recipe, and `recipe` is 'table', got {given}. "
                 "Name a recipe, such as recipe='spline_autoregressive'."
             )
-        return fit_table(x, support=self.support, seed=seed, verbose=self.verbose, **self._settings())
+        return fit_table(x, support=support, seed=seed, verbose=self.verbose, **self._settings())
 
-    def _fit_recipe(self, x: np.ndarray, seed: int) -> TableFit:
+    def _fit_recipe(self, x: np.ndarray, support, seed: int) -> TableFit:
         build = self.recipe
         if not callable(build):
             names = [name for name, each in RECIPES.items() if not each.facts.of_images]
             build = RECIPES[one_of("recipe", build, ["table", *names])]
         order = np.random.default_rng(seed).permutation(len(x))
         held, rows = np.split(x[order], [max(1, round(HELD_OUT * len(x)))])
-        options = {"support": self.support, "preprocess": standardize(rows), "seed": seed} | self._recipe_options()
+        options = {"support": support, "preprocess": standardize(rows), "seed": seed} | self._recipe_options()
         model = FlowModel(build(x.shape[1], **options), name="flow")
         settings = settings_for(len(rows), **self._settings())
         compile_for(model, settings, len(rows))

@@ -11,20 +11,21 @@ QUANTILES = 64
 
 
 def integer_bins(
-    values: np.ndarray, bounds: tuple[float, float], dtype: str
+    values: np.ndarray, bounds: tuple[float, float], dtype: str, limits: tuple[int, int] | None = None
 ) -> tuple[tuple[int, ...], tuple[float, float], tuple[float, float]]:
     """Return edges, the mean distances in both tails (0 for none), and the bounds of an integer column.
 
-    Values that were never negative have no lower tail, and neither have values with a bound.
+    Values that were never negative have no lower tail, and neither have values with a bound. `limits` are the least and the
+    largest integer that need a bin; those of `values` if `None`.
     """
     low, high = bounds
-    least, most = int(values.min()), int(values.max())
+    least, most = limits or (int(values.min()), int(values.max()))
     if math.isinf(low) and least >= 0:
         low = -1.0
     size = dtype.lower().removeprefix("u")
     if size in ("int8", "int16"):
-        limits = np.iinfo(dtype.lower())
-        low, high = max(low, limits.min - 1.0), min(high, limits.max + 1.0)
+        info = np.iinfo(dtype.lower())
+        low, high = max(low, info.min - 1.0), min(high, info.max + 1.0)
     if most - least < MOST_SINGLE:
         edges = np.arange(least, most + 2)
     else:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_flows.bijectors.support import column_map
+from tfp_flows.data.frames import LARGEST_INTEGER
 from tfp_flows.numerics import bound_log_scale
 from tfp_flows.tables.columns import Column
 from tfp_flows.transformers import SplineTransformer
@@ -51,6 +52,7 @@ class RealConditional:
         return tf.where(outside, above, 0.5 * tf.math.erfc(-math.sqrt(0.5) * z))
 
     def quantile(self, q, params):
+        """Return the value whose cumulative probability is `q`, which is clipped to `[eps, 1 - eps]` of the dtype."""
         tiny = np.finfo(q.dtype.as_numpy_dtype).eps
         y, _ = self.spline.forward(tf.math.ndtri(tf.clip_by_value(q, tiny, 1.0 - tiny)), params[..., 2:])
         u = self.shift + self.scale * (params[..., 0] + y * tf.exp(bound_log_scale(params[..., 1])))
@@ -149,7 +151,7 @@ class DiscreteConditional:
                 tf.math.ceil(tf.math.log(tf.maximum(1.0 - share, eps)) / self.log_rates[1]) - 1.0, 0.0
             )
             value = tf.where(tf.equal(index, self.num_params - 1), self.edges[-1] + distance, value)
-        return value
+        return tf.clip_by_value(value, -float(LARGEST_INTEGER), float(LARGEST_INTEGER))
 
 
 def conditional_of(

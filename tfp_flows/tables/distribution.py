@@ -146,7 +146,10 @@ class TableDistribution(tfd.Distribution):
         return tf.ensure_shape(tf.reshape(result, batch), x.shape[:-1])
 
     def conditional_log_prob(self, x, given) -> tf.Tensor:
-        """Return the log-density `[N]` of the values of `x` `[N, D]` that are there, given those where `given` is true."""
+        """Return the log-density `[N]` of the values of `x` `[N, D]` that are there, given those where `given` is true.
+
+        Given values must lie inside of the bounds of their columns. This is not checked here, but by `TableModel`.
+        """
         x = tf.convert_to_tensor(x, self.dtype)
         present = ~tf.math.is_nan(x)
         observed, total = present & given, tf.zeros_like(x[:, 0])

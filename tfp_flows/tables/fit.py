@@ -40,6 +40,7 @@ def fit_table(
     *,
     any_order: bool = False,
     support="real",
+    kinds: Mapping[str, str] | None = None,
     validation_data=None,
     seed: int | None = None,
     epochs: int | None = None,
@@ -50,7 +51,7 @@ def fit_table(
     """Fit the default model for a table, with the settings of `table_training`. Return the model and its history.
 
     For real columns this is a `FlowModel` over `table_flow`. For a data frame with integers, text, flags or categories,
-    and with `any_order`, it is a `TableModel`, which is described there. Data frames go in and come out of both.
+    and with `any_order` or `kinds`, it is a `TableModel`, which is described there. Data frames go in and come out of both.
 
     Training stops early, by held-out rows. The untrained flow, a full-covariance Gaussian or a Student t, counts as an
     epoch. Below 1000 rows, a single validation set would pick by chance. Five flows are then trained from the same
@@ -63,6 +64,8 @@ def fit_table(
         missing values.
       support: Support of the columns: one entry for all, a list with one for each, a dictionary by column name, or a
         `Support` (see there).
+      kinds: Dictionary of `"real"` or `"integer"` by column name, for numbers whose dtype does not tell their kind. Without
+        it, floating-point columns of whole numbers with missing values are integers (see `Columns`).
       validation_data: Rows for early stopping; 15 % of `x` if `None`. Below 1000 rows in all, they are added to `x`.
       seed: Integer seed of the weights and of the choice of rows.
       epochs: Maximal number of epochs; that of `table_training` if `None`.
@@ -79,23 +82,25 @@ def fit_table(
       >>> model.log_prob(x).shape
       TensorShape([120])
     """
-    if any_order or _is_mixed(x):
+    if any_order or kinds or _is_mixed(x):
         options = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-        return _fit_columns(x, validation_data, any_order, support, resolve_seed(seed), verbose, options)
+        options |= {"support": support, "kinds": kinds}
+        return _fit_columns(x, validation_data, any_order, resolve_seed(seed), verbose, **options)
     options = {"validation_data": validation_data, "epochs": epochs, "batch_size": batch_size}
     return _fit_numbers(x, support, resolve_seed(seed), verbose, learning_rate=learning_rate, **options)
 
 
 def _fit_numbers(x, support, seed: int, verbose, *, validation_data, epochs, batch_size, learning_rate) -> TableFit:
     """Fit a `FlowModel` over `table_flow`."""
-    names, support = column_names(x), _support_by_position(x, support)
+    frame, names = x, column_names(x)
+    support = support_by_position(names or (np.shape(x)[1] if np.ndim(x) == 2 else 0), support)
     if names is not None and is_frame(validation_data):
         check_names("validation_data", column_names(validation_data), names)
     x = to_array("x", x)
     if x.ndim != 2 or len(x) < 10:
         raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {list(x.shape)}.")
     support = Support.of(support, x.shape[1], tf.float32)
-    support.check("x", x)
+    support.check("x", x, names)
     rng = np.random.default_rng(split_seed(seed, 2)[1])
     if validation_data is None and len(x) >= FEW_ROWS:
         order, count = rng.permutation(len(x)), round(0.15 * len(x))
@@ -110,7 +115,7 @@ def _fit_numbers(x, support, seed: int, verbose, *, validation_data, epochs, bat
     settings = settings_for(fitted, epochs, batch_size, learning_rate)
     flow = table_flow(rows if few else x, support=support, seed=seed)
     model = FlowModel(flow, name="flow")
-    model.columns = names
+    model._remember_columns((names, None), frame)
     compile_for(model, settings, fitted)
     if not few:
         return TableFit(model, fit_rows(model, x, held, settings, seed, verbose))
@@ -122,25 +127,32 @@ def _is_mixed(x: Any) -> bool:
     return is_frame(x) and any(getattr(dtype, "kind", "O") != "f" for dtype in x.dtypes)
 
 
-def _support_by_position(x: Any, support: Any) -> Any:
+def support_by_position(names: list[str] | int, support: Any) -> Any:
+    """Return a support that is given by column name as a list. `names` may be the number of columns `x1`, `x2`, ...
+
+    Raises:
+      ValueError: If there is no such column.
+    """
     if not isinstance(support, Mapping):
         return support
-    names = column_names(x) or [f"x{j + 1}" for j in range(np.shape(x)[1])]
+    names = [f"x{j + 1}" for j in range(names)] if isinstance(names, int) else names
+    support = {str(key): entry for key, entry in support.items()}
     if unknown := [key for key in support if key not in names]:
         raise ValueError(f"`support` has a column {unknown[0]!r}, expected {', '.join(map(repr, names))}.")
     return [support.get(key, "real") for key in names]
 
 
-def _fit_columns(x, held, any_order: bool, support, seed: int, verbose, options: dict) -> TableFit:
+def _fit_columns(x, held, any_order: bool, seed: int, verbose, *, support, kinds, **options) -> TableFit:
     """Fit a `TableModel`."""
     count = len(x) if hasattr(x, "__len__") else 0
     if count < 10:
         raise ValueError(f"`x` must have shape [N, D] with at least 10 rows, got {count}.")
-    columns = Columns.of(x, support=support, missing=any_order)
+    order, size = np.random.default_rng(split_seed(seed, 2)[1]).permutation(count), round(0.15 * count)
+    fit_rows = order[size:] if held is None else None
+    columns = Columns.of(x, support=support, missing=any_order, kinds=kinds, fit_rows=fit_rows)
     rows = columns.encode(x, missing=any_order)
     _warn_of_columns(columns, rows)
     if held is None:
-        order, size = np.random.default_rng(split_seed(seed, 2)[1]).permutation(len(rows)), round(0.15 * len(rows))
         rows, held = rows[order[size:]], rows[order[:size]]
     else:
         held = columns.encode(held, missing=any_order, name="validation_data")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tfp_flows.checks import positive_int
 from tfp_flows.data.frames import is_frame, pandas
-from tfp_flows.seeds import resolve_seed
+from tfp_flows.seeds import graph_seed, resolve_seed
 from tfp_flows.tables.columns import Columns
 from tfp_flows.tables.distribution import TableDistribution
 from tfp_flows.training.compilation import own_graph
@@ -32,8 +32,9 @@ class TableModel(FlowModel):
     one. Use `tff.fit_table` to make and train a model in one call.
 
     With `any_order=True` in the distribution, rows may have missing values, and the model knows the conditional
-    distributions for any set of observed columns: `given=` in `log_prob` and `sample`, and `quantile`. The training loss
-    is then an estimate of the NLL averaged over random orders of the columns.
+    distributions for any set of observed columns: `given=` in `log_prob` and `sample`, and `quantile`. The training loss,
+    `val_loss` and `evaluate` are then estimates of the NLL averaged over random orders of the columns. The NLL in the order
+    of the columns is `-np.mean(model.predict(rows))`.
 
     Args:
       distribution: A `TableDistribution`.
@@ -87,7 +88,8 @@ class TableModel(FlowModel):
 
         Args:
           x: Rows. With `any_order`, values may be missing: the result is for those that are there.
-          given: Names of columns: the result is the conditional log-density of the others. It needs `any_order`.
+          given: Names of columns: the result is the conditional log-density of the others. It needs `any_order`, and values
+            inside of the bounds of these columns.
 
         Raises:
           ValueError: If the columns or values do not fit; the message names the column.
@@ -99,6 +101,7 @@ class TableModel(FlowModel):
             return self._by_chunks(self._compiled_log_prob, rows)
         self._needs_any_order("given")
         chosen = np.isin(np.arange(len(self.table)), [self.table.index(name) for name in given])
+        self.table.check_known("x", np.where(chosen, rows, np.nan), self._event_dtype.as_numpy_dtype)
         return self._by_chunks(lambda part: self._compiled_conditional(part, np.tile(chosen, [len(part), 1])), rows)
 
     def sample(self, sample_shape: int | None = None, seed: int | None = None, given: Any = None) -> Any:
@@ -112,9 +115,10 @@ class TableModel(FlowModel):
             It needs `any_order`.
 
         Raises:
-          ValueError: If `given` does not fit, or `sample_shape` is not its number of rows.
+          ValueError: If `given` does not fit or holds a value outside of the bounds of its column, or `sample_shape` is not
+            its number of rows.
         """
-        seed = resolve_seed(seed) % 2**31
+        seed = graph_seed(seed)
         if given is None:
             rows, index = np.full([positive_int("sample_shape", sample_shape), len(self.table)], np.nan), None
         else:
@@ -130,7 +134,7 @@ class TableModel(FlowModel):
         Each depends on the given values only; no sampling and no solver is involved. Cost: one pass of the network per row.
 
         Args:
-          q: Probability, or a list of them.
+          q: Probability, or a list of them. For real columns they are clipped to `[eps, 1 - eps]`, with 1.2e-7 in float32.
           column: Name of a column of numbers, or of an ordered category.
           given: As for `sample`; values of the column itself are not used.
 
@@ -150,7 +154,7 @@ class TableModel(FlowModel):
         levels = np.atleast_1d(np.asarray(q, np.float64))
         if levels.ndim != 1 or np.any((levels <= 0.0) | (levels >= 1.0)):
             raise ValueError(f"`q` must be a probability in (0, 1) or a list of them, got {q!r}.")
-        rows = np.full([1, len(self.table)], np.nan) if given is None else self._given(given, None)[0]
+        rows = np.full([1, len(self.table)], np.nan) if given is None else self._given(given, None, unused=j)[0]
         if j not in self._quantiles:
             self._quantiles[j] = own_graph(functools.partial(self._quantile_of, column=j))
         repeated = np.repeat(np.c_[rows, np.zeros(len(rows))], len(levels), axis=0)
@@ -171,7 +175,7 @@ class TableModel(FlowModel):
         value. It needs `any_order`. Cost: `D` passes of the network.
 
         Returns:
-          A data frame or an array like `x`, NaN where a value is missing.
+          A data frame or an array like `x`, NaN where a value is missing, or where another value of the row is impossible.
         """
         self._needs_any_order("cdf")
         rows = self._encode("x", x)
@@ -180,8 +184,10 @@ class TableModel(FlowModel):
             if j not in self._cdfs:
                 self._cdfs[j] = own_graph(functools.partial(self._cdf_of, column=j))
             result[:, j] = self._by_chunks(self._cdfs[j], rows).numpy()
-        result[np.isnan(rows)] = np.nan
-        return pandas().DataFrame(result, columns=self.table.names, index=x.index) if is_frame(x) else result
+        outside = self.table.outside(rows, self._event_dtype.as_numpy_dtype)
+        others = outside.sum(axis=1, keepdims=True) > outside  # nothing can be conditioned on them
+        result[np.isnan(rows) | others] = np.nan
+        return pandas().DataFrame(result, columns=self.table.labels, index=x.index) if is_frame(x) else result
 
     def _quantile_of(self, x, column: int):
         """Return quantiles of a column for rows with the probability appended."""
@@ -201,15 +207,18 @@ class TableModel(FlowModel):
     def _encode(self, name: str, x: Any) -> np.ndarray:
         return self.table.encode(x, missing=self.distribution.any_order, name=name)
 
-    def _given(self, given: Any, count: int | None) -> tuple[np.ndarray, Any]:
+    def _given(self, given: Any, count: int | None, unused: int | None = None) -> tuple[np.ndarray, Any]:
         """Return encoded rows with NaN where a value is not given, and the index of their frame."""
         self._needs_any_order("given")
         if isinstance(given, Mapping):
             if not self.table.framed:
                 raise ValueError("`given` must be an array with NaN where a value is not given, got a dictionary.")
             number = 1 if count is None else positive_int("sample_shape", count)
-            given = pandas().DataFrame({key: [value] * number for key, value in given.items()})
+            given = pandas().DataFrame({key: [value] * number for key, value in given.items()}, index=range(number))
         rows = self.table.encode(given, missing=True, partial=True, name="given")
+        if unused is not None:
+            rows[:, unused] = np.nan
+        self.table.check_known("given", rows, self._event_dtype.as_numpy_dtype)
         if count is not None and count != len(rows):
             raise ValueError(
                 f"`sample_shape` must be left out, or {len(rows)}, the number of rows of `given`, got {count}."

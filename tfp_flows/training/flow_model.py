@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import types
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from tfp_flows.bijectors import ActNorm, BatchNormalization, Standardize, Suppor
 from tfp_flows.bijectors.adapting import adapt_layers, adapt_layers_by_all, waits_for_data
 from tfp_flows.checks import positive_int
 from tfp_flows.data.arrays import column_names, to_array
-from tfp_flows.data.frames import check_columns, check_names, pandas
+from tfp_flows.data.frames import check_columns, check_names, frame_layout, is_array, is_frame, to_frame
 from tfp_flows.data.streams.stream import stream_errors
 from tfp_flows.networks.broadcasting import check_condition, check_rows
 from tfp_flows.seeds import resolve_seed
@@ -30,6 +31,7 @@ from tfp_flows.training.distribution_checks import (
 from tfp_flows.training.first_fit import adapt_base, adapt_support
 from tfp_flows.training.inputs import Inputs, first_of_pairs_checked
 from tfp_flows.training.resuming import step_seed
+from tfp_flows.training.sampling import conditions_of_samples, sample_sizes, stateless_seed
 from tfp_flows.training.savable import SavableModel
 from tfp_flows.training.validation import farthest_value
 from tfp_flows.training.variables import variables_of
@@ -57,7 +59,7 @@ class FlowModel(SavableModel):
       generator: call `adapt` before.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
     - After `fit` with a `pandas.DataFrame`, `columns` are its column names. Frames with other columns, or in another
-      order, are then errors, and `sample(n)` returns a frame.
+      order, are then errors, and `sample(n)` returns a frame with its labels and dtypes. `fit` with an array forgets them.
 
     Args:
       distribution: A `tfd.Distribution` over one tensor of real numbers, such as `tff.maf(2)`, with batch shape `[]` and with
@@ -98,6 +100,7 @@ class FlowModel(SavableModel):
         self.conditional_size = getattr(distribution, "conditional_size", None)
         self.columns: list[str] | None = None  # names of the events' columns, if `fit` took a data frame
         self.condition_columns: list[str] | None = None
+        self._layout: dict[str, list] | None = None  # labels and dtypes of that data frame
         self.seed = 0 if dequantize is None and seed is None else resolve_seed(seed)
         if dequantize is not None and not isinstance(dequantize, UniformDequantization):
             dequantize = UniformDequantization(positive_int("dequantize", dequantize, 2))
@@ -232,7 +235,7 @@ class FlowModel(SavableModel):
         self._adapt_layers(data)
         if self._steps_done() == 0 and self.dequantize is None:
             adapt_base(self.distribution, glance.events, self._condition(glance.conditions))
-        self.columns, self.condition_columns = names
+        self._remember_columns(names, *((x, None) if self.conditional_size is None else (y, x)))
         return self._fit(data, callbacks, order, epochs=epochs, verbose=verbose, **kwargs)
 
     def _check_columns(self, x, y=None, validation=None) -> tuple:
@@ -242,13 +245,21 @@ class FlowModel(SavableModel):
         columns = check_columns(self.columns, "[1]", y=y, validation_data=validation)
         return columns, check_columns(self.condition_columns, "[0]", x=x, validation_data=validation)
 
+    def _remember_columns(self, names: tuple, events, conditions=None) -> None:
+        """Keep the names and the layout of data frames. Arrays have none, and datasets keep what was known."""
+        self.columns, self.condition_columns = (
+            None if is_array(rows) else known for rows, known in zip((events, conditions), names, strict=True)
+        )
+        self._layout = frame_layout(events) if is_frame(events) else self._layout if self.columns else None
+
     def get_config(self) -> dict:
-        return {**super().get_config(), "columns": [self.columns, self.condition_columns]}
+        return {**super().get_config(), "columns": [self.columns, self.condition_columns, self._layout]}
 
     @classmethod
     def from_config(cls, config: dict) -> FlowModel:
         model = super().from_config(config)
-        model.columns, model.condition_columns = config.get("columns", (None, None))
+        columns = [*config.get("columns", (None, None)), None]  # older files have no layout
+        model.columns, model.condition_columns, model._layout = columns[:3]
         return model
 
     def evaluate(self, x=None, y=None, batch_size=None, verbose="auto", sample_weight=None, **kwargs):
@@ -282,6 +293,7 @@ class FlowModel(SavableModel):
         bijector = bijector_of(self.distribution)
         if bijector is None:
             return
+        self._check_columns(x, y)
         data = self._inputs.dataset(x, y, batch_size)
         if hasattr(data, "__next__"):
             raise ValueError("`x` must be read once for each layer: an array, a stream or a dataset, and no generator.")
@@ -353,12 +365,12 @@ class FlowModel(SavableModel):
             check_names("conditional_input", names, self.condition_columns)
         return tf.cast(to_array("conditional_input", conditional_input, mixed=True), self._event_dtype)
 
-    def sample(
-        self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None
-    ) -> tf.Tensor:
+    def sample(self, sample_shape: int | tuple[int, ...] = (), seed: int | None = None, conditional_input=None) -> Any:
         """Return samples of shape `[*sample_shape, *event_shape]`, the same for the same `seed`. Compiled at the first call.
 
-        After `fit` with a data frame, `n` samples are a data frame with its columns.
+        After `fit` with a data frame, an integer `sample_shape` gives a data frame with its labels and dtypes. Samples are
+        computed in the dtype of the model and then cast. Sample shapes of another rank than 1 give tensors, as do models
+        that were last fitted to an array.
 
         Without a seed, samples depend on TensorFlow's global seed, which `keras.utils.set_random_seed` sets. For one
         sample per condition, with conditions `[N, C]`, pass `sample_shape=N`. For S samples of each, pass `(S, N)`.
@@ -366,27 +378,13 @@ class FlowModel(SavableModel):
         Raises:
           ValueError: If `sample_shape` is not a non-negative integer, or a tuple of them.
         """
-        sizes = np.atleast_1d(np.asarray(sample_shape, dtype=None if np.size(sample_shape) else int))
-        if sizes.ndim != 1 or not np.issubdtype(sizes.dtype, np.integer) or np.any(sizes < 0):
-            raise ValueError(f"`sample_shape` must be a non-negative integer or a tuple of them, got {sample_shape!r}.")
-        if seed is None:
-            seed = tf.random.uniform([2], maxval=np.iinfo(np.int32).max, dtype=tf.int32)
-        else:
-            seed = tf.constant([resolve_seed(seed) % 2**31, 0], tf.int32)
+        sizes, seed = sample_sizes(sample_shape), stateless_seed(seed)
         given = self._checked_condition(conditional_input)
         if given is not None:
-            rows = [*map(int, sizes), given.shape[-1]]
-            try:
-                given = tf.broadcast_to(given, rows)
-            except tf.errors.InvalidArgumentError as error:
-                raise ValueError(
-                    f"`conditional_input` of shape {given.shape} does not broadcast to the sample shape {rows[:-1]}: for one "
-                    f"sample of each condition, let `sample_shape` be {given.shape[:-1].as_list()}."
-                ) from error
-            given = tf.reshape(given, [-1, given.shape[-1]])
+            given = conditions_of_samples(given, sizes)
         samples = self._compiled_sample(tf.constant(int(np.prod(sizes)), tf.int32), seed, **self._condition(given))
         if self.columns is not None and len(sizes) == 1:
-            return pandas().DataFrame(samples.numpy(), columns=self.columns)
+            return to_frame(samples.numpy(), self._layout, self.columns)
         return samples if len(sizes) == 1 else tf.reshape(samples, [*sizes, *samples.shape[1:]])
 
     def _draw(self, n, seed, conditional_input=None) -> tf.Tensor:
