@@ -41,9 +41,10 @@ def sample(
     """Draw from the posterior of a model by Markov chains (Hamiltonian Monte Carlo) that move in the latent space of a flow.
 
     A good flow turns a posterior with narrow necks and correlations into nearly a standard normal distribution, in which
-    chains move freely (Hoffman et al. 2019, arXiv:1903.03704). By default, warm-up trains the flow: its log-density gets
-    the gradient of the target's at the points that the chains visit (Fisher divergence). After that it is fixed. All
-    chains run as one batch under XLA.
+    chains move freely (Hoffman et al. 2019, arXiv:1903.03704). By default, warm-up trains the flow: at the
+    points that the chains visit, the gradient of its log-density comes close to the gradient of `log p`. (The mean squared
+    difference, in latent space, is called the Fisher divergence.) After that the flow is fixed. All chains run as one
+    batch under XLA.
 
     Args:
       model: A density, not a Keras model: a joint distribution with data fixed by `experimental_pin`, a pair
@@ -54,16 +55,17 @@ def sample(
       event_size: Size `D`, for a callable without an attribute `event_size`.
       num_chains: Number of chains.
       num_samples: Number of draws of each chain.
-      num_warmup: Number of warm-up steps of each chain, rounded up to a multiple of 25. Each costs 8 gradients, with any
-        `kernel`.
-      kernel: How the draws are made after warm-up: `"nuts"`, or `"hmc"` with 8 gradients for each.
+      num_warmup: Number of warm-up steps of each chain, rounded up to a multiple of 25. Each costs 8 evaluations of the
+        gradient of `log p`, with any `kernel`.
+      kernel: How the draws are made after warm-up: `"hmc"`, Hamiltonian Monte Carlo with 8 gradients for each draw, or
+        `"nuts"`, the No-U-Turn Sampler, which chooses their number itself.
       max_tree_depth: A draw of `"nuts"` takes at most `2^max_tree_depth` gradients.
       target_accept: Acceptance probability that the step size aims at.
-      training_steps: Number of training steps of the flow at the end of warm-up. In addition, a sixth of this number follows
-        each 25 steps of warm-up, except for the first 25.
+      training_steps: Number of training steps of the flow after the last step of warm-up. During warm-up, it is also trained
+        for `training_steps / 6` steps after every 25 steps of the chains, but not after the first 25.
       seed: Integer seed of chains and flow.
       verbose: `1` shows a progress bar over the parts of 25 steps, with acceptance, step size, loss of the flow and
-        divergences; `2` prints a line for each part; `0` is silent.
+        number of divergences (trajectories that failed numerically); `2` prints a line for each part; `0` is silent.
 
     Returns:
       An `MCMCResult`: `draws` with the structure of the model, `values` `[num_chains, num_samples, P]`, their `labels`, and

@@ -52,19 +52,20 @@ OPTIONS = {
         line.""",
     "mixing": """Mixing of the dimensions between layers: `"reverse"` (reversed order), `"permute"` (a random order, drawn
         once) or `"lu"`, a trainable linear map (see `LULinear`).""",
-    "inverse": """If true, the networks read latent values instead of data, as in `iaf`. Sampling is then as fast as
-        `log_prob` is otherwise, and `log_prob` as slow as sampling.""",
+    "inverse": """If true, the networks read latent values instead of data, as in `iaf`. This exchanges the costs:
+        sampling takes one pass, and `log_prob` takes D steps, one after another.""",
     "normalization": """Map after each layer: `"actnorm"` (a trainable shift and scale of each dimension, adapted to the
         first batch of `FlowModel.fit`), `"batch_norm"` (batch normalization), or `None`.""",
     "base": """Distribution of the latent values. `None` or `"normal"` is a standard normal distribution, and `"trainable"` a
         normal distribution with a trainable mean and scale for each dimension. `"mixture"` is a `GaussianMixture` and
         `"student_t"` a `StudentT`, and the first `FlowModel.fit` fits either to the latent values of its data.
         Columns with the support `"circle"` always have a uniform base. `"uniform"` is allowed if all columns have that
-        support. You can also pass a distribution of event shape `[D]` and the flow's dtype. Each simplex in `support`
-        makes its event shape shorter by 1.""",
+        support. You can also pass a distribution over vectors of size `D`, with the flow's dtype. If `support` has
+        simplexes, this size is `D` minus their number.""",
     "support": """Where the columns have values: `"real"`, `"positive"`, `(low, high)` (an end may be infinite), `"circle"`
         (angles), `("circle", low, high)` or `"simplex"` (positive columns with sum 1). A tuple is one interval, for all
-        columns. Pass a list to give one entry per column, or a `Support`.""",
+        columns. Pass a list to give one entry per column, or a `Support`. With angles, an autoregressive flow samples
+        in `D` passes, and random orders replace `mixing="lu"`.""",
     "preprocess": """Bijector between the layers and the data, such as `standardize(x_train)`. Its `inverse` is applied to the
         data first, and its `forward` to samples last. If `support` is not `"real"`, columns are mapped to the real line
         first, and standardized there by the first `FlowModel.fit`. You need not pass `standardize(x_train)` then.""",

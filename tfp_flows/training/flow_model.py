@@ -44,9 +44,9 @@ class FlowModel(SavableModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
     `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes the mean negative
-    log-likelihood (NLL), the mean of `-model(x)`, with any Keras callbacks and any Keras optimizer, except for gradient
-    accumulation. It trains all trainable variables of the distribution. These include the weights of Keras networks inside
-    bijectors: in attributes, in lists, and inside functions.
+    log-likelihood (NLL), the mean of `-model(x)`, with any Keras callbacks and any Keras optimizer, but without its option
+    `gradient_accumulation_steps`. It trains all trainable variables of the distribution. These include the weights of
+    Keras networks inside bijectors: in attributes, in lists, and inside functions.
 
     Differences from a bare `keras.Model`:
 
@@ -62,8 +62,8 @@ class FlowModel(SavableModel):
       order, are then errors, and `sample(n)` returns a frame with its labels and dtypes. `fit` with an array forgets them.
 
     Args:
-      distribution: A `tfd.Distribution` over one tensor of real numbers, such as `tff.maf(2)`, with batch shape `[]` and with
-        variables to train. TFP need not find them.
+      distribution: One `tfd.Distribution` (batch shape `[]`) over one tensor of real numbers, such as `tff.maf(2)`. It must
+        have trainable variables. `distribution.trainable_variables` may lack them: the model searches for them itself.
       dequantize: For integer data `0 .. n - 1`, such as images of bytes: the number `n`, or a `UniformDequantization` or
         `VariationalDequantization`. With a number, the model adds uniform noise `u` in [0, 1)
         and trains on `(x + u) / n`, events in [0, 1]. On average over the noise, the loss is an upper bound on the NLL of
@@ -73,7 +73,8 @@ class FlowModel(SavableModel):
       name: Name of the model.
 
     Raises:
-      ValueError: If `distribution` has several parts, a batch shape, or no trainable variable.
+      ValueError: If `distribution` is a joint distribution of several tensors or a batch of distributions, or has no trainable
+        variable.
 
     Example:
       >>> model = tff.FlowModel(tff.maf(2, num_layers=2, seed=1))
