@@ -123,7 +123,7 @@ def test_gaussian_data_need_one_rotation_and_their_information_is_known():
     found = entropy(x, seed=1)
     assert abs(found.value - truth) < 0.05
     assert 0.005 < found.standard_error < 0.02
-    x = x[:3000]
+    x = x[:5000]
     found = total_correlation(x, seed=1, dtype=tf.float32)
     assert abs(found.value - 0.5 * (np.sum(np.log(np.diag(covariance))) - log_det(covariance))) < 0.1
     found = mutual_information(x[:, :2], x[:, 2:], seed=1)
