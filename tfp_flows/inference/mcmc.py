@@ -41,10 +41,10 @@ def sample(
     """Draw from the posterior of a model by Markov chains (Hamiltonian Monte Carlo) that move in the latent space of a flow.
 
     A good flow turns a posterior with narrow necks and correlations into nearly a standard normal distribution, in which
-    chains move freely (Hoffman et al. 2019, arXiv:1903.03704). By default, warm-up trains the flow: at the
-    points that the chains visit, the gradient of its log-density comes close to the gradient of `log p`. (The mean squared
-    difference, in latent space, is called the Fisher divergence.) After that the flow is fixed. All chains run as one
-    batch under XLA.
+    chains move freely (Hoffman et al. 2019, arXiv:1903.03704). By default, warm-up trains the flow. Let
+    `p` be the posterior density. Training minimizes the Fisher divergence, the mean squared difference, in latent space,
+    between the gradients of the flow's log-density and of `log p` at the points that the chains visit. The draws come
+    from the flow after this training. All chains run as one batch under XLA.
 
     Args:
       model: A density, not a Keras model: a joint distribution with data fixed by `experimental_pin`, a pair
@@ -61,8 +61,8 @@ def sample(
         `"nuts"`, the No-U-Turn Sampler, which chooses their number itself.
       max_tree_depth: A draw of `"nuts"` takes at most `2^max_tree_depth` gradients.
       target_accept: Acceptance probability that the step size aims at.
-      training_steps: Number of training steps of the flow after the last step of warm-up. During warm-up, it is also trained
-        for `training_steps / 6` steps after every 25 steps of the chains, but not after the first 25.
+      training_steps: Number of steps of the last training of the flow, at the end of warm-up. Before that, it is trained for
+        `training_steps / 6` steps after every 25 steps of the chains, but not after the first 25.
       seed: Integer seed of chains and flow.
       verbose: `1` shows a progress bar over the parts of 25 steps, with acceptance, step size, loss of the flow and
         number of divergences (trajectories that failed numerically); `2` prints a line for each part; `0` is silent.

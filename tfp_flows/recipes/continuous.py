@@ -20,7 +20,7 @@ from tfp_flows.seeds import split_seed
 @recipe(
     paper="Grathwohl et al. 2018, FFJORD: Free-form Continuous Dynamics for Scalable Reversible Generative Models",
     arxiv="1810.01367",
-    density="20 to 100 passes, each with D backward passes (if D > 8, one, which estimates the log-det)",
+    density="20 to 100 passes, each with D backward passes for the log-det (one for an estimate if D > 8)",
     sampling="20 to 100 passes",
 )
 def continuous_flow(

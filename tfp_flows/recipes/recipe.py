@@ -58,17 +58,18 @@ OPTIONS = {
         first batch of `FlowModel.fit`), `"batch_norm"` (batch normalization), or `None`.""",
     "base": """Distribution of the latent values. `None` or `"normal"` is a standard normal distribution, and `"trainable"` a
         normal distribution with a trainable mean and scale for each dimension. `"mixture"` is a `GaussianMixture` and
-        `"student_t"` a `StudentT`, and the first `FlowModel.fit` fits either to the latent values of its data.
-        Columns with the support `"circle"` always have a uniform base. `"uniform"` is allowed if all columns have that
-        support. You can also pass a distribution over vectors of size `D`, with the flow's dtype. If `support` has
+        `"student_t"` a `StudentT`, and the first `FlowModel.fit` fits them to the latent values of the training data. Columns
+        with the support `"circle"` always have a uniform base. `"uniform"` is allowed only if every column has the support
+        `"circle"`. You can also pass a distribution over vectors of size `D`, with the flow's dtype. If `support` has
         simplexes, this size is `D` minus their number.""",
     "support": """Where the columns have values: `"real"`, `"positive"`, `(low, high)` (an end may be infinite), `"circle"`
         (angles), `("circle", low, high)` or `"simplex"` (positive columns with sum 1). A tuple is one interval, for all
         columns. Pass a list to give one entry per column, or a `Support`. With angles, an autoregressive flow samples
         in `D` passes, and random orders replace `mixing="lu"`.""",
-    "preprocess": """Bijector between the layers and the data, such as `standardize(x_train)`. Its `inverse` is applied to the
-        data first, and its `forward` to samples last. If `support` is not `"real"`, columns are mapped to the real line
-        first, and standardized there by the first `FlowModel.fit`. You need not pass `standardize(x_train)` then.""",
+    "preprocess": """Bijector between the layers and the data, such as `standardize(x_train)`. Data go through its
+        `inverse` before the layers, and samples through its `forward` after them. With a `support` other than `"real"`,
+        only `None` and `standardize(x_train)` are allowed: the flow maps the columns to the real line, and the first
+        `FlowModel.fit` standardizes them there.""",
     "conditional_size": """Length `C` of each condition, such as the number of classes for one-hot labels. `log_prob` and
         `sample` then require `conditional_input`. `None` for no conditions.""",
     "preprocess_condition": """`"standardize"`, `None`, or a bijector whose `inverse` is applied to each condition first. With

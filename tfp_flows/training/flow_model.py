@@ -44,9 +44,9 @@ class FlowModel(SavableModel):
     """A Keras 3 model that trains a distribution by maximum likelihood.
 
     `model(x)` is the log-density `[N]`, in nats, of events `[N, *event_shape]`. `fit(x)` minimizes the mean negative
-    log-likelihood (NLL), the mean of `-model(x)`, with any Keras callbacks and any Keras optimizer, but without its option
-    `gradient_accumulation_steps`. It trains all trainable variables of the distribution. These include the weights of
-    Keras networks inside bijectors: in attributes, in lists, and inside functions.
+    log-likelihood (NLL), the mean of `-model(x)`. All Keras callbacks and optimizers work, except for the option
+    `gradient_accumulation_steps` of an optimizer. It trains all trainable variables of the distribution. These include
+    the weights of Keras networks inside bijectors: in attributes, in lists, and inside functions.
 
     Differences from a bare `keras.Model`:
 
@@ -55,8 +55,8 @@ class FlowModel(SavableModel):
     - A conditional flow (`conditional_size=...`) learns p(y | x) by `fit(x, y)`: conditions first, events second.
       `evaluate(x, y)` and `predict(x, y=y)` take the same order. `log_prob` and `sample`, of the flow and of the model,
       take conditions as a keyword: `log_prob(y, conditional_input=x)` and `sample(len(x), conditional_input=x)`.
-    - The first `fit` initializes `tff.ActNorm` and `tff.BatchNormalization` with its first batch. It cannot do so from a
-      generator: call `adapt` before.
+    - The first `fit` initializes `tff.ActNorm` and `tff.BatchNormalization` with its first batch. If `fit` reads a
+      generator, call `adapt` before, with an array or a dataset.
     - `evaluate(x)` and `val_loss` are the mean NLL alone; the training loss adds the networks' regularization losses.
     - After `fit` with a `pandas.DataFrame`, `columns` are its column names. Frames with other columns, or in another
       order, are then errors, and `sample(n)` returns a frame with its labels and dtypes. `fit` with an array forgets them.
